@@ -1,0 +1,181 @@
+/** Work for recipients, most urgent first; the readable specification of the queue port. */
+
+import type { BackendContext, NewItem, Pushed, Queue } from "../../core/backend.js";
+import { LimitError } from "../../core/errors.js";
+import { createDeadLetters } from "./dead-letters.js";
+import { type Bell, createBell, createFeed, type Tally } from "./feed.js";
+import { createHeap, type Heap } from "./heap.js";
+import { toStored } from "./log.js";
+import { getOrCreate, type Session, scoped } from "./session.js";
+import { type Work, WorkList } from "./worklist.js";
+
+export interface MemoryQueue {
+  /** Everything unfinished, by id. */
+  readonly items: Map<string, Item>;
+  readonly inboxes: Map<string, Inbox>;
+  /** Order of arrival, across inboxes. */
+  arrivals: number;
+}
+
+interface Item extends Work {
+  readonly id: string;
+  readonly priority: number;
+  readonly arrival: number;
+  readonly expiresAt: number;
+  state: "idle" | "leased" | "over";
+}
+
+interface Inbox {
+  /** Highest priority first, oldest first within one. May hold items that are over: they are passed by. */
+  readonly waiting: Heap<Item>;
+  /** Items with an expiry, the soonest first. */
+  readonly expiries: Heap<Item>;
+  readonly list: WorkList<Item>;
+  readonly bell: Bell;
+  expired: number;
+  expiredUnreported: number;
+}
+
+export function createQueue(session: Session, queues: Map<string, MemoryQueue>, context: BackendContext): Queue {
+  const { namespace, clock } = context;
+
+  const find = (queue: string): MemoryQueue =>
+    getOrCreate(queues, scoped(namespace, queue), () => ({ items: new Map(), inboxes: new Map(), arrivals: 0 }));
+  const inboxOf = (queue: MemoryQueue, recipient: string): Inbox =>
+    getOrCreate(queue.inboxes, recipient, () => createInbox(queue));
+
+  return {
+    async push(name, items, limits) {
+      session.assertOpen();
+      const queue = find(name);
+      const now = clock.now();
+      for (const inbox of queue.inboxes.values()) expire(queue, inbox, now);
+      const fresh = new Set(items.map(({ id }) => id).filter((id) => !queue.items.has(id)));
+      if (queue.items.size + fresh.size > limits.maxItems) {
+        throw new LimitError(
+          `queue "${name}" holds its maxItems of ${limits.maxItems}: wait for consumers, or raise it`,
+          {
+            retryable: true,
+          },
+        );
+      }
+      return items.map((item): Pushed => {
+        if (queue.items.has(item.id)) return { id: item.id, duplicate: true };
+        add(queue, inboxOf(queue, item.recipient), item, now);
+        return { id: item.id, duplicate: false };
+      });
+    },
+
+    async open(name, recipient, { consumer, ...rules }) {
+      session.assertOpen();
+      const inbox = inboxOf(find(name), recipient);
+      const { list, bell } = inbox;
+      const takeTally = (): Tally => {
+        const expired = inbox.expiredUnreported;
+        inbox.expiredUnreported = 0;
+        return { gone: 0, expired };
+      };
+      return session.track((onClose) => createFeed({ list, bell, clock, consumer, rules, takeTally, onClose }));
+    },
+
+    deadLetters: (name, recipient) =>
+      createDeadLetters(session, () => find(name).inboxes.get(recipient)?.list.dead ?? []),
+
+    async stats(name, recipient) {
+      session.assertOpen();
+      const queue = find(name);
+      const inbox = queue.inboxes.get(recipient);
+      if (inbox === undefined) return { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 0 };
+      const now = clock.now();
+      expire(queue, inbox, now);
+      const { waiting, list, expired } = inbox;
+      const isIdle = (item: Item): boolean => item.state === "idle" && item.expiresAt > now;
+      return {
+        waiting: waiting.items().filter(isIdle).length,
+        leased: list.leased.size,
+        delayed: list.parkedWork().filter(isIdle).length,
+        dead: list.dead.length,
+        expired,
+      };
+    },
+  };
+}
+
+function createInbox(queue: MemoryQueue): Inbox {
+  const waiting = createHeap<Item>(
+    (a, b) => a.priority > b.priority || (a.priority === b.priority && a.arrival < b.arrival),
+  );
+  const inbox: Inbox = {
+    waiting,
+    expiries: createHeap((a, b) => a.expiresAt < b.expiresAt),
+    bell: createBell(),
+    expired: 0,
+    expiredUnreported: 0,
+    list: new WorkList<Item>({
+      next(now) {
+        expire(queue, inbox, now);
+        for (let item = waiting.pop(); item !== undefined; item = waiting.pop()) {
+          if (item.state === "over") continue;
+          if (item.expiresAt <= now) {
+            // It expired while a handler had it, and came back.
+            endExpired(queue, inbox, item);
+            continue;
+          }
+          item.state = "leased";
+          return item;
+        }
+        return undefined;
+      },
+      restore(item) {
+        if (item.state === "over") return;
+        item.state = "idle";
+        waiting.push(item);
+      },
+      finished(item) {
+        item.state = "over";
+        queue.items.delete(item.id);
+      },
+    }),
+  };
+  return inbox;
+}
+
+function add(
+  queue: MemoryQueue,
+  inbox: Inbox,
+  { id, header, data, priority, delayMs, ttlMs }: NewItem,
+  now: number,
+): void {
+  queue.arrivals += 1;
+  const item: Item = {
+    id,
+    position: id,
+    header,
+    data: toStored(data),
+    priority,
+    arrival: queue.arrivals,
+    expiresAt: ttlMs === undefined ? Number.POSITIVE_INFINITY : now + ttlMs,
+    attempts: 0,
+    state: "idle",
+  };
+  queue.items.set(id, item);
+  if (ttlMs !== undefined) inbox.expiries.push(item);
+  if (delayMs > 0) inbox.list.park(item, now + delayMs);
+  else inbox.waiting.push(item);
+  inbox.bell.ring();
+}
+
+/** Ends what has expired while it waited. A running delivery is left alone: its item ends when it comes back. */
+function expire(queue: MemoryQueue, inbox: Inbox, now: number): void {
+  for (let item = inbox.expiries.peek(); item !== undefined && item.expiresAt <= now; item = inbox.expiries.peek()) {
+    inbox.expiries.pop();
+    if (item.state === "idle") endExpired(queue, inbox, item);
+  }
+}
+
+function endExpired(queue: MemoryQueue, inbox: Inbox, item: Item): void {
+  item.state = "over";
+  queue.items.delete(item.id);
+  inbox.expired += 1;
+  inbox.expiredUnreported += 1;
+}

@@ -1,0 +1,38 @@
+/** The one clock that the core and the embedded backends read, injected so that tests never sleep. */
+
+/** Time and timers. Everything that waits takes one of these. */
+export interface Clock {
+  /** Milliseconds since the epoch. */
+  now(): number;
+  /** Calls `fire` once, `ms` from now. A pending timer alone does not keep the process alive. */
+  setTimer(fire: () => void, ms: number): Timer;
+}
+
+export interface Timer {
+  /** Safe to call twice, and after it fired. */
+  cancel(): void;
+}
+
+/** The machine's clock. */
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  setTimer(fire, ms) {
+    const timeout = setTimeout(fire, ms);
+    timeout.unref();
+    return { cancel: () => clearTimeout(timeout) };
+  },
+};
+
+/** Resolves after `ms`, or at once when `signal` aborts: a wait is not a failure, so it never rejects. */
+export function wait(clock: Clock, ms: number, signal?: AbortSignal): Promise<void> {
+  if (signal?.aborted) return Promise.resolve();
+  return new Promise((resolve) => {
+    const done = (): void => {
+      timer.cancel();
+      signal?.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = clock.setTimer(done, ms);
+    signal?.addEventListener("abort", done, { once: true });
+  });
+}

@@ -1,0 +1,161 @@
+/** Every error that signalbox throws: one class per thing a caller can do about it, told apart by `code`. */
+
+/** Stable codes, documented in `docs/reference/errors.md`. */
+export type ErrorCode =
+  | "CONFIG"
+  | "INVALID_ARGUMENT"
+  | "SCHEMA"
+  | "CODEC"
+  | "CONNECTION"
+  | "AUTH"
+  | "OUT_OF_MEMORY"
+  | "TIMEOUT"
+  | "PUBLISH_INDETERMINATE"
+  | "CLOSED"
+  | "LEASE_LOST"
+  | "NOT_FOUND"
+  | "LIMIT"
+  | "UNSUPPORTED";
+
+/** Base of all errors. Check `code`, not the class, where two copies of the package may meet. */
+export class SignalboxError extends Error {
+  readonly code: ErrorCode;
+  /** Whether the same call can succeed later without a change. */
+  readonly retryable: boolean;
+
+  constructor(code: ErrorCode, message: string, options: { cause?: unknown; retryable?: boolean } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = new.target.name;
+    this.code = code;
+    this.retryable = options.retryable ?? false;
+  }
+}
+
+/** Options or the store's configuration cannot work. Lists every problem at once. */
+export class ConfigError extends SignalboxError {
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[], options: { cause?: unknown } = {}) {
+    super(
+      "CONFIG",
+      problems.length === 1 ? String(problems[0]) : `${problems.length} problems:\n- ${problems.join("\n- ")}`,
+      options,
+    );
+    this.problems = problems;
+  }
+}
+
+/** An argument of a call cannot be used; nothing was written. */
+export class InvalidArgumentError extends SignalboxError {
+  constructor(message: string, options: { cause?: unknown } = {}) {
+    super("INVALID_ARGUMENT", message, options);
+  }
+}
+
+/** A payload does not match the contract. */
+export class SchemaError extends SignalboxError {
+  readonly issues: readonly { readonly path: string; readonly message: string }[];
+
+  constructor(message: string, issues: readonly { readonly path: string; readonly message: string }[]) {
+    super("SCHEMA", message);
+    this.issues = issues;
+  }
+}
+
+/** A payload cannot be encoded, or stored bytes cannot be decoded. */
+export class CodecError extends SignalboxError {
+  constructor(message: string, options: { cause?: unknown } = {}) {
+    super("CODEC", message, options);
+  }
+}
+
+/** The store cannot be reached, or the connection broke on the way. */
+export class ConnectionError extends SignalboxError {
+  /** The command had left this process: whether it took effect is not known. */
+  readonly interrupted: boolean;
+
+  constructor(message: string, options: { cause?: unknown; interrupted?: boolean } = {}) {
+    super("CONNECTION", message, { cause: options.cause, retryable: true });
+    this.interrupted = options.interrupted ?? false;
+  }
+}
+
+/** The store refuses the credentials or a command for this user. */
+export class AuthError extends SignalboxError {
+  constructor(message: string, options: { cause?: unknown } = {}) {
+    super("AUTH", message, options);
+  }
+}
+
+/** The store refuses to grow. Consuming goes on and makes room. */
+export class OutOfMemoryError extends SignalboxError {
+  constructor(message: string, options: { cause?: unknown } = {}) {
+    super("OUT_OF_MEMORY", message, { ...options, retryable: true });
+  }
+}
+
+/** A deadline passed. */
+export class TimeoutError extends SignalboxError {
+  constructor(message: string, options: { cause?: unknown } = {}) {
+    super("TIMEOUT", message, { ...options, retryable: true });
+  }
+}
+
+/** Whether a message was stored cannot be known. Publishing it again with the same id is safe within the dedupe window. */
+export class PublishIndeterminateError extends SignalboxError {
+  /** The first message concerned; a batch shares its fate. */
+  readonly messageId: string | undefined;
+
+  constructor(message: string, options: { cause?: unknown; messageId?: string } = {}) {
+    super("PUBLISH_INDETERMINATE", message, { cause: options.cause, retryable: true });
+    this.messageId = options.messageId;
+  }
+}
+
+/** The broker, subscription or backend was closed. */
+export class ClosedError extends SignalboxError {
+  constructor(message: string) {
+    super("CLOSED", message);
+  }
+}
+
+/** The delivery belongs to somebody else by now; this attempt's outcome will change nothing. */
+export class LeaseLostError extends SignalboxError {
+  constructor(message: string) {
+    super("LEASE_LOST", message);
+  }
+}
+
+/** What was named does not exist. */
+export class NotFoundError extends SignalboxError {
+  constructor(message: string) {
+    super("NOT_FOUND", message);
+  }
+}
+
+/** A limit was reached: a size, a length, a count. */
+export class LimitError extends SignalboxError {
+  constructor(message: string, options: { cause?: unknown; retryable?: boolean } = {}) {
+    super("LIMIT", message, options);
+  }
+}
+
+/** The backend or its configuration cannot do this; the message names what could. */
+export class UnsupportedError extends SignalboxError {
+  constructor(message: string) {
+    super("UNSUPPORTED", message);
+  }
+}
+
+/** Whatever was thrown, as an Error: handlers may throw strings, undefined, symbols or frozen objects. */
+export function toError(thrown: unknown): Error {
+  if (thrown instanceof Error) return thrown;
+  let text: string;
+  try {
+    text = typeof thrown === "string" ? thrown : `thrown value: ${String(thrown)}`;
+  } catch {
+    // A hostile object may throw from its own conversion.
+    text = `thrown value of type ${typeof thrown}`;
+  }
+  return new Error(text);
+}
