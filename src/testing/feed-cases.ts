@@ -123,29 +123,161 @@ const settling: readonly ContractCase[] = [
     deepEqual(attemptsOf(await collect(store, feed, 2)).toSorted(), ["deferred", "retried#2"]);
     deepEqual(await work.counts(), { ready: 0, held: 3, later: 0, dead: 1 });
   }),
-  ...bothPorts("a counted retry comes again after its delay, as the next attempt", async (store, start) => {
+  ...bothPorts("a retry waits for its delay and comes again as the next attempt", async (store, start) => {
+    const work = await start();
+    const [position] = await work.add("a");
+    const feed = await work.open();
+    await settled(feed, retry(await collectOne(store, feed), 1_500));
+    await quiet(store, feed, 300);
+    deepEqual(await work.counts(), { ready: 0, held: 0, later: 1, dead: 0 });
+    const second = await collectOne(store, feed);
+    equal(second.attempt, 2);
+    equal(second.position, position);
+    equal(second.header, "header of a");
+    await settled(feed, retry(second));
+    deepEqual(attemptsOf(await collect(store, feed, 1)), ["a#3"]);
+  }),
+  ...bothPorts("a message that waits for its retry is taken by whichever consumer is there", async (store, start) => {
+    const work = await start();
+    await work.add("a", "b");
+    const feed = await work.open();
+    const [a, b] = await collect(store, feed, 2);
+    ok(a && b);
+    await settled(feed, retry(a, 200), retry(b, 200));
+    await feed.close();
+    const other = await work.open({ backend: await store.second() });
+    deepEqual(attemptsOf(await collect(store, other, 2)), ["a#2", "b#2"]);
+  }),
+  ...bothPorts("an uncounted retry keeps the attempt", async (store, start) => {
     const work = await start();
     await work.add("a");
     const feed = await work.open();
-    const [position] = (await collect(store, feed, 1)).map((delivery) => delivery.position);
-    await quiet(store, feed);
-    await settled(feed, retry(await again(1), 700));
-    await settled(feed, retry(await again(2), 0));
-    equal((await again(3)).position, position);
-
-    /** The delivery that is held, taken anew as the attempt it should be. */
-    async function again(attempt: number): Promise<Delivery> {
-      if (attempt === 1) return giveBackAndTake();
+    await settled(feed, retry(await collectOne(store, feed)));
+    for (let round = 0; round < 3; round += 1) {
       const delivery = await collectOne(store, feed);
-      equal(delivery.attempt, attempt);
-      return delivery;
-    }
-    async function giveBackAndTake(): Promise<Delivery> {
-      await feed.close();
-      const other = await work.open();
-      const delivery = await collectOne(store, other);
-      equal(delivery.attempt, 1);
-      return delivery;
+      equal(delivery.attempt, 2);
+      await settled(feed, defer(delivery));
     }
   }),
+  ...bothPorts("an uncounted retry with a delay waits for it too", async (store, start) => {
+    const work = await start();
+    await work.add("a");
+    const feed = await work.open();
+    const { receipt } = await collectOne(store, feed);
+    await settled(feed, { receipt, as: "retry", delayMs: 1_500, counted: false });
+    await quiet(store, feed, 300);
+    deepEqual(attemptsOf(await collect(store, feed, 1)), ["a"]);
+  }),
+  ...bothPorts("taking settles first, so that what was given back can come with the same call", async (store, start) => {
+    const work = await start();
+    await work.add("a");
+    const feed = await work.open();
+    const held = await collectOne(store, feed);
+    const { deliveries, lost } = await feed.take({ max: 5, waitMs: 0 }, [retry(held)]);
+    deepEqual(lost, []);
+    const rest = deliveries.length > 0 ? deliveries : await collect(store, feed, 1);
+    deepEqual(attemptsOf(rest), ["a#2"]);
+  }),
+  ...bothPorts("an outcome that comes a second time is lost and changes nothing", async (store, start) => {
+    const work = await start();
+    await work.add("acked", "parked", "retried");
+    const feed = await work.open();
+    const [acked, parked, retried] = await collect(store, feed, 3);
+    ok(acked && parked && retried);
+    await settled(feed, ack(acked), deadLetter(parked), retry(retried, 60_000));
+    for (const outcome of [ack, retry, defer, deadLetter]) {
+      for (const delivery of [acked, parked, retried]) {
+        deepEqual(await settle(feed, outcome(delivery)), [delivery.receipt], `${outcome.name} of a settled delivery`);
+      }
+    }
+    deepEqual(await work.counts(), { ready: 0, held: 0, later: 1, dead: 1 });
+  }),
+  ...bothPorts("a receipt from before a retry is worthless, counted or not", async (store, start) => {
+    const work = await start();
+    await work.add("a");
+    const feed = await work.open();
+    const old: Delivery[] = [];
+    for (const giveBack of [retry, defer, retry, defer]) {
+      const delivery = await collectOne(store, feed);
+      old.push(delivery);
+      await settled(feed, giveBack(delivery));
+    }
+    const current = await collectOne(store, feed);
+    for (const late of old) {
+      notEqual(late.receipt, current.receipt, "each attempt has a receipt of its own");
+      deepEqual(await feed.extend([late.receipt]), [late.receipt]);
+      deepEqual(await settle(feed, ack(late)), [late.receipt]);
+      deepEqual(await settle(feed, retry(late)), [late.receipt]);
+      deepEqual(await settle(feed, deadLetter(late)), [late.receipt]);
+    }
+    deepEqual(await work.counts(), { ready: 0, held: 1, later: 0, dead: 0 });
+    await settled(feed, ack(current));
+  }),
+  ...bothPorts("what is lost is reported beside what counts, each once", async (store, start) => {
+    const work = await start();
+    await work.add("a", "b", "c");
+    const feed = await work.open();
+    const [a, b, c] = await collect(store, feed, 3);
+    ok(a && b && c);
+    await settled(feed, ack(b));
+    deepEqual(await settle(feed, ack(a), ack(b), ack(c)), [b.receipt]);
+    deepEqual(await work.counts(), { ready: 0, held: 0, later: 0, dead: 0 });
+  }),
 ];
+
+const closing: readonly ContractCase[] = [
+  ...bothPorts("closing a consumer gives back what it holds, uncounted and at once", async (store, start) => {
+    const work = await start();
+    await work.add("a", "b", "c");
+    const feed = await work.open();
+    const [a, b] = await collect(store, feed, 3);
+    ok(a && b);
+    await settled(feed, retry(b));
+    await collect(store, feed, 1);
+    await settled(feed, ack(a));
+    const other = await work.open({ backend: await store.second() });
+    await quiet(store, other);
+    await feed.close();
+    deepEqual(attemptsOf(await collect(store, other, 2)).toSorted(), ["b#2", "c"]);
+    await quiet(store, other);
+  }),
+  ...bothPorts("a consumer can be closed twice, and takes nothing afterwards", async (store, start) => {
+    const work = await start();
+    await work.add("a", "b");
+    const feed = await work.open();
+    const held = first((await feed.take({ max: 1, waitMs: 0 }, [])).deliveries);
+    await Promise.all([feed.close(), feed.close()]);
+    await feed.close();
+    await rejectsWith("CLOSED", () => take(feed), "take");
+    await rejectsWith("CLOSED", () => settle(feed, ack(held)), "settling");
+    await rejectsWith("CLOSED", () => feed.extend([held.receipt]), "extend");
+    deepEqual(attemptsOf(await collect(store, await work.open(), 2)).toSorted(), ["a", "b"]);
+  }),
+  ...bothPorts("a receipt from before a close is worthless, also to a consumer of that name", async (store, start) => {
+    const work = await start();
+    await work.add("a");
+    const consumer = store.name();
+    const before = await work.open({ consumer });
+    const old = await collectOne(store, before);
+    await before.close();
+    const feed = await work.open({ consumer });
+    const current = await collectOne(store, feed);
+    equal(current.attempt, 1);
+    deepEqual(await settle(feed, ack(old)), [old.receipt]);
+    deepEqual(await feed.extend([old.receipt]), [old.receipt]);
+    await settled(feed, ack(current));
+  }),
+  ...bothPorts("attempts survive the consumer and its backend", async (store, start) => {
+    const work = await start();
+    await work.add("a");
+    const backend = await store.second();
+    const feed = await work.open({ backend });
+    await settled(feed, retry(await collectOne(store, feed)));
+    await settled(feed, retry(await collectOne(store, feed), 300));
+    await backend.close();
+    const other = await work.open();
+    deepEqual(attemptsOf(await collect(store, other, 1)), ["a#3"]);
+  }),
+];
+
+export const feedCases: readonly ContractCase[] = [...taking, ...settling, ...closing];

@@ -54,6 +54,8 @@ export async function startCluster(options: ClusterOptions = {}): Promise<RedisC
   const stop = async (): Promise<void> => void (await Promise.all(nodes.map((server) => server.stop())));
   const awaitHealthy = async (deadlineMs = 20_000): Promise<void> => {
     await until(() => isHealthy(nodes, replicas), { deadlineMs, everyMs: 20, what: "the cluster to be whole" });
+    // Valkey 8.0 keeps what it learns of shards to itself, and refuses to start from a file that lacks it.
+    await Promise.all(nodes.map((server) => server.cli("CLUSTER", "SAVECONFIG")));
   };
   try {
     await join(nodes, masters);
@@ -234,7 +236,7 @@ async function successor(
 async function isHealthy(nodes: readonly RedisServer[], replicas: number): Promise<boolean> {
   if (running(nodes).length < nodes.length) return false;
   const reports = await Promise.all(nodes.map((node) => reportOf(node)));
-  return reports.every(({ info, role, view }) => {
+  return reports.every(({ info, role, view, shards }) => {
     const [kind, , third, link] = role;
     const synced = kind === "master" ? Array.isArray(third) && third.length >= replicas : link === "connected";
     const marks = view.flatMap((entry) => entry.flags);
@@ -243,13 +245,26 @@ async function isHealthy(nodes: readonly RedisServer[], replicas: number): Promi
       info.includes("cluster_state:ok") &&
       info.includes(`cluster_slots_ok:${slotCount}`) &&
       view.length === nodes.length &&
+      shards === nodes.length / (1 + replicas) &&
       marks.filter((mark) => mark === "slave").length === nodes.length - nodes.length / (1 + replicas) &&
       !marks.some((mark) => mark === "handshake" || mark === "fail" || mark === "fail?")
     );
   });
 }
 
-async function reportOf(node: RedisServer): Promise<{ info: string; role: readonly unknown[]; view: NodeView[] }> {
-  const [info, role, view] = await Promise.all([node.cli("CLUSTER", "INFO"), node.cli("ROLE"), viewOf(node)]);
-  return { info: String(info), role: asArray(role), view };
+interface Report {
+  readonly info: string;
+  readonly role: readonly unknown[];
+  readonly view: readonly NodeView[];
+  /** How many shards the node sees; one too many while it does not know where a replica belongs. */
+  readonly shards: number;
+}
+
+async function reportOf(node: RedisServer): Promise<Report> {
+  const [info, role, shards] = await Promise.all([
+    node.cli("CLUSTER", "INFO"),
+    node.cli("ROLE"),
+    node.cli("CLUSTER", "SHARDS"),
+  ]);
+  return { info: String(info), role: asArray(role), view: await viewOf(node), shards: asArray(shards).length };
 }

@@ -152,7 +152,7 @@ async function killed(running: ManagedProcess, signal: NodeJS.Signals): Promise<
 }
 
 function configuration(launch: Launch): string[] {
-  const common = [`port ${launch.port}`, "bind 127.0.0.1", `dir ${launch.dir}`, "loglevel warning", "daemonize no"];
+  const common = [`port ${launch.port}`, "bind 127.0.0.1", `dir ${launch.dir}`, `loglevel ${launch.mode==="sentinel"?"notice":"warning"}`, "daemonize no"];
   if (launch.mode === "sentinel") return [...common, "protected-mode no", ...launch.lines];
   const lines = [
     ...common,

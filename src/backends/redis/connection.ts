@@ -1,5 +1,7 @@
 /** What the rest of the Redis backend knows about connections: types only, so that ports can be read without sockets. */
 
+import type { BackendContext, Durability } from "../../core/backend.js";
+
 /** A command's words. Text is sent as UTF-8. */
 export type Arg = string | Buffer;
 
@@ -23,6 +25,17 @@ export interface Connection {
    * @throws {AuthError | OutOfMemoryError | ClosedError | SignalboxError} for what the server or the broker says
    */
   command(args: readonly Arg[], options?: CommandOptions): Promise<Reply>;
+  /**
+   * Sends two commands with nothing between them, on one socket: a script and the WAIT that covers it.
+   *
+   * Resolves with both replies. Rejects as `command` does for the first; when the first was answered and the second was
+   * not, or was refused, it rejects with `ConnectionError { interrupted: true }`.
+   */
+  pair(
+    first: readonly Arg[],
+    second: readonly Arg[],
+    options?: CommandOptions,
+  ): Promise<readonly [first: Reply, second: Reply]>;
 }
 
 export interface CommandOptions {
@@ -50,6 +63,16 @@ export interface Connections {
    * caller then looks once a second on the shared one.
    */
   blocking(key: string): OwnConnection | undefined;
+}
+
+/** What each durable port is made from. */
+export interface PortDependencies {
+  readonly connections: Connections;
+  readonly context: BackendContext;
+  /** What a resolved `append` or `push` must have attained. */
+  readonly durability: Durability;
+  /** Replicas that must have a write before it counts as `replicated`. */
+  readonly replicas: number;
 }
 
 /** One Lua script: EVALSHA, and EVAL once where the server does not know it (SCRIPT FLUSH, a restart, a failover). */

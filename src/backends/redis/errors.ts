@@ -1,0 +1,109 @@
+/** What Redis means by an error reply, and what the connection has to do about it. */
+
+import { AuthError, ConnectionError, OutOfMemoryError, SignalboxError } from "../../core/errors.js";
+import type { Address } from "./target.js";
+
+/** An error reply that the connection passes on, such as NOSCRIPT, NOGROUP or WRONGTYPE. */
+export class RedisReplyError extends SignalboxError {
+  /** The reply's first word. */
+  readonly prefix: string;
+
+  constructor(command: string, reply: string) {
+    super("UNSUPPORTED", `Redis refused ${command}: ${redacted(reply)}`);
+    this.prefix = prefixOf(reply);
+  }
+}
+
+/** Whether Redis answered with an error that starts with `prefix`. */
+export function isReply(error: unknown, prefix: string): error is RedisReplyError {
+  return error instanceof RedisReplyError && error.prefix === prefix;
+}
+
+/** What to do about an error reply. Except for the last kind, the command was not run. */
+export type Verdict =
+  /** The server will run it later. */
+  | { readonly kind: "later" }
+  /** The slot, not the server, is busy for a moment. */
+  | { readonly kind: "slot-later" }
+  /** The server is not the primary. */
+  | { readonly kind: "demoted" }
+  | { readonly kind: "moved"; readonly slot: number; readonly to: Address }
+  | { readonly kind: "ask"; readonly to: Address }
+  /** A blocking command ended because its key or the server's role went away. */
+  | { readonly kind: "unblocked" }
+  | { readonly kind: "final"; readonly error: SignalboxError };
+
+/**
+ * Judges an error reply to `command` (its first word).
+ *
+ * The replies: networking.c, server.c, cluster.c, acl.c and script.c of Redis 7.0.
+ */
+export function judge(command: string, reply: string): Verdict {
+  const prefix = prefixOf(reply);
+  switch (prefix) {
+    case "LOADING":
+    case "BUSY":
+      return { kind: "later" };
+    case "TRYAGAIN":
+    case "CLUSTERDOWN":
+      return { kind: "slot-later" };
+    case "READONLY":
+    case "MASTERDOWN":
+      return { kind: "demoted" };
+    case "UNBLOCKED":
+      return { kind: "unblocked" };
+    case "MOVED":
+    case "ASK":
+      return redirect(prefix, reply) ?? { kind: "final", error: new RedisReplyError(command, reply) };
+    default:
+      return { kind: "final", error: replyError(command, reply) };
+  }
+}
+
+/** The error that a reply becomes when nothing is tried about it. */
+export function replyError(command: string, reply: string): SignalboxError {
+  switch (prefixOf(reply)) {
+    case "OOM":
+      return new OutOfMemoryError(`Redis is out of memory and refused ${command}: ${redacted(reply)}`);
+    case "NOAUTH":
+    case "WRONGPASS":
+    case "NOPERM":
+      return new AuthError(`Redis refused ${command}: ${redacted(reply)}`);
+    case "MISCONF":
+    case "NOREPLICAS":
+    case "LOADING":
+    case "BUSY":
+    case "TRYAGAIN":
+    case "CLUSTERDOWN":
+    case "READONLY":
+    case "MASTERDOWN":
+      return new ConnectionError(`Redis cannot take ${command} now: ${redacted(reply)}`);
+    default:
+      // AUTH with a password where the server has none is about credentials too, without a prefix of its own.
+      if (/^ERR (?:AUTH|invalid password|Client sent AUTH)/i.test(reply))
+        return new AuthError(`Redis refused ${command}: ${redacted(reply)}`);
+      if (/^ERR max number of clients/.test(reply))
+        return new ConnectionError(`Redis cannot take ${command} now: ${reply}`);
+      return new RedisReplyError(command, reply);
+  }
+}
+
+function prefixOf(reply: string): string {
+  const end = reply.indexOf(" ");
+  return end < 0 ? reply : reply.slice(0, end);
+}
+
+/** `MOVED 3999 127.0.0.1:6381`; the host may be missing (the one that answered) or contain colons (IPv6). */
+function redirect(prefix: "MOVED" | "ASK", reply: string): Verdict | undefined {
+  const [, slot, where = ""] = reply.split(" ");
+  const colon = where.lastIndexOf(":");
+  const port = Number(where.slice(colon + 1));
+  if (colon < 0 || !Number.isInteger(port) || port <= 0) return undefined;
+  const to = { host: where.slice(0, colon), port };
+  return prefix === "ASK" ? { kind: "ask", to } : { kind: "moved", slot: Number(slot), to };
+}
+
+/** Redis repeats a command's arguments in one reply only; they may be payloads. */
+function redacted(reply: string): string {
+  return reply.replace(/,? with args beginning with:.*$/s, "").slice(0, 300);
+}

@@ -1,0 +1,154 @@
+/** Every Redis key and channel of signalbox is made here, and nowhere else. */
+
+import { InvalidArgumentError } from "../../core/errors.js";
+
+/** Layout version: a build that cannot read a layout does not find its keys. */
+const LAYOUT = "sb1";
+/** A name is one partition today; the number keeps room for spreading it over a Cluster. */
+const PARTITION = 0;
+
+/** Keys of a stream and its groups, all in one Cluster slot. */
+export interface LogKeys {
+  /** Stream: field `m` is header, line feed, data; field `k` is the key of entries that have one. */
+  readonly stream: string;
+  /** Hash: group name to its settings as JSON. */
+  readonly groups: string;
+  /** Zset over all groups: `<position> <group>` of each parked retry, scored by the milliseconds of its position. */
+  readonly parked: string;
+  /** Hash: group name to how many never delivered entries were dropped beneath it and not yet reported. */
+  readonly dropped: string;
+  /** Hash: what one publisher has applied last. */
+  publisher(id: string): string;
+  group(name: string): GroupKeys;
+}
+
+/** Keys of one group, in its stream's slot. */
+export interface GroupKeys {
+  /** Hash: position to `<fence> <attempt>` of deliveries beyond their first. */
+  readonly attempts: string;
+  /** Zset: positions of parked retries, scored by when they are due. */
+  readonly due: string;
+  /** Stream of dead letters. */
+  readonly dead: string;
+  /** Hash: where the group's sweep for abandoned deliveries stands. */
+  readonly sweep: string;
+}
+
+/** Keys of a queue, all in one Cluster slot. */
+export interface QueueKeys {
+  /** Hash: id to header, line feed, data of every unfinished item. */
+  readonly records: string;
+  /** Counter: how many pushes there were; the first part of an item's place in line. */
+  readonly line: string;
+  /** Hash: what one publisher has applied last. */
+  publisher(id: string): string;
+  recipient(name: string): RecipientKeys;
+}
+
+/** Keys of one recipient, in its queue's slot. Members of the zsets are tickets: `<place><expiry>|<priority>|<id>`. */
+export interface RecipientKeys {
+  /** Zset of tickets ready to be taken, scored by minus their priority. */
+  readonly waiting: string;
+  /** Zset of tickets held by consumers, scored by when their lease ends. */
+  readonly leased: string;
+  /** Zset of tickets that are not ready yet, scored by when they will be. */
+  readonly due: string;
+  /** Hash: ticket to `<fence> <attempt>` of deliveries beyond their first. */
+  readonly attempts: string;
+  /** Stream of dead letters. */
+  readonly dead: string;
+  /** Hash of counters. */
+  readonly counters: string;
+  /** Zset with at most one member, which wakes one waiting consumer. */
+  readonly bell: string;
+  /** String: what one consumer took last, should the reply have been lost. */
+  taken(consumer: string): string;
+}
+
+/**
+ * Writes a name so that it cannot be mistaken for a part of a key: `[A-Za-z0-9._-]` stays, every other byte of its
+ * UTF-8 becomes `%XX`.
+ *
+ * @throws {InvalidArgumentError} for half a surrogate pair, which has no UTF-8
+ */
+export function encodeName(name: string): string {
+  if (/^[\w.-]*$/.test(name)) return name;
+  try {
+    return encodeURIComponent(name).replace(
+      /[!~*'()]/g,
+      (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`,
+    );
+  } catch (error) {
+    throw new InvalidArgumentError("a name must be well-formed Unicode", { cause: error });
+  }
+}
+
+/** The name that {@link encodeName} wrote. */
+export function decodeName(encoded: string): string {
+  return decodeURIComponent(encoded);
+}
+
+/** The keys of a stream. */
+export function logKeys(namespace: string, stream: string): LogKeys {
+  const prefix = slotOf(namespace, "log", stream);
+  return {
+    stream: `${prefix}s`,
+    groups: `${prefix}groups`,
+    parked: `${prefix}parked`,
+    dropped: `${prefix}dropped`,
+    publisher: (id) => `${prefix}pub:${encodeName(id)}`,
+    group(name) {
+      const own = `${prefix}g:${encodeName(name)}:`;
+      return { attempts: `${own}attempts`, due: `${own}due`, dead: `${own}dead`, sweep: `${own}sweep` };
+    },
+  };
+}
+
+/** The keys of a queue. */
+export function queueKeys(namespace: string, queue: string): QueueKeys {
+  const prefix = slotOf(namespace, "queue", queue);
+  return {
+    records: `${prefix}records`,
+    line: `${prefix}line`,
+    publisher: (id) => `${prefix}pub:${encodeName(id)}`,
+    recipient(name) {
+      const own = `${prefix}r:${encodeName(name)}:`;
+      return {
+        waiting: `${own}waiting`,
+        leased: `${own}leased`,
+        due: `${own}due`,
+        attempts: `${own}attempts`,
+        dead: `${own}dead`,
+        counters: `${own}counters`,
+        bell: `${own}bell`,
+        taken: (consumer) => `${own}taken:${encodeName(consumer)}`,
+      };
+    },
+  };
+}
+
+/** What is between the braces decides the Cluster slot; encoded names contain none. */
+function slotOf(namespace: string, kind: "log" | "queue", name: string): string {
+  return `${LAYOUT}:{${encodeName(namespace)}:${kind}:${encodeName(name)}:${PARTITION}}:`;
+}
+
+/** The Redis channel of a broadcast channel. */
+export function channelKey(namespace: string, channel: string): string {
+  return channelPrefix(namespace) + channel;
+}
+
+/** The Redis pattern for the channels of one namespace that match a glob. */
+export function channelPattern(namespace: string, pattern: string): string {
+  return channelPrefix(namespace).replace(/[\\*?[\]]/g, "\\$&") + pattern;
+}
+
+/** The broadcast channel behind a Redis channel, or undefined where it is of another namespace. */
+export function channelName(namespace: string, key: string): string | undefined {
+  const prefix = channelPrefix(namespace);
+  return key.startsWith(prefix) ? key.slice(prefix.length) : undefined;
+}
+
+/** Channels are not bound to slots, and their names are matched by Redis itself, so they stay as they are. */
+function channelPrefix(namespace: string): string {
+  return `${LAYOUT}:${encodeName(namespace)}:b:`;
+}

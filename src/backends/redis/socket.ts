@@ -1,0 +1,219 @@
+/** One socket to one server: sends, counts what is under way, and dies rather than wait past a deadline. */
+
+import { isIP } from "node:net";
+import { createClient, ErrorReply, RESP_TYPES } from "@redis/client";
+import type { Clock, Timer } from "../../core/clock.js";
+import { ConnectionError, type SignalboxError, toError } from "../../core/errors.js";
+import type { Arg, Reply } from "./connection.js";
+import { replyError } from "./errors.js";
+import { Ledger, uptime } from "./ledger.js";
+import type { Login, Server, TlsOptions } from "./target.js";
+
+/** How to get into a server. */
+export interface SocketSettings {
+  readonly login: Login;
+  /** Undefined: no TLS. */
+  readonly tls: TlsOptions | undefined;
+  readonly clientName: string;
+  /** How long one attempt may take, the server's first answer included. */
+  readonly connectTimeoutMs: number;
+  readonly clock: Clock;
+}
+
+export type PubSubKind = "channel" | "pattern";
+export type PubSubListener = (message: Buffer, channel: Buffer) => void;
+
+type Client = ReturnType<typeof newClient>;
+
+/** As long as a socket that is no longer used may take to answer what is under way. */
+const RETIRE_MS = 1_000;
+
+function newClient(server: Server, settings: SocketSettings, signal: AbortSignal) {
+  const { login, connectTimeoutMs } = settings;
+  const common = { connectTimeout: connectTimeoutMs, reconnectStrategy: false, signal } as const;
+  const { at } = server;
+  return createClient({
+    // RESP 2 has the fewest types: every reply is what `Reply` says.
+    RESP: 2,
+    database: login.database,
+    ...(login.username === undefined ? {} : { username: login.username }),
+    ...(login.password === undefined ? {} : { password: login.password }),
+    // The signal is the only way to end an attempt before the client knows its socket.
+    socket:
+      "path" in at
+        ? { ...common, path: at.path, tls: false }
+        : { ...common, ...at, ...(settings.tls === undefined ? {} : tlsFor(at.host, settings.tls)) },
+    disableOfflineQueue: true,
+    disableClientInfo: true,
+    maintNotifications: "disabled",
+    // The client's own timeout costs five times the command and ends before the command is written.
+    commandOptions: { timeout: 0, typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } },
+  });
+}
+
+function tlsFor(host: string, options: TlsOptions) {
+  // Node sends no server name by itself, and Redis behind a TLS router is found by it.
+  const servername = options.servername ?? (isIP(host) === 0 ? host : undefined);
+  return { tls: true, ...options, ...(servername === undefined ? {} : { servername }) } as const;
+}
+
+/**
+ * Connects and logs in.
+ *
+ * @throws {AuthError} when the server refuses the login
+ * @throws {ConnectionError} when it cannot be reached or does not answer in time
+ */
+export async function openSocket(server: Server, settings: SocketSettings, signal?: AbortSignal): Promise<Socket> {
+  const abort = new AbortController();
+  const client = newClient(server, settings, abort.signal);
+  let late = false;
+  // Errors reach the caller through `connect`, and `Socket` once there is one.
+  client.on("error", () => {});
+  const giveUp = (): void => abort.abort();
+  const timer = settings.clock.setTimer(() => {
+    late = true;
+    giveUp();
+  }, settings.connectTimeoutMs);
+  signal?.addEventListener("abort", giveUp, { once: true });
+  try {
+    if (signal?.aborted) giveUp();
+    await client.connect();
+    return new Socket(server, client, abort, settings.clock);
+  } catch (error) {
+    client.destroy();
+    abort.abort();
+    if (error instanceof ErrorReply) throw replyError(`the login at ${server.name}`, error.message);
+    const reason = late ? `no answer within ${settings.connectTimeoutMs} ms` : toError(error).message;
+    throw new ConnectionError(`cannot connect to Redis at ${server.name}: ${reason}`, { cause: error });
+  } finally {
+    timer.cancel();
+    signal?.removeEventListener("abort", giveUp);
+  }
+}
+
+export class Socket {
+  readonly server: Server;
+  /** Why it ended; undefined while it lives. */
+  ended: SignalboxError | undefined;
+  /** Called once, before the commands under way are rejected. */
+  onEnd: ((reason: SignalboxError) => void) | undefined;
+  /** Pushed messages so far: a sign of life that no command accounts for. */
+  heard = 0;
+  readonly #client: Client;
+  readonly #abort: AbortController;
+  readonly #clock: Clock;
+  readonly #ledger: Ledger;
+  #heardAtExpiry = 0;
+  #retirement: Timer | undefined;
+  readonly #answered = (reply: unknown): Reply => {
+    this.#ledger.answered();
+    // RESP 2 with Buffers for bulk strings has no other types.
+    return reply as Reply;
+  };
+
+  constructor(server: Server, client: Client, abort: AbortController, clock: Clock) {
+    this.server = server;
+    this.#client = client;
+    this.#abort = abort;
+    this.#clock = clock;
+    this.#ledger = new Ledger(clock, () => this.#expired());
+    // After such an event the client may believe itself well (a reply that it cannot parse), so it never lives on.
+    client.on("error", (error: unknown) => this.destroy(`the connection broke: ${toError(error).message}`));
+    client.on("end", () => this.destroy("the connection was closed"));
+  }
+
+  /** Commands that have no answer yet. */
+  get underway(): number {
+    return this.#ledger.size;
+  }
+
+  /**
+   * Sends at once, behind whatever was sent before.
+   *
+   * @param failed told the client's error; what it returns or throws becomes the result. `isServerReply` tells a refusal
+   *   by the server from the loss of the socket.
+   */
+  send(args: readonly Arg[], deadlineAt: number, failed: (error: unknown) => Promise<Reply>): Promise<Reply> {
+    this.#ledger.sent(deadlineAt);
+    return this.#client.sendCommand<unknown>(args).then(this.#answered, (error: unknown) => {
+      this.#ledger.answered();
+      return failed(error);
+    });
+  }
+
+  /** Sends a command about the server itself; rejects with a typed error and is never sent again. */
+  ask(args: readonly Arg[], timeoutMs: number): Promise<Reply> {
+    return this.send(args, uptime() + timeoutMs, (error) => {
+      throw this.typed(String(args[0]), error);
+    });
+  }
+
+  /** The client's error as ours. */
+  typed(command: string, error: unknown): SignalboxError {
+    if (isServerReply(error)) return replyError(command, error.message);
+    const reason = this.ended?.message ?? toError(error).message;
+    return new ConnectionError(`${command} was under way: ${reason}`, { interrupted: true, cause: this.ended ?? error });
+  }
+
+  /** Resolves when Redis has confirmed the subscription. */
+  async subscribe(kind: PubSubKind, name: string, listener: PubSubListener, timeoutMs: number): Promise<void> {
+    const client = this.#client;
+    const call =
+      kind === "channel" ? client.subscribe(name, listener, true) : client.pSubscribe(name, listener, true);
+    await this.#watched("SUBSCRIBE", call, timeoutMs);
+  }
+
+  async unsubscribe(kind: PubSubKind, name: string, listener: PubSubListener, timeoutMs: number): Promise<void> {
+    const client = this.#client;
+    const call =
+      kind === "channel" ? client.unsubscribe(name, listener, true) : client.pUnsubscribe(name, listener, true);
+    await this.#watched("UNSUBSCRIBE", call, timeoutMs);
+  }
+
+  /** Lets it answer what is under way, then ends it. */
+  retire(reason: string): void {
+    if (this.#ledger.size === 0) {
+      this.destroy(reason);
+      return;
+    }
+    this.#retirement ??= this.#clock.setTimer(() => this.destroy(reason), RETIRE_MS);
+    this.#ledger.onEmpty = () => this.destroy(reason);
+  }
+
+  /** Ends it at once; commands under way are rejected as interrupted. Safe to call twice. */
+  destroy(reason: string | SignalboxError): void {
+    if (this.ended !== undefined) return;
+    this.ended = typeof reason === "string" ? new ConnectionError(`Redis at ${this.server.name}: ${reason}`) : reason;
+    this.#ledger.close();
+    this.#retirement?.cancel();
+    this.onEnd?.(this.ended);
+    this.#client.destroy();
+    this.#abort.abort();
+  }
+
+  async #watched(command: string, call: Promise<unknown>, timeoutMs: number): Promise<void> {
+    this.#ledger.sent(uptime() + timeoutMs);
+    try {
+      await call;
+    } catch (error) {
+      throw this.typed(command, error);
+    } finally {
+      this.#ledger.answered();
+    }
+  }
+
+  #expired(): void {
+    // A flood of messages may keep an answer waiting; a server that sends is alive.
+    if (this.heard > this.#heardAtExpiry) {
+      this.#heardAtExpiry = this.heard;
+      this.#ledger.postpone(1_000);
+      return;
+    }
+    this.destroy("no answer before the deadline of a command");
+  }
+}
+
+/** Whether the server itself answered with an error; anything else is the loss of the socket. */
+export function isServerReply(error: unknown): error is ErrorReply {
+  return error instanceof ErrorReply;
+}

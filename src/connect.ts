@@ -1,0 +1,212 @@
+/** From a URL to a broker: the composition root. Loads a backend only when its URL asks for it. */
+
+import { type Broker, createBroker } from "./broker.js";
+import { type Address, parseAddress, redactUrl } from "./core/address.js";
+import type { Backend, BackendContext, Durability } from "./core/backend.js";
+import { type Clock, systemClock } from "./core/clock.js";
+import { type Codec, jsonCodec } from "./core/codec.js";
+import type { Contract, ContractDefinition, NoContract } from "./core/contract.js";
+import { ConfigError, toError } from "./core/errors.js";
+import { createIdFactory } from "./core/ids.js";
+import { Owner } from "./core/lifecycle.js";
+import { DEFAULT_SOURCE } from "./core/message.js";
+import { validName, validText } from "./core/names.js";
+import {
+  aDuration,
+  aFunction,
+  anInteger,
+  anObject,
+  aString,
+  type Check,
+  type Checks,
+  findProblems,
+  oneOf,
+} from "./core/options.js";
+import type { Runtime } from "./core/runtime.js";
+import { createTelemetry, type Logger, observeBackend, stderrLogger, type Telemetry } from "./core/telemetry.js";
+import type { RedisOptions, TlsOptions } from "./backends/redis/target.js";
+
+export interface ConnectOptions<C = NoContract> {
+  /** Names, payloads and validators: see `defineContract`. */
+  readonly contract?: C;
+  /** Separates applications that share a store: part of every key. Default `default`. */
+  readonly namespace?: string;
+  /** The source of messages whose publisher names none. Default `signalbox`. */
+  readonly source?: string;
+  /** Encodes payloads that are not bytes. Default: strict JSON. Messages of any known codec are read. */
+  readonly codec?: Codec;
+  /** Largest payload, encoded. Default 1 MiB. */
+  readonly maxPayloadBytes?: number;
+  /** Takes log events; pino fits. Default: warnings and errors to stderr. */
+  readonly logger?: Logger;
+  /** Takes failures that no caller waits for. Default: the logger. */
+  readonly onError?: (error: Error, where: string) => void;
+  /** For tests. The Redis backend's leases and expiry follow the server's clock regardless. */
+  readonly clock?: Clock;
+  /** What a receipt must have attained. Refused here where the store cannot give it. Default: what the store gives by itself. */
+  readonly durability?: Durability;
+  /** Redis: replicas that must have a write before it counts as `replicated`. Default 1. */
+  readonly replicas?: number;
+  /** Redis: the operator's word that `appendfsync` is `always`, where the server does not let us read it. */
+  readonly assertAppendFsync?: "always";
+  /** Redis: accept a `maxmemory-policy` that may evict messages. */
+  readonly allowEviction?: "yes, lose messages";
+  /** Redis: how long a command may take before its socket is given up. Default 5,000. */
+  readonly commandTimeoutMs?: number;
+  /** Redis: how long `connect` may take. Default 5,000. */
+  readonly connectTimeoutMs?: number;
+  /** Redis: connections for blocking reads, beyond which consumers look once a second. Default 50. */
+  readonly maxBlockingConnections?: number;
+  /** Redis: as in Node's `tls.connect`, with a `rediss:` URL. */
+  readonly tls?: TlsOptions;
+}
+
+const DEFAULT_MAX_PAYLOAD_BYTES = 1_048_576;
+/** Redis itself refuses more than this. */
+const MAX_PAYLOAD_BYTES = 512 * 1_048_576;
+
+const named: Check = (value) => {
+  try {
+    validName("it", value);
+    return undefined;
+  } catch (error) {
+    return `is no legal name (${toError(error).message})`;
+  }
+};
+
+const CHECKS: Checks<ConnectOptions<ContractDefinition>> = {
+  contract: anObject,
+  namespace: named,
+  source: aString,
+  codec: anObject,
+  maxPayloadBytes: anInteger(1, MAX_PAYLOAD_BYTES),
+  logger: anObject,
+  onError: aFunction,
+  clock: anObject,
+  durability: oneOf("memory", "fsync", "replicated"),
+  replicas: anInteger(1, 100),
+  assertAppendFsync: oneOf("always"),
+  allowEviction: oneOf("yes, lose messages"),
+  commandTimeoutMs: aDuration(100),
+  connectTimeoutMs: aDuration(100),
+  maxBlockingConnections: anInteger(1, 10_000),
+  tls: anObject,
+};
+
+/**
+ * Opens a broker.
+ *
+ * @param url `memory:`, `memory:name`, `sqlite:./file.db`, `redis://…`, `rediss://…`, `redis+unix://…`,
+ *   `redis-cluster://…`, `redis-sentinel://…`. Default: the environment's SIGNALBOX_URL, else REDIS_URL; with neither
+ *   set it is a `ConfigError`, because a missing secret must not become a local file.
+ * @throws {ConfigError} listing every problem of URL and options at once
+ * @throws {ConnectionError | AuthError} when the store cannot be used; nothing stays open
+ */
+export async function connect<C extends Contract | NoContract = NoContract>(
+  url?: string,
+  options: ConnectOptions<C> = {},
+): Promise<Broker<C>> {
+  const problems = findProblems("connect", options as ConnectOptions<ContractDefinition>, CHECKS);
+  let address: Address | undefined;
+  try {
+    address = parseAddress(url ?? urlFromEnvironment());
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    problems.unshift(...error.problems);
+  }
+  if (address === undefined || problems.length > 0) throw new ConfigError(problems);
+
+  const telemetry = createTelemetry(options.logger ?? stderrLogger);
+  const clock = options.clock ?? systemClock;
+  const report = createReporter(options.onError, telemetry);
+  const context: BackendContext = { namespace: validName("namespace", options.namespace ?? "default"), clock, report };
+  const opened = await openBackend(address, options, context);
+  const backend = observeBackend(opened, telemetry, clock);
+  const codec = options.codec ?? jsonCodec;
+  const runtime: Runtime = {
+    backend,
+    clock,
+    telemetry,
+    contract: options.contract as ContractDefinition | undefined,
+    codec,
+    codecs: new Map([jsonCodec, codec].map((known) => [known.contentType, known])),
+    source: options.source === undefined ? DEFAULT_SOURCE : validText("source", options.source),
+    maxPayloadBytes: options.maxPayloadBytes ?? DEFAULT_MAX_PAYLOAD_BYTES,
+    owner: new Owner("broker"),
+    createId: createIdFactory(clock),
+    report,
+  };
+  telemetry.log("backend_opened", { backend: backend.name, durability: backend.durability, url: redactUrl(url ?? "") });
+  return createBroker<C>(runtime, backend);
+}
+
+function urlFromEnvironment(): string {
+  const url = process.env["SIGNALBOX_URL"] ?? process.env["REDIS_URL"];
+  if (url === undefined) {
+    throw new ConfigError([
+      'no URL: pass one to connect, such as "sqlite:./messages.db", or set SIGNALBOX_URL or REDIS_URL',
+    ]);
+  }
+  return url;
+}
+
+async function openBackend<C>(address: Address, options: ConnectOptions<C>, context: BackendContext): Promise<Backend> {
+  switch (address.kind) {
+    case "memory": {
+      refuseBeyond("memory", "memory:", options.durability);
+      const { openMemory } = await import("./backends/memory/index.js");
+      return await openMemory(address, context);
+    }
+    case "sqlite": {
+      refuseBeyond("fsync", "sqlite:", options.durability);
+      const { openSqlite } = await import("./backends/sqlite/index.js");
+      const synchronous = options.durability === "memory" ? "normal" : "full";
+      return await openSqlite({ path: address.path, synchronous }, context);
+    }
+    default: {
+      const { openRedis } = await import("./backends/redis/index.js");
+      return await openRedis(address, redisOptions(options), context);
+    }
+  }
+}
+
+/** What was asked for and cannot be given is refused here, not hoped for. */
+function refuseBeyond(attained: Durability, scheme: string, asked: Durability | undefined): void {
+  const order: readonly Durability[] = ["memory", "fsync", "replicated"];
+  if (asked !== undefined && order.indexOf(asked) > order.indexOf(attained)) {
+    throw new ConfigError([
+      `connect: ${scheme} attains durability "${attained}" at most, not "${asked}": use a Redis that does`,
+    ]);
+  }
+}
+
+function redisOptions<C>(options: ConnectOptions<C>): RedisOptions {
+  const { durability = "memory", replicas = 1, assertAppendFsync, allowEviction } = options;
+  const { commandTimeoutMs, connectTimeoutMs, maxBlockingConnections, tls } = options;
+  return {
+    durability,
+    replicas,
+    assertAppendFsync,
+    allowEviction,
+    commandTimeoutMs,
+    connectTimeoutMs,
+    maxBlockingConnections,
+    tls,
+  };
+}
+
+/** Background failures go to `onError`, by default to the logger, never nowhere. */
+function createReporter(
+  onError: ConnectOptions["onError"],
+  telemetry: Telemetry,
+): (error: unknown, where: string) => void {
+  return (thrown, where) => {
+    const error = toError(thrown);
+    try {
+      if (onError === undefined) telemetry.log("background_failure", { where, error });
+      else onError(error, where);
+    } catch (failure) {
+      telemetry.log("background_failure", { where: "onError", error: toError(failure) });
+    }
+  };
+}

@@ -1,0 +1,24 @@
+/** Every event that signalbox logs: stable ids with their level. Documented in `docs/reference/log-events.md`. */
+
+export type LogLevel = "debug" | "info" | "warn" | "error";
+
+/** Ids that the sources name are kept as they name them. */
+export const LOG_EVENTS = {
+  backend_opened: { level: "info", text: "the backend is open" },
+  backend_closed: { level: "info", text: "the backend is closed" },
+  background_failure: { level: "error", text: "something failed that no caller waits for" },
+  message_published: { level: "debug", text: "a batch of messages was stored" },
+  message_publish_failed: { level: "warn", text: "a batch of messages was not stored" },
+  message_acknowledged: { level: "debug", text: "handled deliveries were settled" },
+  message_retried: { level: "info", text: "a handler failed; its delivery is tried again" },
+  message_dead_lettered: { level: "warn", text: "a message became a dead letter" },
+  message_expired: { level: "info", text: "messages expired before they were handled" },
+  message_gone: { level: "warn", text: "messages were removed before they were delivered" },
+  message_lease_lost: { level: "warn", text: "a delivery passed to another consumer before it was settled" },
+  subscribing_to_channel: { level: "info", text: "a consumer starts" },
+  unsubscribed_from_channel: { level: "info", text: "a consumer ended" },
+  consumer_failing: { level: "warn", text: "a consumer cannot reach its backend and tries again" },
+  consumer_recovered: { level: "info", text: "a consumer reaches its backend again" },
+} as const satisfies Readonly<Record<string, { readonly level: LogLevel; readonly text: string }>>;
+
+export type LogEvent = keyof typeof LOG_EVENTS;

@@ -1,0 +1,84 @@
+/** What a handler may return besides nothing, and how a result becomes what the backend is told. */
+
+import type { DeadReason, Outcome } from "./backend.js";
+import { CodecError, SchemaError, toError } from "./errors.js";
+import { backoffMs, type RetryPolicy } from "./retry.js";
+
+/** A handler's own decision, made by `retry`, `defer`, `deadLetter` or `skip`. Any other value is not an outcome. */
+export class HandlerOutcome {
+  readonly decision: Decision;
+
+  /** @internal use the functions */
+  constructor(decision: Decision) {
+    this.decision = decision;
+  }
+}
+
+type Decision =
+  | { readonly as: "retry"; readonly delayMs: number | undefined }
+  | { readonly as: "defer"; readonly delayMs: number }
+  | { readonly as: "deadLetter"; readonly reason: string }
+  | { readonly as: "skip" };
+
+/** Try again, counted as an attempt: after `delayMs`, or after the policy's backoff. */
+export function retry(options: { readonly delayMs?: number } = {}): HandlerOutcome {
+  return new HandlerOutcome({ as: "retry", delayMs: options.delayMs });
+}
+
+/** Try again after `delayMs` (default 1,000) without counting it: the time was wrong, not the message. */
+export function defer(options: { readonly delayMs?: number } = {}): HandlerOutcome {
+  return new HandlerOutcome({ as: "defer", delayMs: options.delayMs ?? 1_000 });
+}
+
+/** Park the message as a dead letter at once, with this reason. */
+export function deadLetter(reason: string): HandlerOutcome {
+  return new HandlerOutcome({ as: "deadLetter", reason });
+}
+
+/** Acknowledge without having handled it. */
+export function skip(): HandlerOutcome {
+  return new HandlerOutcome({ as: "skip" });
+}
+
+/** What a delivery came to, without its receipt. */
+export type Verdict = Outcome extends infer O ? (O extends { receipt: string } ? Omit<O, "receipt"> : never) : never;
+
+export const ACK: Verdict = { as: "ack" };
+
+/** The verdict on a handler that returned `value`. Whatever is no outcome acknowledges. */
+export function verdictOnReturn(value: unknown, attempt: number, policy: RetryPolicy): Verdict {
+  if (!(value instanceof HandlerOutcome)) return ACK;
+  const { decision } = value;
+  switch (decision.as) {
+    case "skip":
+      return ACK;
+    case "defer":
+      return { as: "retry", delayMs: decision.delayMs, counted: false };
+    case "deadLetter":
+      return { as: "deadLetter", reason: deadReason("rejected", decision.reason) };
+    case "retry":
+      if (attempt >= policy.maxAttempts) {
+        return { as: "deadLetter", reason: deadReason("failed", "the handler asked for a retry at its last attempt") };
+      }
+      return { as: "retry", delayMs: decision.delayMs ?? backoffMs(policy, attempt), counted: true };
+  }
+}
+
+/** The verdict on a handler that threw: backoff, or a dead letter after the last attempt. */
+export function verdictOnThrow(thrown: unknown, attempt: number, policy: RetryPolicy): Verdict {
+  const error = toError(thrown);
+  // What cannot be decoded today cannot be decoded in a second either.
+  if (error instanceof CodecError || error instanceof SchemaError) {
+    return { as: "deadLetter", reason: deadReason("undecodable", error.message) };
+  }
+  if (attempt < policy.maxAttempts) return { as: "retry", delayMs: backoffMs(policy, attempt), counted: true };
+  return { as: "deadLetter", reason: deadReason("failed", `${error.name}: ${error.message}`, error.stack) };
+}
+
+const MAX_MESSAGE_CHARS = 1_000;
+const MAX_STACK_CHARS = 4_000;
+
+function deadReason(kind: DeadReason["kind"], message: string, stack?: string): DeadReason {
+  const reason = { kind, message: message.slice(0, MAX_MESSAGE_CHARS) };
+  return stack === undefined ? reason : { ...reason, stack: stack.slice(0, MAX_STACK_CHARS) };
+}

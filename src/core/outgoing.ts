@@ -1,0 +1,118 @@
+/** From what a caller publishes to what a port takes: checked, validated and encoded before anything is written. */
+
+import type { Bytes } from "./backend.js";
+import { BYTES_CONTENT } from "./codec.js";
+import type { Validate } from "./contract.js";
+import { InvalidArgumentError, LimitError } from "./errors.js";
+import { encodeHeader, type Envelope } from "./message.js";
+import { validText } from "./names.js";
+import type { Runtime } from "./runtime.js";
+
+/** What may be said of a message when it is published. */
+export interface MessageOptions {
+  /** Who publishes it. Default: the broker's `source`. */
+  readonly source?: string;
+  readonly correlationId?: string;
+  readonly causationId?: string;
+  /** W3C trace context. */
+  readonly traceparent?: string;
+  /** Version of the payload's schema, a whole number from 0. */
+  readonly schemaVersion?: number;
+  /** At most 64, and 16 KiB as JSON. */
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** A message on its way to the backend. */
+export interface Outgoing {
+  readonly id: string;
+  readonly header: string;
+  readonly data: Bytes;
+  /** Of header and data; exact for ASCII, and never more than three times too small. */
+  readonly size: number;
+}
+
+/** What the facade knows of the message besides the caller's options. */
+export interface Routing {
+  readonly channel: string;
+  readonly type: string;
+  readonly key?: string;
+  readonly target?: string;
+  readonly priority?: number;
+  readonly expiresAt?: number;
+}
+
+const MAX_HEADERS = 64;
+const MAX_HEADERS_BYTES = 16_384;
+
+/**
+ * Encodes one message.
+ *
+ * @throws {CodecError | SchemaError | LimitError | InvalidArgumentError} when it cannot be published as it is
+ */
+export function encodeOutgoing(
+  runtime: Runtime,
+  routing: Routing,
+  payload: unknown,
+  options: MessageOptions = {},
+): Outgoing {
+  const isBytes = payload instanceof Uint8Array;
+  const data = isBytes ? payload : runtime.codec.encode(payload);
+  assertSize(runtime, data);
+  const id = runtime.createId();
+  const envelope: Envelope = {
+    id,
+    source: options.source === undefined ? runtime.source : validText("source", options.source),
+    time: runtime.clock.now(),
+    contentType: isBytes ? BYTES_CONTENT : runtime.codec.contentType,
+    ...routing,
+    ...checkedOptions(options),
+  };
+  const header = encodeHeader(envelope);
+  return { id, header, data, size: header.length + data.length };
+}
+
+/** Checks a payload against the contract. What is sent is what was given: the reader's schema transforms it. */
+export function validatePayload(validate: Validate, payload: unknown): void | Promise<void> {
+  const result = validate(payload);
+  if (result instanceof Promise) return result.then(() => undefined);
+}
+
+function assertSize({ maxPayloadBytes }: Runtime, data: Bytes): void {
+  // Text of a third of the limit fits however it is encoded: most payloads need no count.
+  if (typeof data === "string" && data.length * 3 <= maxPayloadBytes) return;
+  const bytes = typeof data === "string" ? Buffer.byteLength(data) : data.byteLength;
+  if (bytes > maxPayloadBytes) {
+    throw new LimitError(
+      `the payload is ${bytes} bytes long, more than maxPayloadBytes (${maxPayloadBytes}): publish a reference to it instead, or raise the limit`,
+    );
+  }
+}
+
+function checkedOptions(options: MessageOptions): Partial<Envelope> {
+  const { correlationId, causationId, traceparent, schemaVersion, headers } = options;
+  if (schemaVersion !== undefined && (!Number.isSafeInteger(schemaVersion) || schemaVersion < 0)) {
+    throw new InvalidArgumentError(`schemaVersion must be a whole number from 0, not ${String(schemaVersion)}`);
+  }
+  return {
+    ...(correlationId !== undefined && { correlationId: validText("correlationId", correlationId) }),
+    ...(causationId !== undefined && { causationId: validText("causationId", causationId) }),
+    ...(traceparent !== undefined && { traceparent: validText("traceparent", traceparent) }),
+    ...(schemaVersion !== undefined && { schemaVersion }),
+    ...(headers !== undefined && { headers: checkedHeaders(headers) }),
+  };
+}
+
+function checkedHeaders(headers: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  const entries = Object.entries(headers);
+  if (entries.length > MAX_HEADERS)
+    throw new LimitError(`the message has ${entries.length} headers: at most ${MAX_HEADERS} are allowed`);
+  const bad = entries.find(([, value]) => typeof value !== "string");
+  if (bad !== undefined)
+    throw new InvalidArgumentError(`the header "${bad[0]}" must be a string, not ${typeof bad[1]}`);
+  if (Buffer.byteLength(JSON.stringify(headers)) > MAX_HEADERS_BYTES) {
+    throw new LimitError(
+      `the message's headers are longer than ${MAX_HEADERS_BYTES} bytes: move the bulk into the payload`,
+    );
+  }
+  return headers;
+}

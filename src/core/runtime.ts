@@ -1,0 +1,27 @@
+/** What the composition root hands to every facade: a facade opens nothing itself. Types only. */
+
+import type { Backend } from "./backend.js";
+import type { Clock } from "./clock.js";
+import type { Codec } from "./codec.js";
+import type { ContractDefinition } from "./contract.js";
+import type { Owner } from "./lifecycle.js";
+import type { Telemetry } from "./telemetry.js";
+
+export interface Runtime {
+  readonly backend: Backend;
+  readonly clock: Clock;
+  readonly telemetry: Telemetry;
+  readonly contract: ContractDefinition | undefined;
+  /** Encodes what is published. */
+  readonly codec: Codec;
+  /** Decodes what is received, by content type. */
+  readonly codecs: ReadonlyMap<string, Codec>;
+  /** The source of messages whose publisher names none. */
+  readonly source: string;
+  readonly maxPayloadBytes: number;
+  /** What ends with the broker. */
+  readonly owner: Owner;
+  createId(): string;
+  /** Where failures go that no caller waits for. Never throws. */
+  report(error: unknown, where: string): void;
+}

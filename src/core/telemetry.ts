@@ -1,0 +1,191 @@
+/** The one telemetry seam: logging, counters and durations, called by every facade and wrapped around every port. */
+
+import type { Backend, Feed, Log, Queue } from "./backend.js";
+import type { Clock } from "./clock.js";
+import { SignalboxError } from "./errors.js";
+import { LOG_EVENTS, type LogEvent } from "./log-events.js";
+
+/** Where log events go; pino fits as it is. */
+export interface Logger {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+/** Labels of a metric. Never an id: `channel` is the stream, queue or template. */
+export type Labels = Readonly<Record<string, string>>;
+
+/** A counter or a histogram of durations; kept by whoever records, so that recording costs no lookup. */
+export interface Counter {
+  add(count: number): void;
+}
+export interface Histogram {
+  record(ms: number): void;
+}
+
+/** One metric's present value. */
+export type Metric =
+  | { readonly kind: "counter"; readonly name: string; readonly labels: Labels; readonly value: number }
+  | {
+      readonly kind: "histogram";
+      readonly name: string;
+      readonly labels: Labels;
+      readonly count: number;
+      readonly sumMs: number;
+      /** Counts of the values up to each of `BUCKETS_MS`; what is beyond the last shows in `count` alone. */
+      readonly buckets: readonly number[];
+    };
+
+export interface Telemetry {
+  log(event: LogEvent, fields?: object): void;
+  counter(name: string, labels: Labels): Counter;
+  histogram(name: string, labels: Labels): Histogram;
+  metrics(): readonly Metric[];
+}
+
+export const BUCKETS_MS: readonly number[] = [0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000];
+
+/** Metric names: the sources' own, beside OpenTelemetry's messaging conventions (semconv 1.45, experimental). */
+export const METRICS = {
+  sent: "messaging.client.sent.messages",
+  consumed: "messaging.client.consumed.messages",
+  operation: "messaging.client.operation.duration",
+  processing: "messaging.process.duration",
+} as const;
+
+/** Without a logger only warnings and errors are written, to stderr. */
+export const stderrLogger: Logger = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: (fields, message) => writeLine("warn", fields, message),
+  error: (fields, message) => writeLine("error", fields, message),
+};
+
+function writeLine(level: string, fields: object, message: string): void {
+  const texts = Object.entries(fields).map(
+    ([name, value]) => `${name}=${value instanceof Error ? value.message : String(value)}`,
+  );
+  process.stderr.write(`signalbox ${level}: ${[message, ...texts].join(" ")}\n`);
+}
+
+export function createTelemetry(logger: Logger): Telemetry {
+  const metrics = new Map<
+    string,
+    { counter: Counter & { read(): Metric } } | { histogram: Histogram & { read(): Metric } }
+  >();
+  const keyOf = (name: string, labels: Labels): string => `${name} ${JSON.stringify(labels)}`;
+
+  return {
+    log(event, fields = {}) {
+      const { level, text } = LOG_EVENTS[event];
+      try {
+        logger[level]({ event, ...fields }, text);
+      } catch (error) {
+        // A logger that throws must not take a delivery with it.
+        stderrLogger.error({ event, error }, "the logger threw");
+      }
+    },
+    counter(name, labels) {
+      const found = metrics.get(keyOf(name, labels));
+      if (found !== undefined && "counter" in found) return found.counter;
+      const counter = createCounter(name, labels);
+      metrics.set(keyOf(name, labels), { counter });
+      return counter;
+    },
+    histogram(name, labels) {
+      const found = metrics.get(keyOf(name, labels));
+      if (found !== undefined && "histogram" in found) return found.histogram;
+      const histogram = createHistogram(name, labels);
+      metrics.set(keyOf(name, labels), { histogram });
+      return histogram;
+    },
+    metrics: () =>
+      [...metrics.values()].map((entry) => ("counter" in entry ? entry.counter.read() : entry.histogram.read())),
+  };
+}
+
+function createCounter(name: string, labels: Labels): Counter & { read(): Metric } {
+  let value = 0;
+  return {
+    add(count) {
+      value += count;
+    },
+    read: () => ({ kind: "counter", name, labels, value }),
+  };
+}
+
+function createHistogram(name: string, labels: Labels): Histogram & { read(): Metric } {
+  const buckets = new Array<number>(BUCKETS_MS.length).fill(0);
+  let count = 0;
+  let sumMs = 0;
+  return {
+    record(ms) {
+      count += 1;
+      sumMs += ms;
+      const index = BUCKETS_MS.findIndex((bound) => ms <= bound);
+      if (index >= 0) buckets[index] = (buckets[index] ?? 0) + 1;
+    },
+    read: () => ({ kind: "histogram", name, labels, count, sumMs, buckets: [...buckets] }),
+  };
+}
+
+/** The same backend, with the duration and the failures of each call recorded. Once per call, never once per message. */
+export function observeBackend(backend: Backend, telemetry: Telemetry, clock: Clock): Backend {
+  const timed = createTimer(backend.name, telemetry, clock);
+  const observeFeed = (feed: Feed): Feed => ({
+    take: timed("take", feed.take.bind(feed)),
+    extend: timed("extend", feed.extend.bind(feed)),
+    close: () => feed.close(),
+  });
+  const { log, queue, broadcast } = backend;
+  const observedLog: Log = {
+    append: timed("append", log.append.bind(log)),
+    read: timed("read", log.read.bind(log)),
+    createGroup: timed("createGroup", log.createGroup.bind(log)),
+    open: async (...args) => observeFeed(await log.open(...args)),
+    deadLetters: log.deadLetters.bind(log),
+    stats: timed("stats", log.stats.bind(log)),
+  };
+  const observedQueue: Queue = {
+    push: timed("push", queue.push.bind(queue)),
+    open: async (...args) => observeFeed(await queue.open(...args)),
+    deadLetters: queue.deadLetters.bind(queue),
+    stats: timed("stats", queue.stats.bind(queue)),
+  };
+  return {
+    name: backend.name,
+    durability: backend.durability,
+    broadcast: {
+      publish: timed("broadcast", broadcast.publish.bind(broadcast)),
+      subscribe: timed("subscribe", broadcast.subscribe.bind(broadcast)),
+    },
+    log: observedLog,
+    queue: observedQueue,
+    ping: timed("ping", backend.ping.bind(backend)),
+    check: () => backend.check(),
+    close: () => backend.close(),
+  };
+}
+
+function createTimer(system: string, telemetry: Telemetry, clock: Clock) {
+  return <A extends readonly unknown[], R>(
+    operation: string,
+    call: (...args: A) => Promise<R>,
+  ): ((...args: A) => Promise<R>) => {
+    const labels = { "messaging.system.name": system, "messaging.operation.name": operation };
+    const durations = telemetry.histogram(METRICS.operation, labels);
+    return async (...args) => {
+      const start = clock.now();
+      try {
+        return await call(...args);
+      } catch (error) {
+        const type = error instanceof SignalboxError ? error.code : "OTHER";
+        telemetry.histogram(METRICS.operation, { ...labels, "error.type": type }).record(clock.now() - start);
+        throw error;
+      } finally {
+        durations.record(clock.now() - start);
+      }
+    };
+  };
+}

@@ -1,0 +1,187 @@
+/** Work for recipients: by priority, with delay and time to live, each message held by one consumer at a time. */
+
+import { type Durability, type NewItem, type Pushed, type QueueStats, SHARED_RECIPIENT } from "../core/backend.js";
+import {
+  CONSUME_CHECKS,
+  type ConsumeOptions,
+  DEFAULT_CONCURRENCY,
+  DEFAULT_LEASE_MS,
+  DEFAULT_MAX_DEAD_LETTERS,
+  retryPolicy,
+} from "../core/consuming.js";
+import { type InputOf, type NameIn, type OutputOf, validatorOf } from "../core/contract.js";
+import { type DeadLetter, readDeadLetters } from "../core/dead-letters.js";
+import type { DeliveryStream } from "../core/deliveries.js";
+import { InvalidArgumentError } from "../core/errors.js";
+import type { Decoding, Handler } from "../core/handler.js";
+import { abortable } from "../core/lifecycle.js";
+import { validName } from "../core/names.js";
+import { aDuration, anInteger, type Checks, checkOptions, show } from "../core/options.js";
+import { encodeOutgoing, type MessageOptions, type Outgoing, validatePayload } from "../core/outgoing.js";
+import { Publisher } from "../core/publisher.js";
+import type { Runtime } from "../core/runtime.js";
+import { type ConsumerPlan, iterate, subscribe, type Subscription } from "../core/subscription.js";
+
+export interface QueueOptions {
+  /** Unfinished messages that the queue may hold, beyond which publishing is a `LimitError`. Default 1,000,000. */
+  readonly maxItems?: number;
+}
+
+/** Proof that a message is stored, naming how safely. */
+export interface QueueReceipt {
+  readonly id: string;
+  readonly durability: Durability;
+}
+
+export interface PublishQueueOptions extends MessageOptions {
+  /** The recipient whose inbox it goes to. Default: whoever consumes the queue. */
+  readonly target?: string;
+  /** Any safe integer, higher first; kept across retries. Default 0. */
+  readonly priority?: number;
+  /** It waits and is retried for this long, then it expires. `null`, the default: for ever. A running handler is left alone. */
+  readonly ttlMs?: number | null;
+  /** It is not delivered before this much time has passed. Default 0. */
+  readonly delayMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface SubscribeQueueOptions extends ConsumeOptions {
+  /** Consume this recipient's inbox. Default: the messages for whoever consumes the queue. */
+  readonly as?: string;
+}
+
+export interface Queue<T, R = T> {
+  readonly name: string;
+  /** Stores one message. What is published in the same tick travels together. */
+  publish(data: T, options?: PublishQueueOptions): Promise<QueueReceipt>;
+  /** Stores several, in order. Rejects when one is not stored; those before it may be. */
+  publishMany(data: readonly T[], options?: PublishQueueOptions): Promise<readonly QueueReceipt[]>;
+  /** Competing consumers: each message goes to one of them, the most urgent first. In force once it resolves. */
+  subscribe(options: SubscribeQueueOptions, handler: Handler<R>): Promise<Subscription>;
+  /** The same as an iterable: the caller settles each delivery. */
+  deliveries(options?: SubscribeQueueOptions): DeliveryStream<R>;
+  /** What was parked of a recipient, oldest first. */
+  deadLetters(recipient?: string): AsyncGenerator<DeadLetter<R>>;
+  /** Counts of a recipient. */
+  stats(recipient?: string): Promise<QueueStats>;
+}
+
+/** What `broker.queue` is. */
+export type OpenQueue<C> = <N extends NameIn<C, "queues">>(
+  name: N,
+  options?: QueueOptions,
+) => Queue<InputOf<C, "queues", N>, OutputOf<C, "queues", N>>;
+
+type OutgoingItem = Outgoing & NewItem;
+
+const DEFAULT_MAX_ITEMS = 1_000_000;
+const QUEUE_CHECKS: Checks<QueueOptions> = { maxItems: anInteger(1, 1_000_000_000) };
+const SUBSCRIBE_CHECKS: Checks<SubscribeQueueOptions> = { ...CONSUME_CHECKS, as: () => undefined };
+const priorityCheck = anInteger(Number.MIN_SAFE_INTEGER);
+const delayCheck = aDuration();
+const ttlCheck = aDuration(1);
+
+export function createQueues<C>(runtime: Runtime): OpenQueue<C> {
+  const limits = new Map<string, { readonly maxItems: number }>();
+  const publisher = new Publisher<OutgoingItem, Pushed>(runtime, (queue, batch) =>
+    runtime.backend.queue.push(queue, batch, limits.get(queue) ?? { maxItems: DEFAULT_MAX_ITEMS }),
+  );
+  runtime.owner.own({ close: () => publisher.idle() });
+
+  return (name, options) => {
+    checkOptions("queue", options, QUEUE_CHECKS);
+    const queue = validName("queue", name);
+    const validate = validatorOf(runtime.contract, "queues", queue);
+    if (options?.maxItems !== undefined) limits.set(queue, { maxItems: options.maxItems });
+    return createQueue(runtime, publisher, { channel: queue, codecs: runtime.codecs, validatorFor: () => validate });
+  };
+}
+
+function createQueue<T, R>(
+  runtime: Runtime,
+  publisher: Publisher<OutgoingItem, Pushed>,
+  decoding: Decoding,
+): Queue<T, R> {
+  const { channel: name } = decoding;
+  const { backend } = runtime;
+  const validate = decoding.validatorFor(name);
+
+  async function publish(data: T, options: PublishQueueOptions = {}): Promise<QueueReceipt> {
+    const { signal } = options;
+    signal?.throwIfAborted();
+    const validation = validatePayload(validate, data);
+    if (validation !== undefined) await abortable(validation, signal);
+    const { id } = await publisher.publish(name, encodeItem(runtime, name, data, options), signal);
+    return { id, durability: backend.durability };
+  }
+
+  return {
+    name,
+    publish,
+    async publishMany(data, options) {
+      if (!Array.isArray(data))
+        throw new InvalidArgumentError(`publishMany takes an array of payloads, not ${show(data)}`);
+      return await Promise.all(data.map((each) => publish(each, options)));
+    },
+    async subscribe(options, handler) {
+      if (typeof handler !== "function")
+        throw new InvalidArgumentError(`the handler must be a function, not ${show(handler)}`);
+      return await subscribe(runtime, [createPlan(runtime, decoding, options)], handler, options.signal);
+    },
+    deliveries(options = {}) {
+      const plan = createPlan(runtime, decoding, options);
+      return iterate(runtime, async () => plan, plan.policy, options.signal);
+    },
+    deadLetters: (recipient) => readDeadLetters(backend.queue.deadLetters(name, recipientOf(recipient)), decoding),
+    stats: async (recipient) => await backend.queue.stats(name, recipientOf(recipient)),
+  };
+}
+
+function encodeItem(runtime: Runtime, queue: string, data: unknown, options: PublishQueueOptions): OutgoingItem {
+  const { target, priority = 0, delayMs = 0, ttlMs } = options;
+  assertArgument("priority", priorityCheck(priority), priority);
+  assertArgument("delayMs", delayCheck(delayMs), delayMs);
+  if (ttlMs !== undefined && ttlMs !== null) assertArgument("ttlMs", ttlCheck(ttlMs), ttlMs);
+  const recipient = recipientOf(target);
+  const message = encodeOutgoing(
+    runtime,
+    {
+      channel: queue,
+      type: queue,
+      ...(recipient !== SHARED_RECIPIENT && { target: recipient }),
+      ...(priority !== 0 && { priority }),
+      ...(ttlMs != null && { expiresAt: runtime.clock.now() + ttlMs }),
+    },
+    data,
+    options,
+  );
+  return { ...message, recipient, priority, delayMs, ...(ttlMs != null && { ttlMs }) };
+}
+
+function assertArgument(name: string, problem: string | undefined, value: unknown): void {
+  if (problem !== undefined) throw new InvalidArgumentError(`${name} ${problem}, not ${show(value)}`);
+}
+
+function recipientOf(name: string | undefined): string {
+  return name === undefined ? SHARED_RECIPIENT : validName("recipient", name);
+}
+
+function createPlan(runtime: Runtime, decoding: Decoding, options: SubscribeQueueOptions): ConsumerPlan {
+  checkOptions("queue.subscribe", options, SUBSCRIBE_CHECKS);
+  runtime.owner.assertOpen();
+  const recipient = recipientOf(options.as);
+  const policy = retryPolicy(options.retry);
+  const leaseMs = options.leaseMs ?? DEFAULT_LEASE_MS;
+  const maxDeadLetters = options.maxDeadLetters ?? DEFAULT_MAX_DEAD_LETTERS;
+  const { maxAttempts } = policy;
+  return {
+    channel: decoding.channel,
+    reader: recipient,
+    decoding,
+    policy,
+    concurrency: options.concurrency ?? DEFAULT_CONCURRENCY,
+    leaseMs,
+    open: (consumer) =>
+      runtime.backend.queue.open(decoding.channel, recipient, { consumer, leaseMs, maxAttempts, maxDeadLetters }),
+  };
+}
