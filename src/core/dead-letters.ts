@@ -1,7 +1,7 @@
 /** Dead letters as a caller sees them: the same for groups of events and for recipients of queues. */
 
 import type { DeadLetter as StoredLetter, DeadLetters, DeadReason } from "./backend.js";
-import { createDecoder, type Decoding } from "./handler.js";
+import { createDecoder, type Decoding, toMessage } from "./handler.js";
 import type { Message } from "./message.js";
 
 /** A parked message with its reason. */
@@ -29,7 +29,8 @@ export async function* readDeadLetters<T>(letters: DeadLetters, decoding: Decodi
   let cursor: string | undefined;
   do {
     const page = await letters.list(cursor === undefined ? { max: PAGE } : { max: PAGE, cursor });
-    for (const letter of page.letters) yield { ...summaryOf(letter), message: await tryDecode(decode, letter) };
+    for (const letter of page.letters)
+      yield { ...summaryOf(letter), message: await tryDecode(decoding, decode, letter) };
     cursor = page.cursor;
   } while (cursor !== undefined);
 }
@@ -39,11 +40,12 @@ function summaryOf({ id, data, attempts, consumer, reason, at }: StoredLetter): 
 }
 
 async function tryDecode<T>(
+  { channel }: Decoding,
   decode: ReturnType<typeof createDecoder<T>>,
   letter: StoredLetter,
 ): Promise<Message<T> | undefined> {
   try {
-    return await decode({ ...letter, receipt: "", attempt: letter.attempts });
+    return toMessage(channel, letter, await decode(letter));
   } catch {
     // Undecodable is one of the reasons for being here; the letter says so, and `raw` holds the bytes.
     return undefined;

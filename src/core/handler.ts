@@ -5,7 +5,7 @@ import { BYTES_CONTENT, type Codec } from "./codec.js";
 import type { Run } from "./consumer.js";
 import type { Validate } from "./contract.js";
 import { CodecError } from "./errors.js";
-import { decodeHeader, type Envelope, type Message } from "./message.js";
+import { decodeHeader, isBareHeader, JSON_CONTENT, type Message } from "./message.js";
 import { type Verdict, verdictOnReturn, verdictOnThrow } from "./outcome.js";
 import type { RetryPolicy } from "./retry.js";
 
@@ -46,8 +46,8 @@ export function createRunner<T>(
     const { attempt } = delivery;
     try {
       const decoded = decode(delivery);
-      const message = decoded instanceof Promise ? await decoded : decoded;
-      const returned = handler(message.data, new DeliveryContext(message, attempt, run));
+      const data = decoded instanceof Promise ? await decoded : decoded;
+      const returned = handler(data, new DeliveryContext(decoding.channel, delivery, data, run));
       return verdictOnReturn(returned instanceof Promise ? await returned : returned, attempt, policy);
     } catch (thrown) {
       return verdictOnThrow(thrown, attempt, policy);
@@ -55,46 +55,62 @@ export function createRunner<T>(
   };
 }
 
-/** A class for its lazy signal: most handlers never ask, and an AbortController costs more than the rest of a delivery. */
+/** A class for its lazy members: most handlers look at neither, and both cost more than the rest of a delivery. */
 class DeliveryContext<T> implements Context<T> {
-  readonly message: Message<T>;
-  readonly attempt: number;
+  readonly channel: string;
+  readonly #delivery: Delivery;
+  readonly #data: T;
   readonly #run: Run;
+  #message: Message<T> | undefined;
 
-  constructor(message: Message<T>, attempt: number, run: Run) {
-    this.message = message;
-    this.attempt = attempt;
+  constructor(channel: string, delivery: Delivery, data: T, run: Run) {
+    this.channel = channel;
+    this.#delivery = delivery;
+    this.#data = data;
     this.#run = run;
   }
 
+  get message(): Message<T> {
+    this.#message ??= toMessage(this.channel, this.#delivery, this.#data);
+    return this.#message;
+  }
+  get attempt(): number {
+    return this.#delivery.attempt;
+  }
   get signal(): AbortSignal {
     return this.#run.signal;
-  }
-  get channel(): string {
-    return this.message.channel;
   }
   get params(): Readonly<Record<string, string>> {
     return NO_PARAMS;
   }
 }
 
-/** Reads deliveries of a channel: the message, or a promise of it where its schema is asynchronous. */
-export function createDecoder<T>(decoding: Decoding): (delivery: Delivery) => Message<T> | Promise<Message<T>> {
-  return ({ header, data, position }) => {
-    const envelope = decodeHeader(header, decoding.channel);
-    const valid = decoding.validatorFor(envelope.type)(decodeData(envelope, data, decoding.codecs));
+/** Reads the data of a channel's messages: validated, or a promise of it where the schema is asynchronous. */
+export function createDecoder<T>(decoding: Decoding): (message: Stored) => T | Promise<T> {
+  const { channel, codecs, validatorFor } = decoding;
+  const validateOwnType = validatorFor(channel);
+  return ({ header, data }) => {
+    // Nothing but an id: JSON, of the type that the channel is named after.
+    if (isBareHeader(header)) return validateOwnType(decodeData(JSON_CONTENT, data, codecs)) as T | Promise<T>;
+    const { type, contentType } = decodeHeader(header, channel);
     // The schema vouches for T; without one T is unknown.
-    const toMessage = (value: unknown): Message<T> => ({ ...envelope, data: value as T, position });
-    return valid instanceof Promise ? valid.then(toMessage) : toMessage(valid);
+    return validatorFor(type)(decodeData(contentType, data, codecs)) as T | Promise<T>;
   };
 }
 
+/** What a delivery and a dead letter have in common. */
+export type Stored = Pick<Delivery, "header" | "data" | "position">;
+
+export function toMessage<T>(channel: string, { header, position }: Stored, data: T): Message<T> {
+  return { ...decodeHeader(header, channel), data, position };
+}
+
 /** @throws {CodecError} */
-export function decodeData(envelope: Envelope, data: Uint8Array, codecs: ReadonlyMap<string, Codec>): unknown {
-  if (envelope.contentType === BYTES_CONTENT) return data;
-  const codec = codecs.get(envelope.contentType);
+function decodeData(contentType: string, data: Uint8Array, codecs: ReadonlyMap<string, Codec>): unknown {
+  if (contentType === BYTES_CONTENT) return data;
+  const codec = codecs.get(contentType);
   if (codec === undefined) {
-    throw new CodecError(`no codec for "${envelope.contentType}": pass the one it was published with to connect`);
+    throw new CodecError(`no codec for "${contentType}": pass the one it was published with to connect`);
   }
   return codec.decode(data);
 }

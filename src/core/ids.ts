@@ -38,12 +38,22 @@ export function createIdFactory(clock: Clock): () => string {
     }
     const at = used;
     used += RANDOM_BYTES;
-    const byte = (offset: number): number => pool[at + offset] ?? 0;
-    const hex = (offset: number): string => HEX[byte(offset)] ?? "";
-    const counter = `7${HEX[count >> 8]?.charAt(1)}${HEX[count & 0xff]}`;
-    const variant = HEX[(byte(0) & 0x3f) | 0x80];
-    return `${prefix}-${counter}-${variant}${hex(1)}-${hex(2)}${hex(3)}${hex(4)}${hex(5)}${hex(6)}${hex(7)}`;
+    return `${prefix}-${counterText(count)}-${randomText(pool, at)}`;
   };
+}
+
+function counterText(count: number): string {
+  return `7${count < 256 ? "0" : count.toString(16).charAt(0)}${HEX[count & 0xff]}`;
+}
+
+/** Eight random bytes, the first two bits being the variant. */
+function randomText(pool: Uint8Array, at: number): string {
+  const variant = HEX[((pool[at] ?? 0) & 0x3f) | 0x80];
+  return `${variant}${hexAt(pool, at + 1)}-${hexAt(pool, at + 2)}${hexAt(pool, at + 3)}${hexAt(pool, at + 4)}${hexAt(pool, at + 5)}${hexAt(pool, at + 6)}${hexAt(pool, at + 7)}`;
+}
+
+function hexAt(pool: Uint8Array, at: number): string {
+  return HEX[pool[at] ?? 0] ?? "";
 }
 
 function timePrefix(ms: number): string {

@@ -47,6 +47,10 @@ export const JSON_CONTENT = "json";
 const LAYOUT = "1";
 /** ASCII's own unit separator. No field holds it: names refuse control characters and JSON escapes them. */
 const SEPARATOR = "\u001f";
+const BARE_START: string = LAYOUT + SEPARATOR;
+
+/** What the header is written from. Without a time it is the id's own. */
+export type HeaderFields = Omit<Envelope, "time"> & { readonly time?: number };
 
 /**
  * Writes the header: the fields below in fixed order, each without its default, empty ones at the end left out. An
@@ -54,13 +58,12 @@ const SEPARATOR = "\u001f";
  *
  * Text rather than binary, because the Redis client sends text several times cheaper than buffers (ADR 3).
  */
-export function encodeHeader(envelope: Envelope): string {
-  const { id, time } = envelope;
-  const head = LAYOUT + SEPARATOR + id;
+export function encodeHeader(envelope: HeaderFields): string {
+  const { id, time, type, channel, source, contentType } = envelope;
   const fields = [
-    timeOfId(id) === time ? "" : time.toString(36),
-    envelope.type === envelope.channel ? "" : envelope.type,
-    envelope.source === DEFAULT_SOURCE ? "" : envelope.source,
+    time === undefined ? "" : time.toString(36),
+    type === channel ? "" : type,
+    source === DEFAULT_SOURCE ? "" : source,
     envelope.target ?? "",
     envelope.key ?? "",
     envelope.priority === undefined ? "" : String(envelope.priority),
@@ -70,14 +73,24 @@ export function encodeHeader(envelope: Envelope): string {
     envelope.replyTo ?? "",
     envelope.traceparent ?? "",
     envelope.schemaVersion === undefined ? "" : String(envelope.schemaVersion),
-    envelope.contentType === JSON_CONTENT ? "" : envelope.contentType,
+    contentType === JSON_CONTENT ? "" : contentType,
     envelope.headers === undefined ? "" : JSON.stringify(envelope.headers),
   ];
   let used = fields.length;
   while (used > 0 && fields[used - 1] === "") used -= 1;
-  let text = head;
+  let text = bareHeader(id);
   for (let index = 0; index < used; index += 1) text += SEPARATOR + String(fields[index]);
   return text;
+}
+
+/** The header of a message of which everything but its id is as usual: JSON, of the channel's own type, the default source. */
+export function bareHeader(id: string): string {
+  return LAYOUT + SEPARATOR + id;
+}
+
+/** Whether a header holds nothing but an id: most do, and need no parsing before somebody asks. */
+export function isBareHeader(header: string): boolean {
+  return header.startsWith(BARE_START) && !header.includes(SEPARATOR, BARE_START.length);
 }
 
 /**

@@ -52,3 +52,26 @@ export function validText(kind: string, text: unknown, maxBytes: number = MAX_NA
     throw new InvalidArgumentError(`${kind} ${shown}… is longer than ${maxBytes} bytes`);
   return text;
 }
+
+/** More names than this and the cache starts anew: names should be few, but a caller may make them up. */
+const MAX_CACHED = 10_000;
+
+/** Remembers what was worked out for a name, so that a hot path checks each name once. */
+export class NameCache<V> {
+  readonly #values = new Map<string, V>();
+  readonly #create: (name: string) => V;
+
+  constructor(create: (name: string) => V) {
+    this.#create = create;
+  }
+
+  get(name: string): V {
+    let value = this.#values.get(name);
+    if (value === undefined) {
+      value = this.#create(name);
+      if (this.#values.size >= MAX_CACHED) this.#values.clear();
+      this.#values.set(name, value);
+    }
+    return value;
+  }
+}

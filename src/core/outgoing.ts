@@ -4,7 +4,7 @@ import type { Bytes } from "./backend.js";
 import { BYTES_CONTENT } from "./codec.js";
 import type { Validate } from "./contract.js";
 import { InvalidArgumentError, LimitError } from "./errors.js";
-import { encodeHeader, type Envelope } from "./message.js";
+import { bareHeader, DEFAULT_SOURCE, encodeHeader, type HeaderFields, JSON_CONTENT } from "./message.js";
 import { validText } from "./names.js";
 import type { Runtime } from "./runtime.js";
 
@@ -35,6 +35,8 @@ export interface Outgoing {
 export interface Routing {
   readonly channel: string;
   readonly type: string;
+  /** Nothing below is given, and the type is the channel's own. */
+  readonly isBare: boolean;
   readonly key?: string;
   readonly target?: string;
   readonly priority?: number;
@@ -59,16 +61,23 @@ export function encodeOutgoing(
   const data = isBytes ? payload : runtime.codec.encode(payload);
   assertSize(runtime, data);
   const id = runtime.createId();
-  const envelope: Envelope = {
-    id,
-    source: options.source === undefined ? runtime.source : validText("source", options.source),
-    time: runtime.clock.now(),
-    contentType: isBytes ? BYTES_CONTENT : runtime.codec.contentType,
-    ...routing,
-    ...checkedOptions(options),
-  };
-  const header = encodeHeader(envelope);
+  const header = headerOf(runtime, id, isBytes ? BYTES_CONTENT : runtime.codec.contentType, routing, options);
   return { id, header, data, size: header.length + data.length };
+}
+
+function headerOf(
+  runtime: Runtime,
+  id: string,
+  contentType: string,
+  routing: Routing,
+  options: MessageOptions | undefined,
+): string {
+  const isBare =
+    options === undefined && contentType === JSON_CONTENT && runtime.source === DEFAULT_SOURCE && routing.isBare;
+  if (isBare) return bareHeader(id);
+  const { isBare: _, ...fields } = routing;
+  const source = options?.source === undefined ? runtime.source : validText("source", options.source);
+  return encodeHeader({ id, source, contentType, ...fields, ...checkedOptions(options ?? {}) });
 }
 
 /** Checks a payload against the contract. What is sent is what was given: the reader's schema transforms it. */
@@ -88,7 +97,7 @@ function assertSize({ maxPayloadBytes }: Runtime, data: Bytes): void {
   }
 }
 
-function checkedOptions(options: MessageOptions): Partial<Envelope> {
+function checkedOptions(options: MessageOptions): Partial<HeaderFields> {
   const { correlationId, causationId, traceparent, schemaVersion, headers } = options;
   if (schemaVersion !== undefined && (!Number.isSafeInteger(schemaVersion) || schemaVersion < 0)) {
     throw new InvalidArgumentError(`schemaVersion must be a whole number from 0, not ${String(schemaVersion)}`);

@@ -4,7 +4,7 @@ import { randomUUID } from "node:crypto";
 import type { Feed } from "./backend.js";
 import { Consumer, type ConsumerEvents, type ConsumerOptions, type ConsumerStats } from "./consumer.js";
 import { DeliveryStream } from "./deliveries.js";
-import { createDecoder, createRunner, type Decoding, type Handler } from "./handler.js";
+import { createDecoder, createRunner, type Decoding, type Handler, toMessage } from "./handler.js";
 import { type Closable, abortable } from "./lifecycle.js";
 import type { RetryPolicy } from "./retry.js";
 import type { Runtime } from "./runtime.js";
@@ -91,7 +91,8 @@ export function iterate<T>(
     const consumer: Consumer = new Consumer(
       consumerOptions(runtime, plan, async (delivery, run) => {
         try {
-          return await stream.offer(await decode(delivery), delivery, run, consumer);
+          const message = toMessage(plan.channel, delivery, await decode(delivery));
+          return await stream.offer(message, delivery, run, consumer);
         } catch (error) {
           return stream.refuse(error, delivery);
         }

@@ -15,9 +15,9 @@ import type { DeliveryStream } from "../core/deliveries.js";
 import { ConfigError, InvalidArgumentError } from "../core/errors.js";
 import type { Decoding, Handler } from "../core/handler.js";
 import { abortable } from "../core/lifecycle.js";
-import { validName, validText } from "../core/names.js";
+import { NameCache, validName, validText } from "../core/names.js";
 import { type Checks, checkOptions, show } from "../core/options.js";
-import { encodeOutgoing, type MessageOptions, type Outgoing, validatePayload } from "../core/outgoing.js";
+import { encodeOutgoing, type MessageOptions, type Outgoing, type Routing, validatePayload } from "../core/outgoing.js";
 import { Publisher } from "../core/publisher.js";
 import type { RetryPolicy } from "../core/retry.js";
 import type { Runtime } from "../core/runtime.js";
@@ -105,16 +105,20 @@ export function createEvents<C>(runtime: Runtime): Events<C> {
   );
   runtime.owner.own({ close: () => publisher.idle() });
 
-  async function publish(type: string, data: unknown, options: PublishEventOptions = {}): Promise<EventReceipt> {
-    const { signal, key } = options;
-    signal?.throwIfAborted();
+  const streams = new NameCache((type) => {
     const stream = validName("event type", type);
-    const validation = validatePayload(validatorOf(contract, "events", stream), data);
+    const routing: Routing = { channel: stream, type: stream, isBare: true };
+    return { stream, routing, validate: validatorOf(contract, "events", stream) };
+  });
+
+  async function publish(type: string, data: unknown, options?: PublishEventOptions): Promise<EventReceipt> {
+    const signal = options?.signal;
+    signal?.throwIfAborted();
+    const { stream, routing, validate } = streams.get(type);
+    const validation = validatePayload(validate, data);
     if (validation !== undefined) await abortable(validation, signal);
-    const routing = { channel: stream, type: stream, ...(key !== undefined && { key: validText("key", key) }) };
-    const message = encodeOutgoing(runtime, routing, data, options);
-    const outgoing = key === undefined ? message : { ...message, key };
-    const { position } = await publisher.publish(stream, outgoing, signal);
+    const message = encodeEvent(runtime, routing, data, options);
+    const { position } = await publisher.publish(stream, message, signal);
     return { id: message.id, position, durability: backend.durability };
   }
 
@@ -144,6 +148,13 @@ export function createEvents<C>(runtime: Runtime): Events<C> {
     },
     stats: async (type) => await backend.log.stats(validName("event type", type)),
   };
+}
+
+function encodeEvent(runtime: Runtime, routing: Routing, data: unknown, options?: PublishEventOptions): OutgoingEvent {
+  const key = options?.key;
+  if (key === undefined) return encodeOutgoing(runtime, routing, data, options);
+  const keyed = { ...routing, isBare: false, key: validText("key", key) };
+  return { ...encodeOutgoing(runtime, keyed, data, options), key };
 }
 
 function checkSubscribe(options: SubscribeEventOptions): void {

@@ -106,8 +106,8 @@ function createQueue<T, R>(
   const { backend } = runtime;
   const validate = decoding.validatorFor(name);
 
-  async function publish(data: T, options: PublishQueueOptions = {}): Promise<QueueReceipt> {
-    const { signal } = options;
+  async function publish(data: T, options?: PublishQueueOptions): Promise<QueueReceipt> {
+    const signal = options?.signal;
     signal?.throwIfAborted();
     const validation = validatePayload(validate, data);
     if (validation !== undefined) await abortable(validation, signal);
@@ -137,8 +137,8 @@ function createQueue<T, R>(
   };
 }
 
-function encodeItem(runtime: Runtime, queue: string, data: unknown, options: PublishQueueOptions): OutgoingItem {
-  const { target, priority = 0, delayMs = 0, ttlMs } = options;
+function encodeItem(runtime: Runtime, queue: string, data: unknown, options?: PublishQueueOptions): OutgoingItem {
+  const { target, priority = 0, delayMs = 0, ttlMs } = options ?? {};
   assertArgument("priority", priorityCheck(priority), priority);
   assertArgument("delayMs", delayCheck(delayMs), delayMs);
   if (ttlMs !== undefined && ttlMs !== null) assertArgument("ttlMs", ttlCheck(ttlMs), ttlMs);
@@ -148,6 +148,7 @@ function encodeItem(runtime: Runtime, queue: string, data: unknown, options: Pub
     {
       channel: queue,
       type: queue,
+      isBare: target === undefined && priority === 0 && ttlMs == null,
       ...(recipient !== SHARED_RECIPIENT && { target: recipient }),
       ...(priority !== 0 && { priority }),
       ...(ttlMs != null && { expiresAt: runtime.clock.now() + ttlMs }),

@@ -34,7 +34,7 @@ const taking: readonly ContractCase[] = [
     equal(delivery.attempt, 1);
     ok(typeof delivery.receipt === "string" && delivery.receipt !== "", "a receipt is a text");
   }),
-  ...bothPorts("messages are taken oldest first, and never more than asked for", async (store, start) => {
+  ...bothPorts("messages are taken oldest first, and never more than asked for", async (_store, start) => {
     const work = await start();
     const texts = numbered("m", 25);
     await work.add(...texts.slice(0, 10));
@@ -168,16 +168,19 @@ const settling: readonly ContractCase[] = [
     await quiet(store, feed, 300);
     deepEqual(attemptsOf(await collect(store, feed, 1)), ["a"]);
   }),
-  ...bothPorts("taking settles first, so that what was given back can come with the same call", async (store, start) => {
-    const work = await start();
-    await work.add("a");
-    const feed = await work.open();
-    const held = await collectOne(store, feed);
-    const { deliveries, lost } = await feed.take({ max: 5, waitMs: 0 }, [retry(held)]);
-    deepEqual(lost, []);
-    const rest = deliveries.length > 0 ? deliveries : await collect(store, feed, 1);
-    deepEqual(attemptsOf(rest), ["a#2"]);
-  }),
+  ...bothPorts(
+    "taking settles first, so that what was given back can come with the same call",
+    async (store, start) => {
+      const work = await start();
+      await work.add("a");
+      const feed = await work.open();
+      const held = await collectOne(store, feed);
+      const { deliveries, lost } = await feed.take({ max: 5, waitMs: 0 }, [retry(held)]);
+      deepEqual(lost, []);
+      const rest = deliveries.length > 0 ? deliveries : await collect(store, feed, 1);
+      deepEqual(attemptsOf(rest), ["a#2"]);
+    },
+  ),
   ...bothPorts("an outcome that comes a second time is lost and changes nothing", async (store, start) => {
     const work = await start();
     await work.add("acked", "parked", "retried");
@@ -185,8 +188,9 @@ const settling: readonly ContractCase[] = [
     const [acked, parked, retried] = await collect(store, feed, 3);
     ok(acked && parked && retried);
     await settled(feed, ack(acked), deadLetter(parked), retry(retried, 60_000));
+    const over: readonly Delivery[] = [acked, parked, retried];
     for (const outcome of [ack, retry, defer, deadLetter]) {
-      for (const delivery of [acked, parked, retried]) {
+      for (const delivery of over) {
         deepEqual(await settle(feed, outcome(delivery)), [delivery.receipt], `${outcome.name} of a settled delivery`);
       }
     }
@@ -198,7 +202,7 @@ const settling: readonly ContractCase[] = [
     const feed = await work.open();
     const old: Delivery[] = [];
     for (const giveBack of [retry, defer, retry, defer]) {
-      const delivery = await collectOne(store, feed);
+      const delivery: Delivery = await collectOne(store, feed);
       old.push(delivery);
       await settled(feed, giveBack(delivery));
     }

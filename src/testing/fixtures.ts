@@ -132,7 +132,10 @@ export async function haul(
 /** Takes exactly `count` deliveries, passing time as far as it takes. */
 export async function collect(store: ContractStore, feed: Feed, count: number): Promise<readonly Delivery[]> {
   const { deliveries } = await haul(store, feed, (sum) => sum.deliveries.length >= count, { max: count });
-  ok(deliveries.length === count, `expected ${count} deliveries, got ${deliveries.length}: ${attemptsOf(deliveries)}`);
+  ok(
+    deliveries.length === count,
+    `expected ${count} deliveries, got ${deliveries.length}: ${attemptsOf(deliveries).join()}`,
+  );
   return deliveries;
 }
 
@@ -174,7 +177,10 @@ export async function rejectsWith(code: ErrorCode, call: () => Promise<unknown>,
     // An implementation may also throw at once.
     async () => call(),
     (error: unknown) => {
-      ok(error instanceof SignalboxError && error.code === code, `${what ?? "the call"} rejects with ${code}: ${error}`);
+      ok(
+        error instanceof SignalboxError && error.code === code,
+        `${what ?? "the call"} rejects with ${code}: ${String(error)}`,
+      );
       return true;
     },
     `${what ?? "the call"} rejects with ${code}`,

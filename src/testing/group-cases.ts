@@ -255,7 +255,7 @@ const apart: readonly ContractCase[] = [
     },
   },
   {
-    title: "log: [E20] consumers of one group are told apart by their names alone",
+    title: "log: consumers of one group are told apart by their names alone",
     run: async (store) => {
       const { log } = store.backend;
       const stream = store.name();

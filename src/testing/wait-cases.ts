@@ -10,7 +10,7 @@ import { bothPorts } from "./work.js";
 /** A take that waits longer than the case, unless it finds something or is told to stop. */
 interface Waiting {
   readonly taken: Promise<Taken>;
-  stop(): void;
+  readonly stop: () => void;
 }
 
 async function startWaiting(feed: Feed, max: number = 10): Promise<Waiting> {
@@ -160,7 +160,10 @@ const ending: readonly ContractCase[] = [
     const feed = await work.open();
     const waiting = await startWaiting(feed);
     await feed.close();
-    await within(store, waiting.taken.catch(() => undefined));
+    await within(
+      store,
+      waiting.taken.catch(() => undefined),
+    );
     await work.add("a");
     deepEqual(attemptsOf(await collect(store, await work.open(), 1)), ["a"]);
   }),

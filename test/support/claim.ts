@@ -58,12 +58,17 @@ async function isHeld(file: string): Promise<boolean> {
     throw error;
   }
   if (!Number.isSafeInteger(holder) || holder <= 0) return false;
+  return isAlive(holder);
+}
+
+/** Whether a process of that id runs, whoever it belongs to. */
+export async function isAlive(pid: number): Promise<boolean> {
   try {
-    process.kill(holder, 0);
-    return !(await isZombie(holder));
+    process.kill(pid, 0);
   } catch (error) {
     return hasCode(error, "EPERM");
   }
+  return !(await isZombie(pid));
 }
 
 /** A dead process whose parent has not asked after it yet still answers signals, in containers perhaps for ever. */

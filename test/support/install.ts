@@ -111,7 +111,8 @@ async function orWithout(
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     const rule = "!".repeat(78);
-    process.stderr.write(`\n${rule}\n!! Tests on ${title} DO NOT RUN: ${reason}\n${rule}\n\n`);
+    const hint = `(${binaryVariables[name]}=off goes without them, without this message)`;
+    process.stderr.write(`\n${rule}\n!! Tests on ${title} DO NOT RUN ${hint}: ${reason}\n${rule}\n\n`);
     return undefined;
   }
 }
@@ -204,7 +205,7 @@ async function downloadNode24(root: string): Promise<void> {
   await mkdir(cacheDir, { recursive: true });
   const work = await mkdtemp(`${root}.`);
   try {
-    const quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
+    const quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1", "--loglevel=error"];
     const prefix = join(work, "n24");
     await mkdir(prefix);
     await run("npm", ["install", ...quiet, "--prefix", prefix, node24Package], { cwd: prefix, timeoutMs: 180_000 });

@@ -2,11 +2,11 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, rmSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
-import { claim } from "./claim.js";
+import { claim, isAlive } from "./claim.js";
 import { withDeadline } from "./wait.js";
 
 /** How a process ended: one of the two is null. */
@@ -112,11 +112,26 @@ function tail(stream: NodeJS.ReadableStream | null, keepBytes: number): () => st
   return () => kept.toString("utf8");
 }
 
+const tempPrefix = `signalbox-test-${userInfo().uid}-`;
+let swept: Promise<void> | undefined;
+
 /** A new directory under the system's temporary one, removed at the latest when this process ends. */
-export async function tempDir(prefix = "signalbox-"): Promise<string> {
-  const dir = await mkdtemp(join(tmpdir(), prefix));
+export async function tempDir(): Promise<string> {
+  swept ??= sweep();
+  await swept;
+  const dir = await mkdtemp(join(tmpdir(), `${tempPrefix}${process.pid}-`));
   leftovers.add(dir);
   return dir;
+}
+
+/** Removes the directories of test processes that were killed, and so could not do it themselves. */
+async function sweep(): Promise<void> {
+  for (const name of await readdir(tmpdir())) {
+    const owner = name.startsWith(tempPrefix) ? Number.parseInt(name.slice(tempPrefix.length), 10) : Number.NaN;
+    if (owner > 0 && !(await isAlive(owner))) {
+      await rm(join(tmpdir(), name), { recursive: true, force: true, maxRetries: 3 });
+    }
+  }
 }
 
 /** Removes a directory made by `tempDir`. Safe to call twice. */

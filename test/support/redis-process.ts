@@ -152,10 +152,11 @@ async function killed(running: ManagedProcess, signal: NodeJS.Signals): Promise<
 }
 
 function configuration(launch: Launch): string[] {
-  const common = [`port ${launch.port}`, "bind 127.0.0.1", `dir ${launch.dir}`, `loglevel ${launch.mode==="sentinel"?"notice":"warning"}`, "daemonize no"];
-  if (launch.mode === "sentinel") return [...common, "protected-mode no", ...launch.lines];
+  const common = [`port ${launch.port}`, "bind 127.0.0.1", `dir ${launch.dir}`, "daemonize no"];
+  if (launch.mode === "sentinel") return [...common, "loglevel notice", "protected-mode no", ...launch.lines];
   const lines = [
     ...common,
+    "loglevel warning",
     'save ""',
     "protected-mode yes",
     "enable-debug-command local", // for DEBUG SLEEP and the like

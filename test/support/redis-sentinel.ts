@@ -19,6 +19,11 @@ export interface SentinelOptions {
   readonly downAfterMs?: number;
   /** A failover may take this long, and the next one starts no sooner than twice this after it; default 2,000. */
   readonly failoverTimeoutMs?: number;
+  /**
+   * `"brisk"` (default): Sentinels look at roles every second, so that a former master is made a replica within 5 s.
+   * `"stock"`: every ten, as in production, and that takes 10 to 20 s. Restarted Sentinels are always stock.
+   */
+  readonly timing?: "brisk" | "stock";
   readonly appendonly?: "no" | "everysec" | "always";
   readonly password?: string;
   /** Of the master and the replicas. */
@@ -37,7 +42,7 @@ export interface SentinelSet extends AsyncDisposable {
   failover(options?: FailoverOptions): Promise<Failover>;
   /** Waits until another server is the master, by the word of all running Sentinels and by its own. */
   awaitFailover(former: RedisServer, deadlineMs?: number): Promise<RedisServer>;
-  /** Waits until all run, all replicas are in sync, and all Sentinels know it. A former master comes back in about 10 s. */
+  /** Waits until all run, all replicas are in sync, and all Sentinels know it. */
   awaitHealthy(deadlineMs?: number): Promise<void>;
   stop(): Promise<void>;
 }
@@ -128,7 +133,7 @@ async function startSentinels(
     ...(password === undefined ? [] : [`sentinel auth-pass ${name} ${quoted(password)}`]),
     ...replicas.map((port) => `sentinel known-replica ${name} 127.0.0.1 ${port}`),
   ];
-  return startAll(count, async (index) => {
+  const sentinels = await startAll(count, async (index) => {
     const own = identities[index];
     if (own === undefined) throw new Error("more Sentinels than identities");
     const others = identities.filter((other) => other !== own);
@@ -146,6 +151,10 @@ async function startSentinels(
       ],
     });
   });
+  if (options.timing !== "stock") {
+    await Promise.all(sentinels.map((s) => s.cli("SENTINEL", "DEBUG", "INFO-PERIOD", 1_000, "PUBLISH-PERIOD", 500)));
+  }
+  return sentinels;
 }
 
 function running(servers: readonly RedisServer[]): RedisServer[] {
@@ -193,22 +202,42 @@ async function inSync(nodes: readonly RedisServer[]): Promise<boolean> {
   return masters.length === 1 && roles.every((role) => role[0] === "master" || role[3] === "connected");
 }
 
+/** One master, and every Sentinel knows it, all replicas as following it, and all other Sentinels as present. */
 async function isHealthy(nodes: readonly RedisServer[], sentinels: readonly RedisServer[]): Promise<boolean> {
   if (running([...nodes, ...sentinels]).length < nodes.length + sentinels.length) return false;
   if (!(await inSync(nodes))) return false;
   const master = majority(await opinions(nodes, sentinels));
   if ((await roleOf(master))[0] !== "master") return false;
-  const views = await Promise.all(sentinels.map(flagsSeenBy));
-  const content = ["master", ...nodes.slice(1).map(() => "slave"), ...sentinels.slice(1).map(() => "sentinel")];
-  return views.every((view) => view.join() === content.join());
+  const views = await Promise.all(sentinels.map(viewOf));
+  return views.every(
+    (view) =>
+      view.master["flags"] === "master" &&
+      view.master["port"] === String(master.port) &&
+      view.replicas.length === nodes.length - 1 &&
+      // What a replica says of itself counts: one that still calls itself a master is about to be converted.
+      view.replicas.every(
+        (replica) =>
+          replica["flags"] === "slave" &&
+          replica["role-reported"] === "slave" &&
+          replica["master-port"] === String(master.port) &&
+          replica["master-link-status"] === "ok",
+      ) &&
+      view.others.length === sentinels.length - 1 &&
+      view.others.every((other) => other["flags"] === "sentinel"),
+  );
 }
 
-/** The flags of everything a Sentinel watches: `"slave"`, or `"s_down,slave,disconnected"`. */
-async function flagsSeenBy(sentinel: RedisServer): Promise<string[]> {
+type Fields = Readonly<Record<string, string>>;
+
+/** What a Sentinel knows of the servers and of the other Sentinels. */
+async function viewOf(sentinel: RedisServer): Promise<{ master: Fields; replicas: Fields[]; others: Fields[] }> {
   const ask = (what: string): Promise<unknown> => sentinel.cli("SENTINEL", what, sentinelMasterName);
   const [master, replicas, others] = await Promise.all([ask("MASTER"), ask("REPLICAS"), ask("SENTINELS")]);
-  return [master, ...asArray(replicas), ...asArray(others)].map((entry) => {
-    const fields = asArray(entry);
-    return String(fields[fields.indexOf("flags") + 1]);
-  });
+  return { master: fieldsOf(master), replicas: asArray(replicas).map(fieldsOf), others: asArray(others).map(fieldsOf) };
+}
+
+/** From name, value, name, value … as RESP 2 writes a map. */
+function fieldsOf(reply: unknown): Fields {
+  const flat = asArray(reply).map(String);
+  return Object.fromEntries(flat.flatMap((name, index) => (index % 2 === 0 ? [[name, flat[index + 1] ?? ""]] : [])));
 }

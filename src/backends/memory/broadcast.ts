@@ -2,7 +2,7 @@
 
 import type { BackendContext, Broadcast, BroadcastListener, BroadcastTarget } from "../../core/backend.js";
 import { compileGlob } from "../../core/glob.js";
-import { toStored } from "./log.js";
+import { toBytes } from "./stored.js";
 import { getOrCreate, type Session } from "./session.js";
 
 /** The subscriptions of one namespace. */
@@ -28,7 +28,7 @@ export function createBroadcast(
       session.assertOpen();
       return messages.map(({ channel, data }) => {
         const hearing = listenersOf(channels, channel);
-        const bytes = toStored(data);
+        const bytes = toBytes(data);
         for (const { listener } of hearing) deliver(context, listener, channel, bytes);
         return new Set(hearing.map((subscription) => subscription.session)).size;
       });

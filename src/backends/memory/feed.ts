@@ -3,6 +3,7 @@
 import type { Delivery, Feed, Outcome, Receipt, Taken, TakeRequest } from "../../core/backend.js";
 import type { Clock } from "../../core/clock.js";
 import { ClosedError } from "../../core/errors.js";
+import { toBytes } from "./stored.js";
 import type { LeaseRules, Lease, Work, WorkList } from "./worklist.js";
 
 /** Everyone who waits for something to become ready. A call wakes all: each looks for itself. */
@@ -112,5 +113,5 @@ function isEmpty(taken: Taken): boolean {
 }
 
 function toDelivery<W extends Work>({ receipt, work }: Lease<W>): Delivery {
-  return { receipt, position: work.position, attempt: work.attempts, header: work.header, data: work.data };
+  return { receipt, position: work.position, attempt: work.attempts, header: work.header, data: toBytes(work.data) };
 }

@@ -14,6 +14,7 @@ import { LimitError, NotFoundError } from "../../core/errors.js";
 import { createDeadLetters } from "./dead-letters.js";
 import { type Bell, createBell, createFeed, type Tally } from "./feed.js";
 import { createHeap, type Heap } from "./heap.js";
+import { toBytes, toStored } from "./stored.js";
 import { getOrCreate, type Session, scoped } from "./session.js";
 import { type Work, WorkList } from "./worklist.js";
 
@@ -28,7 +29,7 @@ export interface MemoryStream {
 interface StoredEntry {
   readonly position: string;
   readonly header: string;
-  readonly data: Uint8Array;
+  readonly data: Bytes;
   /** When it was appended. */
   readonly at: number;
 }
@@ -135,6 +136,7 @@ function createGroup(stream: MemoryStream, settings: GroupSettings): Group {
         if (work.number >= stream.first) restored.push(work);
         else group.gone += 1;
       },
+      parked: () => undefined,
       finished: () => undefined,
     }),
   };
@@ -142,11 +144,19 @@ function createGroup(stream: MemoryStream, settings: GroupSettings): Group {
 }
 
 function readNext(stream: MemoryStream, group: Group): LogWork | undefined {
+  skipBeforeStart(stream, group);
   const entry = stream.entries[group.cursor - stream.first];
   if (entry === undefined) return undefined;
   const work = { number: group.cursor, position: entry.position, header: entry.header, data: entry.data, attempts: 0 };
   group.cursor += 1;
   return work;
+}
+
+/** A group may start at a time to come: what is appended until then is not for it. */
+function skipBeforeStart(stream: MemoryStream, group: Group): void {
+  const { from } = group.settings;
+  if (typeof from === "string" || !("time" in from)) return;
+  while ((stream.entries[group.cursor - stream.first]?.at ?? from.time) < from.time) group.cursor += 1;
 }
 
 function startOf(stream: MemoryStream, { from }: GroupSettings): number {
@@ -204,19 +214,16 @@ function dropOldest(stream: MemoryStream, count: number): void {
   }
 }
 
-function groupStats(stream: MemoryStream, group: string, { cursor, list, restored }: Group): GroupStats {
+function groupStats(stream: MemoryStream, name: string, group: Group): GroupStats {
+  skipBeforeStart(stream, group);
+  const { cursor, list, restored } = group;
   return {
-    group,
+    group: name,
     lag: stream.first + stream.entries.length - cursor,
     pending: list.leased.size,
     retrying: list.parkedWork().length + restored.size,
     dead: list.dead.length,
   };
-}
-
-/** A copy, so that what the caller does to its buffer afterwards changes nothing. */
-export function toStored(data: Bytes): Uint8Array {
-  return Buffer.from(data as Uint8Array); // Buffer.from takes text as well; its overloads do not take the union.
 }
 
 function numberOf(position: string): number {
@@ -227,5 +234,5 @@ function numberOf(position: string): number {
 }
 
 function toEntry({ position, header, data }: StoredEntry): Entry {
-  return { position, header, data };
+  return { position, header, data: toBytes(data) };
 }

@@ -5,7 +5,7 @@ import { LimitError } from "../../core/errors.js";
 import { createDeadLetters } from "./dead-letters.js";
 import { type Bell, createBell, createFeed, type Tally } from "./feed.js";
 import { createHeap, type Heap } from "./heap.js";
-import { toStored } from "./log.js";
+import { toStored } from "./stored.js";
 import { getOrCreate, type Session, scoped } from "./session.js";
 import { type Work, WorkList } from "./worklist.js";
 
@@ -87,6 +87,7 @@ export function createQueue(session: Session, queues: Map<string, MemoryQueue>, 
       const inbox = queue.inboxes.get(recipient);
       if (inbox === undefined) return { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 0 };
       const now = clock.now();
+      inbox.list.release(now);
       expire(queue, inbox, now);
       const { waiting, list, expired } = inbox;
       const isIdle = (item: Item): boolean => item.state === "idle" && item.expiresAt > now;
@@ -130,6 +131,9 @@ function createInbox(queue: MemoryQueue): Inbox {
         if (item.state === "over") return;
         item.state = "idle";
         waiting.push(item);
+      },
+      parked(item) {
+        item.state = "idle";
       },
       finished(item) {
         item.state = "over";

@@ -3,14 +3,14 @@
  * due, or dead. Pure state; time comes in as an argument, waiting is the feed's.
  */
 
-import type { DeadLetter, DeadReason, Outcome, Receipt } from "../../core/backend.js";
+import type { Bytes, DeadReason, Outcome, Receipt } from "../../core/backend.js";
 import { createHeap, type Heap } from "./heap.js";
 
 /** One message on its way through a group or an inbox. */
 export interface Work {
   readonly position: string;
   readonly header: string;
-  readonly data: Uint8Array;
+  readonly data: Bytes;
   /** Attempts counted so far. */
   attempts: number;
 }
@@ -21,6 +21,8 @@ export interface Supply<W extends Work> {
   next(now: number): W | undefined;
   /** Takes back what is due again, or counts it where its message no longer exists. */
   restore(work: W): void;
+  /** Called when work is kept back until it is due, by `park` or a retry. */
+  parked(work: W): void;
   /** Called once work is acknowledged or dead. */
   finished(work: W): void;
 }
@@ -39,6 +41,16 @@ export interface Lease<W extends Work> {
   until: number;
 }
 
+/** A dead letter as it is stored. */
+export interface BuriedWork {
+  /** Growing numbers. */
+  readonly number: number;
+  readonly work: Work;
+  readonly consumer: string;
+  readonly reason: DeadReason;
+  readonly at: number;
+}
+
 export interface TakenLeases<W extends Work> {
   readonly leases: readonly Lease<W>[];
   /** Abandoned deliveries that had no attempt left and are dead letters now. */
@@ -54,7 +66,7 @@ const earlier = <W>(a: Parked<W>, b: Parked<W>): boolean => a.dueAt < b.dueAt;
 
 export class WorkList<W extends Work> {
   readonly leased = new Map<Receipt, Lease<W>>();
-  readonly dead: DeadLetter[] = [];
+  readonly dead: BuriedWork[] = [];
   #parked: Heap<Parked<W>> = createHeap(earlier);
   readonly #supply: Supply<W>;
   #receipts = 0;
@@ -90,10 +102,7 @@ export class WorkList<W extends Work> {
   /** Leases up to `max` to the consumer: what was abandoned or is due comes back into the supply first. */
   take(max: number, consumer: string, now: number, rules: LeaseRules): TakenLeases<W> {
     const poisoned = this.#sweep(now, rules);
-    for (let next = this.#parked.peek(); next !== undefined && next.dueAt <= now; next = this.#parked.peek()) {
-      this.#parked.pop();
-      this.#supply.restore(next.work);
-    }
+    this.release(now);
     const leases: Lease<W>[] = [];
     while (leases.length < max) {
       const work = this.#supply.next(now);
@@ -128,6 +137,15 @@ export class WorkList<W extends Work> {
   /** Keeps work back until it is due. */
   park(work: W, dueAt: number): void {
     this.#parked.push({ work, dueAt });
+    this.#supply.parked(work);
+  }
+
+  /** Puts back into the supply what is due. */
+  release(now: number): void {
+    for (let next = this.#parked.peek(); next !== undefined && next.dueAt <= now; next = this.#parked.peek()) {
+      this.#parked.pop();
+      this.#supply.restore(next.work);
+    }
   }
 
   /** Forgets what is parked and `isGone`. @returns how many */
@@ -166,18 +184,8 @@ export class WorkList<W extends Work> {
   }
 
   #bury(lease: Lease<W>, reason: DeadReason, now: number, rules: LeaseRules): void {
-    const { position, header, data, attempts } = lease.work;
     this.#letters += 1;
-    this.dead.push({
-      id: String(this.#letters),
-      position,
-      header,
-      data,
-      attempts,
-      consumer: lease.consumer,
-      reason,
-      at: now,
-    });
+    this.dead.push({ number: this.#letters, work: lease.work, consumer: lease.consumer, reason, at: now });
     if (this.dead.length > rules.maxDeadLetters) this.dead.splice(0, this.dead.length - rules.maxDeadLetters);
     this.#supply.finished(lease.work);
   }

@@ -82,7 +82,7 @@ export function replyError(command: string, reply: string): SignalboxError {
       // AUTH with a password where the server has none is about credentials too, without a prefix of its own.
       if (/^ERR (?:AUTH|invalid password|Client sent AUTH)/i.test(reply))
         return new AuthError(`Redis refused ${command}: ${redacted(reply)}`);
-      if (/^ERR max number of clients/.test(reply))
+      if (reply.startsWith("ERR max number of clients"))
         return new ConnectionError(`Redis cannot take ${command} now: ${reply}`);
       return new RedisReplyError(command, reply);
   }

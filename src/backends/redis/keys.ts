@@ -30,7 +30,7 @@ export interface GroupKeys {
   readonly due: string;
   /** Stream of dead letters. */
   readonly dead: string;
-  /** Hash: where the group's sweep for abandoned deliveries stands. */
+  /** Hash: where the group's look through its pending deliveries stands, and when that look began. */
   readonly sweep: string;
 }
 
@@ -38,14 +38,19 @@ export interface GroupKeys {
 export interface QueueKeys {
   /** Hash: id to header, line feed, data of every unfinished item. */
   readonly records: string;
-  /** Counter: how many pushes there were; the first part of an item's place in line. */
+  /** Counter of pushes: the first part of an item's place in line. */
   readonly line: string;
+  /** Zset: recipients with items that expire, scored by the soonest expiry. */
+  readonly expiring: string;
   /** Hash: what one publisher has applied last. */
   publisher(id: string): string;
   recipient(name: string): RecipientKeys;
 }
 
-/** Keys of one recipient, in its queue's slot. Members of the zsets are tickets: `<place><expiry>|<priority>|<id>`. */
+/**
+ * Keys of one recipient, in its queue's slot. Members of the zsets are tickets, `<place><expiry>|<priority>|<id>`: the
+ * place in line is 16 hexadecimal digits, the expiry milliseconds since the epoch or nothing.
+ */
 export interface RecipientKeys {
   /** Zset of tickets ready to be taken, scored by minus their priority. */
   readonly waiting: string;
@@ -53,15 +58,17 @@ export interface RecipientKeys {
   readonly leased: string;
   /** Zset of tickets that are not ready yet, scored by when they will be. */
   readonly due: string;
-  /** Hash: ticket to `<fence> <attempt>` of deliveries beyond their first. */
+  /** Hash: ticket to `<fence> <attempt> <consumer>` of deliveries beyond their first. */
   readonly attempts: string;
+  /** Zset of tickets that expire and are not known to be held, scored by their expiry. */
+  readonly expiry: string;
   /** Stream of dead letters. */
   readonly dead: string;
-  /** Hash of counters. */
+  /** Hash: `expired` counts since the recipient exists, `unreported` those that no consumer was told of. */
   readonly counters: string;
   /** Zset with at most one member, which wakes one waiting consumer. */
   readonly bell: string;
-  /** String: what one consumer took last, should the reply have been lost. */
+  /** String: what one consumer took last, in case it never heard of it. */
   taken(consumer: string): string;
 }
 
@@ -110,6 +117,7 @@ export function queueKeys(namespace: string, queue: string): QueueKeys {
   return {
     records: `${prefix}records`,
     line: `${prefix}line`,
+    expiring: `${prefix}expiring`,
     publisher: (id) => `${prefix}pub:${encodeName(id)}`,
     recipient(name) {
       const own = `${prefix}r:${encodeName(name)}:`;
@@ -118,6 +126,7 @@ export function queueKeys(namespace: string, queue: string): QueueKeys {
         leased: `${own}leased`,
         due: `${own}due`,
         attempts: `${own}attempts`,
+        expiry: `${own}expiry`,
         dead: `${own}dead`,
         counters: `${own}counters`,
         bell: `${own}bell`,

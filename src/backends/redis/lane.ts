@@ -16,6 +16,11 @@ export interface LaneSettings {
   readonly open: Opener;
   readonly clock: Clock;
   readonly commandTimeoutMs: number;
+  /**
+   * What a command that had to wait for a connection is given once it is sent, so that the wait does not eat up the time
+   * of its answer, which would end the socket. `whole`: all of its deadline, for commands that block.
+   */
+  readonly afterWaiting: "a moment" | "whole";
   /** The slots whose primaries are to be connected without a command that asks for them. */
   readonly keep: () => readonly number[];
   readonly onLive?: (socket: Socket) => void;
@@ -27,8 +32,9 @@ interface Request {
   readonly args: readonly Arg[];
   /** Sent right behind `args`; the reply is then both replies. */
   readonly follow: readonly Arg[] | undefined;
+  readonly deadlineMs: number;
   /** By `uptime`. */
-  readonly deadlineAt: number;
+  deadlineAt: number;
   /** Place in the order of calls. */
   readonly place: number;
   /** How often a server has refused it. */
@@ -45,6 +51,7 @@ interface Waiting {
 
 /** Commands that may wait for a connection; more are refused, so that an outage cannot fill the memory. */
 const MAX_WAITING = 10_000;
+const MOMENT_MS = 1_000;
 
 export class Lane {
   readonly #settings: LaneSettings;
@@ -124,9 +131,9 @@ export class Lane {
   }
 
   #request(slot: number, args: readonly Arg[], follow: readonly Arg[] | undefined, options?: CommandOptions): Request {
-    const deadlineAt = uptime() + (options?.deadlineMs ?? this.#settings.commandTimeoutMs);
+    const deadlineMs = options?.deadlineMs ?? this.#settings.commandTimeoutMs;
     this.#places += 1;
-    return { slot, args, follow, deadlineAt, place: this.#places, refusals: 0 };
+    return { slot, args, follow, deadlineMs, deadlineAt: uptime() + deadlineMs, place: this.#places, refusals: 0 };
   }
 
   /** The hot path: an array, a map, a promise. */
@@ -261,10 +268,18 @@ export class Lane {
     for (const one of waiting) {
       const link = this.#linkFor(one.request.slot);
       const problem = link === undefined ? this.#topology.problem : link.problem;
-      if (link?.socket !== undefined) one.resolve(this.#transmit(link, link.socket, one.request));
-      else if (problem !== undefined && !problem.retryable) one.reject(problem);
+      if (link?.socket !== undefined) {
+        this.#allow(one.request);
+        one.resolve(this.#transmit(link, link.socket, one.request));
+      } else if (problem !== undefined && !problem.retryable) one.reject(problem);
       else this.#waiting.push(one);
     }
+  }
+
+  #allow(request: Request): void {
+    const { deadlineMs } = request;
+    const least = this.#settings.afterWaiting === "whole" ? deadlineMs : Math.min(deadlineMs, MOMENT_MS);
+    request.deadlineAt = Math.max(request.deadlineAt, uptime() + least);
   }
 
   #linkFor(slot: number): Link | undefined {

@@ -1,13 +1,13 @@
 /** A connection for the blocking reads of one reader, whose wait can be ended. */
 
 import { wait } from "../../core/clock.js";
-import { ClosedError } from "../../core/errors.js";
+import { ClosedError, ConnectionError } from "../../core/errors.js";
 import type { Arg, CommandOptions, OwnConnection, Reply } from "./connection.js";
 import { Lane, type LaneSettings } from "./lane.js";
 import type { Socket } from "./socket.js";
 import type { Server } from "./target.js";
 
-export interface OwnSettings extends Omit<LaneSettings, "keep" | "onLive"> {
+export interface OwnSettings extends Omit<LaneSettings, "afterWaiting" | "keep" | "onLive"> {
   /** A socket to the same server that does not block, where there is one. */
   readonly socketTo: (server: Server) => Socket | undefined;
   readonly onClose: () => void;
@@ -16,98 +16,112 @@ export interface OwnSettings extends Omit<LaneSettings, "keep" | "onLive"> {
 /** A blocked command that CLIENT UNBLOCK has not ended by then is ended with its socket. */
 const UNBLOCK_MS = 250;
 
-export interface BlockingConnection extends OwnConnection {
-  readonly connected: boolean;
-  /** Follows a change of the topology. */
-  update(): void;
-  /** Ends it together with the backend. */
-  shut(): void;
-}
-
-export function openOwn(slot: number, settings: OwnSettings): BlockingConnection {
-  const { clock } = settings;
-  let generation = 0;
-  let clientId: string | undefined;
-  let current: Socket | undefined;
-  let underway = 0;
-  let calls = 0;
+export class BlockingConnection implements OwnConnection {
+  generation = 0;
+  readonly #slot: number;
+  readonly #settings: OwnSettings;
+  readonly #lane: Lane;
+  #clientId: string | undefined;
+  #current: Socket | undefined;
+  #underway = 0;
+  #calls = 0;
   /** The last call whose socket was dropped to end it. */
-  let droppedCall = 0;
-  let closed = false;
+  #droppedCall = 0;
+  #closed = false;
 
-  const lane = new Lane({
-    ...settings,
-    keep: () => (generation > 0 ? [slot] : []),
-    onLive(socket) {
-      generation += 1;
-      current = socket;
-      clientId = undefined;
-      socket.ask(["CLIENT", "ID"], settings.commandTimeoutMs).then(
-        (id) => {
-          if (current === socket) clientId = String(id);
-        },
-        // Without its id (the ACL may forbid asking) a wait is ended by dropping the socket.
-        () => {},
-      );
-    },
-  });
+  constructor(slot: number, settings: OwnSettings) {
+    this.#slot = slot;
+    this.#settings = settings;
+    this.#lane = new Lane({
+      ...settings,
+      afterWaiting: "whole",
+      keep: () => (this.generation > 0 ? [slot] : []),
+      onLive: (socket) => this.#opened(socket),
+    });
+  }
 
-  const run = async <R extends Reply | readonly [Reply, Reply]>(send: () => Promise<R>): Promise<R | null> => {
-    calls += 1;
-    const call = calls;
-    underway += 1;
+  /** It is wanted, and not connected. */
+  get broken(): boolean {
+    const connected = this.#current !== undefined && this.#current.ended === undefined;
+    return !connected && (this.generation > 0 || this.#underway > 0);
+  }
+
+  command(args: readonly Arg[], options?: CommandOptions): Promise<Reply> {
+    return this.#run(() => this.#lane.command(this.#slot, args, options));
+  }
+
+  async pair(
+    first: readonly Arg[],
+    second: readonly Arg[],
+    options?: CommandOptions,
+  ): Promise<readonly [Reply, Reply]> {
+    return (await this.#run(() => this.#lane.pair(this.#slot, first, second, options))) ?? [null, null];
+  }
+
+  unblock(): void {
+    if (this.#underway === 0 || this.#closed) return;
+    this.#lane.abandon();
+    void this.#unblock();
+  }
+
+  close(): void {
+    this.shut(new ClosedError("the blocking connection was closed"));
+  }
+
+  /** Ends it, with this error for what is under way. */
+  shut(error: ClosedError): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#lane.close(error);
+    this.#settings.onClose();
+  }
+
+  /** Follows a change of the topology. */
+  update(): void {
+    this.#lane.update();
+  }
+
+  #opened(socket: Socket): void {
+    this.generation += 1;
+    this.#current = socket;
+    this.#clientId = undefined;
+    socket.ask(["CLIENT", "ID"], this.#settings.commandTimeoutMs).then(
+      (id) => {
+        if (this.#current === socket) this.#clientId = String(id);
+      },
+      // Without its id (the ACL may forbid asking) a wait is ended by dropping the socket.
+      () => {},
+    );
+  }
+
+  async #run<R extends Reply | readonly [Reply, Reply]>(send: () => Promise<R>): Promise<R | null> {
+    this.#calls += 1;
+    const call = this.#calls;
+    this.#underway += 1;
     try {
       return await send();
     } catch (error) {
-      if (!closed && call <= droppedCall) return null;
-      throw error;
+      if (!this.#closed && call <= this.#droppedCall) return null;
+      throw error instanceof ConnectionError && error.cause instanceof ClosedError ? error.cause : error;
     } finally {
-      underway -= 1;
+      this.#underway -= 1;
     }
-  };
+  }
 
-  const unblock = async (): Promise<void> => {
-    const call = calls;
-    const stillBlocks = (): boolean => underway > 0 && calls === call && !closed;
+  async #unblock(): Promise<void> {
+    const call = this.#calls;
+    const stillBlocks = (): boolean => this.#underway > 0 && this.#calls === call && !this.#closed;
     let patience = UNBLOCK_MS;
     // The command may not have reached the server yet, which then has nothing to unblock: ask again.
     for (let pause = 1; stillBlocks() && patience > 0; pause *= 2) {
-      if (await requestUnblock(current, clientId, settings, patience)) return;
-      await wait(clock, pause);
+      if (await requestUnblock(this.#current, this.#clientId, this.#settings, patience)) return;
+      await wait(this.#settings.clock, pause);
       patience -= pause;
     }
     if (!stillBlocks()) return;
-    droppedCall = call;
-    lane.drop("a blocking command was ended");
-  };
-
-  const shut = (underwayError?: ClosedError): void => {
-    if (closed) return;
-    closed = true;
-    lane.close(underwayError);
-    settings.onClose();
-  };
-
-  return {
-    get generation() {
-      return generation;
-    },
-    get connected() {
-      return current !== undefined && current.ended === undefined;
-    },
-    command: (args: readonly Arg[], options?: CommandOptions) => run(() => lane.command(slot, args, options)),
-    async pair(first, second, options) {
-      return (await run(() => lane.pair(slot, first, second, options))) ?? [null, null];
-    },
-    unblock() {
-      if (underway === 0 || closed) return;
-      lane.abandon();
-      void unblock();
-    },
-    close: () => shut(new ClosedError("the blocking connection was closed")),
-    update: () => lane.update(),
-    shut: () => shut(new ClosedError("the backend was closed")),
-  };
+    this.#droppedCall = call;
+    this.#lane.drop("a blocking command was ended");
+  }
 }
 
 /** Whether the server has ended the wait. Gives up after `timeoutMs`. */

@@ -3,14 +3,14 @@
 import type { BackendContext } from "../../core/backend.js";
 import type { Timer } from "../../core/clock.js";
 import type { SignalboxError } from "../../core/errors.js";
-import { clusterTopology } from "./cluster.js";
+import { ClusterTopology } from "./cluster.js";
 import type { Connection, Connections, OwnConnection } from "./connection.js";
 import { confirmPrimary } from "./info.js";
 import { closedError, Lane, LaneConnection, type LaneSettings } from "./lane.js";
 import { uptime } from "./ledger.js";
 import type { Opener } from "./link.js";
-import { type BlockingConnection, openOwn } from "./own.js";
-import { sentinelTopology } from "./sentinel.js";
+import { BlockingConnection } from "./own.js";
+import { SentinelTopology } from "./sentinel.js";
 import { openSocket, type Socket, type SocketSettings } from "./socket.js";
 import type { RedisOptions, RedisTarget, Server } from "./target.js";
 import { standaloneTopology, type Topology } from "./topology.js";
@@ -22,106 +22,107 @@ const KEEP_ALIVE_MS = 2_000;
 /** One loss in so many milliseconds is reported per server: fifty readers lose theirs together. */
 const REPORT_EVERY_MS = 5_000;
 
-export interface Pool {
+export class Pool {
   readonly connections: Connections;
   readonly topology: Topology;
-  /** How `openSocket` gets into a server, for sockets that are not a lane's. */
+  /** How to get a socket to a primary, for sockets that are not a lane's. */
   readonly open: Opener;
   readonly commandTimeoutMs: number;
   readonly connectTimeoutMs: number;
+  /** Short commands of everyone. */
   readonly commands: Lane;
-  /** Undefined until something has been published. */
-  readonly publishing: () => Lane | undefined;
-  readonly blocking: ReadonlySet<BlockingConnection>;
+  /** What publishes durably; undefined until something has. */
+  publishing: Lane | undefined;
+  readonly blocking = new Set<BlockingConnection>();
   /** Sockets beyond the lanes' that are to be kept alive. */
-  readonly others: Set<() => Iterable<Socket>>;
+  readonly others = new Set<() => Iterable<Socket>>();
+  /** Told of each new socket for commands. */
+  onCommandSocket: ((socket: Socket) => void) | undefined;
   /** Tells about a lost connection that no caller may be waiting for. */
-  lost(server: Server, reason: SignalboxError): void;
+  readonly lost: (server: Server, reason: SignalboxError) => void;
+  readonly #context: BackendContext;
+  readonly #maxBlocking: number;
+  readonly #keepAlive: Timer;
+  #closed = false;
+
+  /** Opens nothing before the first command. */
+  constructor(target: RedisTarget, options: RedisOptions, context: BackendContext) {
+    this.#context = context;
+    this.#maxBlocking = options.maxBlockingConnections ?? DEFAULT_MAX_BLOCKING;
+    this.commandTimeoutMs = options.commandTimeoutMs ?? DEFAULT_TIMEOUT_MS;
+    this.connectTimeoutMs = options.connectTimeoutMs ?? DEFAULT_TIMEOUT_MS;
+    const settings = socketSettings(target, options, context, this.connectTimeoutMs);
+    this.topology = topologyOf(target, options, settings);
+    this.open = opener(this.topology, settings);
+    this.lost = lossReporter(context);
+    this.commands = this.#lane((socket) => this.onCommandSocket?.(socket));
+    this.topology.onChange(() => {
+      this.commands.update();
+      this.publishing?.update();
+      for (const own of this.blocking) own.update();
+    });
+    const shared = this.#perSlot(this.commands);
+    let publishing: ((key: string) => Connection) | undefined;
+    this.connections = {
+      shared,
+      publishing: (key) => (publishing ??= this.#perSlot(this.#openPublishing()))(key),
+      blocking: (key) => this.#openBlocking(key),
+    };
+    this.#keepAlive = startKeepAlive(context, this.commandTimeoutMs, () => this.#sockets());
+  }
+
   /** Ends every socket and timer. Safe to call twice. */
-  close(): void;
-}
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#keepAlive.cancel();
+    this.topology.close();
+    for (const own of this.blocking) own.shut(closedError());
+    this.commands.close();
+    this.publishing?.close();
+  }
 
-/** Makes the connections of a backend; none is opened before the first command. */
-export function createPool(target: RedisTarget, options: RedisOptions, context: BackendContext): Pool {
-  const { clock } = context;
-  const connectTimeoutMs = options.connectTimeoutMs ?? DEFAULT_TIMEOUT_MS;
-  const commandTimeoutMs = options.commandTimeoutMs ?? DEFAULT_TIMEOUT_MS;
-  const settings = socketSettings(target, options, context, connectTimeoutMs);
-  const topology = topologyOf(target, options, settings);
-  const lost = lossReporter(context);
-  const open = opener(topology, settings);
-  const laneSettings = { topology, open, clock, commandTimeoutMs, onLost: lost };
-  const lane = (more: Partial<LaneSettings> = {}): Lane =>
-    new Lane({ ...laneSettings, keep: () => topology.primarySlots(), ...more });
+  #laneSettings(): Omit<LaneSettings, "afterWaiting" | "keep"> {
+    const { topology, open, commandTimeoutMs, lost } = this;
+    return { topology, open, clock: this.#context.clock, commandTimeoutMs, onLost: lost };
+  }
 
-  const commands = lane();
-  let publishing: Lane | undefined;
-  const blocking = new Set<BlockingConnection>();
-  topology.onChange(() => {
-    commands.update();
-    publishing?.update();
-    for (const own of blocking) own.update();
-  });
+  #lane(onLive: (socket: Socket) => void): Lane {
+    const keep = (): readonly number[] => this.topology.primarySlots();
+    return new Lane({ ...this.#laneSettings(), afterWaiting: "a moment", keep, onLive });
+  }
 
-  const perSlot = (of: Lane): ((key: string) => Connection) => {
+  #openPublishing(): Lane {
+    this.publishing = this.#lane(() => {});
+    if (this.#closed) this.publishing.close();
+    return this.publishing;
+  }
+
+  #perSlot(lane: Lane): (key: string) => Connection {
     const made: Connection[] = [];
     return (key) => {
-      const slot = topology.slotOf(key);
-      return (made[slot] ??= new LaneConnection(of, slot));
+      const slot = this.topology.slotOf(key);
+      return (made[slot] ??= new LaneConnection(lane, slot));
     };
-  };
-  const openBlocking = (key: string): OwnConnection | undefined => {
-    if (closed) throw closedError();
-    if (blocking.size >= (options.maxBlockingConnections ?? DEFAULT_MAX_BLOCKING)) return undefined;
-    const own = openOwn(topology.slotOf(key), {
-      ...laneSettings,
-      socketTo: (server) => commands.socketTo(server),
-      onClose: () => blocking.delete(own),
-    });
-    blocking.add(own);
-    return own;
-  };
-  let forPublishing: ((key: string) => Connection) | undefined;
+  }
 
-  const others = new Set<() => Iterable<Socket>>();
-  const keepAlive = startKeepAlive(context, commandTimeoutMs, () => [
-    ...commands.sockets(),
-    ...(publishing?.sockets() ?? []),
-    ...[...others].flatMap((list) => [...list()]),
-  ]);
-  let closed = false;
-  return {
-    connections: {
-      shared: perSlot(commands),
-      publishing(key) {
-        if (forPublishing === undefined) {
-          publishing = lane();
-          if (closed) publishing.close();
-          forPublishing = perSlot(publishing);
-        }
-        return forPublishing(key);
-      },
-      blocking: openBlocking,
-    },
-    topology,
-    open,
-    commandTimeoutMs,
-    connectTimeoutMs,
-    commands,
-    publishing: () => publishing,
-    blocking,
-    others,
-    lost,
-    close() {
-      if (closed) return;
-      closed = true;
-      keepAlive.cancel();
-      topology.close();
-      for (const own of blocking) own.shut();
-      commands.close();
-      publishing?.close();
-    },
-  };
+  #openBlocking(key: string): OwnConnection | undefined {
+    if (this.blocking.size >= this.#maxBlocking) return undefined;
+    const own = new BlockingConnection(this.topology.slotOf(key), {
+      ...this.#laneSettings(),
+      socketTo: (server) => this.commands.socketTo(server),
+      onClose: () => void this.blocking.delete(own),
+    });
+    if (this.#closed) own.shut(closedError());
+    else this.blocking.add(own);
+    return own;
+  }
+
+  *#sockets(): Generator<Socket> {
+    yield* this.commands.sockets();
+    if (this.publishing !== undefined) yield* this.publishing.sockets();
+    for (const sockets of this.others) yield* sockets();
+  }
 }
 
 function socketSettings(
@@ -145,9 +146,9 @@ function topologyOf(target: RedisTarget, options: RedisOptions, settings: Socket
     case "socket":
       return standaloneTopology(target, (socket) => confirmPrimary(socket, settings.connectTimeoutMs));
     case "cluster":
-      return clusterTopology(target, settings);
+      return new ClusterTopology(target, settings);
     case "sentinel":
-      return sentinelTopology(target, settings, {
+      return new SentinelTopology(target, settings, {
         username: options.sentinelUsername,
         password: options.sentinelPassword,
         database: 0,
@@ -174,7 +175,7 @@ function opener(topology: Topology, settings: SocketSettings): Opener {
   };
 }
 
-function lossReporter(context: BackendContext): Pool["lost"] {
+function lossReporter(context: BackendContext): (server: Server, reason: SignalboxError) => void {
   const reportedAt = new Map<Server, number>();
   return (server, reason) => {
     const now = uptime();

@@ -18,3 +18,52 @@ export function slotOfKey(key: string): number {
   for (const byte of Buffer.from(hashed)) crc = ((crc << 8) & 0xffff) ^ (TABLE[(crc >> 8) ^ byte] ?? 0);
   return crc % SLOT_COUNT;
 }
+
+/** Who owns each slot. */
+export class SlotTable<Owner> {
+  #owners: (Owner | undefined)[] = Array.from({ length: SLOT_COUNT });
+  /** One slot of each owner. */
+  #slotBy: ReadonlyMap<Owner, number> = new Map();
+  #complete = false;
+
+  ownerOf(slot: number): Owner | undefined {
+    return this.#owners[slot];
+  }
+
+  /** Each owner with one of its slots. */
+  get owners(): ReadonlyMap<Owner, number> {
+    return this.#slotBy;
+  }
+
+  /** Whether every slot has an owner. */
+  get complete(): boolean {
+    return this.#complete;
+  }
+
+  /** Takes over one slot; whether that changed anything. */
+  assign(slot: number, owner: Owner): boolean {
+    if (this.#owners[slot] === owner) return false;
+    this.#owners[slot] = owner;
+    this.#count();
+    return true;
+  }
+
+  /** Forgets everything for these ranges, whose ends are inclusive; whether that changed anything. */
+  replace(ranges: readonly { readonly first: number; readonly last: number; readonly primary: Owner }[]): boolean {
+    const owners: (Owner | undefined)[] = Array.from({ length: SLOT_COUNT });
+    for (const { first, last, primary } of ranges) owners.fill(primary, first, last + 1);
+    if (owners.every((owner, slot) => owner === this.#owners[slot])) return false;
+    this.#owners = owners;
+    this.#count();
+    return true;
+  }
+
+  #count(): void {
+    const slotBy = new Map<Owner, number>();
+    this.#owners.forEach((owner, slot) => {
+      if (owner !== undefined && !slotBy.has(owner)) slotBy.set(owner, slot);
+    });
+    this.#slotBy = slotBy;
+    this.#complete = !this.#owners.includes(undefined);
+  }
+}

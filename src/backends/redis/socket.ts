@@ -152,14 +152,16 @@ export class Socket {
   typed(command: string, error: unknown): SignalboxError {
     if (isServerReply(error)) return replyError(command, error.message);
     const reason = this.ended?.message ?? toError(error).message;
-    return new ConnectionError(`${command} was under way: ${reason}`, { interrupted: true, cause: this.ended ?? error });
+    return new ConnectionError(`${command} was under way: ${reason}`, {
+      interrupted: true,
+      cause: this.ended ?? error,
+    });
   }
 
   /** Resolves when Redis has confirmed the subscription. */
   async subscribe(kind: PubSubKind, name: string, listener: PubSubListener, timeoutMs: number): Promise<void> {
     const client = this.#client;
-    const call =
-      kind === "channel" ? client.subscribe(name, listener, true) : client.pSubscribe(name, listener, true);
+    const call = kind === "channel" ? client.subscribe(name, listener, true) : client.pSubscribe(name, listener, true);
     await this.#watched("SUBSCRIBE", call, timeoutMs);
   }
 

@@ -2,6 +2,7 @@
 
 import type { Clock, Timer } from "../../core/clock.js";
 import type { SignalboxError } from "../../core/errors.js";
+import { uptime } from "./ledger.js";
 import { backoffMs } from "./link.js";
 import type { Socket } from "./socket.js";
 import { type Address, addressName, type RedisTarget, type Server } from "./target.js";
@@ -83,7 +84,9 @@ export function standaloneTopology(
 
 /** As often as someone is asked who the primary is while all is well: a deposed one must not be used for longer. */
 const CALM_MS = 1_500;
-const MAX_TROUBLED_MS = 400;
+const MAX_TROUBLED_MS = 250;
+/** Refusals may come by the thousand. */
+const MIN_PAUSE_MS = 50;
 
 /** Asks a question now and then, and often while there is trouble. */
 export interface Poller {
@@ -102,6 +105,7 @@ export function startPoller(clock: Clock, ask: () => Promise<boolean>): Poller {
   let rounds = 0;
   let hurried = false;
   let closed = false;
+  let endedAt = Number.NEGATIVE_INFINITY;
 
   const schedule = (ms: number): void => {
     timer?.cancel();
@@ -115,6 +119,7 @@ export function startPoller(clock: Clock, ask: () => Promise<boolean>): Poller {
       hurried = false;
       const trouble = await ask();
       running = undefined;
+      endedAt = uptime();
       rounds = trouble || hurried ? rounds + 1 : 0;
       schedule(rounds > 0 ? troubledMs() : CALM_MS);
     })();
@@ -125,7 +130,7 @@ export function startPoller(clock: Clock, ask: () => Promise<boolean>): Poller {
       if (running !== undefined) hurried = true;
       else if (rounds === 0) {
         rounds = 1;
-        void run();
+        schedule(Math.max(0, endedAt + MIN_PAUSE_MS - uptime()));
       }
       // Otherwise it is troubled already, and asks again shortly.
     },

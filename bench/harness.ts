@@ -1,0 +1,183 @@
+/** Measures contenders side by side: in small rounds that alternate, so that the machine's noise hits all alike. */
+
+import type { BackendName, Role } from "./options.js";
+import type { Profiler } from "./profile.js";
+import type { RedisProbe } from "./redis-probe.js";
+import { median, percentile } from "./statistics.js";
+
+/** What a contender may use. */
+export interface Environment {
+  readonly redis: RedisProbe | undefined;
+  /** An empty directory on the disk that the repository is on. */
+  readonly dir: string;
+  /** A name that this run has not used. */
+  unique(prefix: string): string;
+}
+
+/** One way to do what is measured. */
+export interface Contender {
+  readonly name: string;
+  readonly backend: BackendName;
+  readonly role: Role;
+  /** What it is, for the legend. */
+  readonly is: string;
+  /** Messages of the first, uncounted run; the rounds are then sized by how long that took. */
+  readonly warmUp: number;
+  /** Prepares one round of `count` messages: whatever is not measured. */
+  prepare(environment: Environment, count: number): Promise<Trial>;
+}
+
+/** One round of one contender. */
+export interface Trial {
+  /** What is measured. */
+  run(): Promise<void>;
+  /** @throws {Error} when what was counted did not happen */
+  verify(): Promise<void>;
+  close(): Promise<void>;
+  /** From publish to handler, in milliseconds, where that is measured. */
+  readonly latencies?: Float64Array;
+}
+
+export interface Measure {
+  readonly name: string;
+  readonly contenders: readonly Contender[];
+  /** Messages of a round. Absent: as many as take a round's time. */
+  readonly count?: number;
+}
+
+export interface Row {
+  readonly name: string;
+  readonly perSecond: number | null;
+  readonly cpuMicros: number | null;
+  readonly redisCpuMicros: number | null;
+  readonly p50Ms: number | null;
+  readonly p99Ms: number | null;
+}
+
+export interface Plan {
+  readonly rounds: number;
+  /** How long a round of one contender should take. */
+  readonly roundMs: number;
+  /** When the measure should be over: no round starts after it, except the first. */
+  readonly deadline: number;
+  readonly profiler?: Profiler;
+  readonly progress: (text: string) => void;
+}
+
+interface Sample {
+  readonly seconds: number;
+  readonly perSecond: number;
+  readonly cpuMicros: number;
+  readonly redisCpuMicros: number | null;
+  readonly p50Ms: number | null;
+  readonly p99Ms: number | null;
+}
+
+const MIN_COUNT = 500;
+const MAX_COUNT = 400_000;
+/** The second warm-up is a share of a round: it runs compiled code, and sizes the rounds. */
+const WARM_UP_SHARE = 0.4;
+
+/** Warms every contender up, then runs the rounds. One row for each contender, of the medians of its rounds. */
+export async function measure(what: Measure, environment: Environment, plan: Plan): Promise<Row[]> {
+  const entries: { contender: Contender; count: number; samples: Sample[] }[] = [];
+  for (const contender of what.contenders) {
+    plan.progress(`${what.name}: ${contender.name} warms up`);
+    entries.push({ contender, count: await warmUp(what, contender, environment, plan), samples: [] });
+  }
+  for (let round = 0; round < plan.rounds; round += 1) {
+    if (round > 0 && performance.now() >= plan.deadline) break;
+    // Every other round backwards: nobody always follows the same neighbour.
+    const order = round % 2 === 0 ? entries : [...entries].reverse();
+    for (const { contender, count, samples } of order) {
+      plan.progress(`${what.name}: round ${round + 1}, ${contender.name}`);
+      samples.push(await runOnce(contender, environment, count, what.name, plan.profiler));
+    }
+  }
+  return entries.map(({ contender, samples }) => toRow(`${what.name} ${contender.name}`, samples));
+}
+
+/** @returns how many messages a round shall have */
+async function warmUp(what: Measure, contender: Contender, environment: Environment, plan: Plan): Promise<number> {
+  if (what.count !== undefined) {
+    await runOnce(contender, environment, Math.ceil(what.count / 4), what.name);
+    return what.count;
+  }
+  const sized = ({ perSecond }: Sample, ms: number): number =>
+    Math.min(MAX_COUNT, Math.max(MIN_COUNT, Math.round((perSecond * ms) / 1_000)));
+  const cold = await runOnce(contender, environment, contender.warmUp, what.name);
+  const warm = await runOnce(contender, environment, sized(cold, plan.roundMs * WARM_UP_SHARE), what.name);
+  return sized(warm, plan.roundMs);
+}
+
+async function runOnce(
+  contender: Contender,
+  environment: Environment,
+  count: number,
+  measured: string,
+  profiler?: Profiler,
+): Promise<Sample> {
+  const trial = await contender.prepare(environment, count);
+  const probe = contender.backend === "redis" ? environment.redis : undefined;
+  try {
+    // What earlier rounds left behind is not this one's to collect.
+    globalThis.gc?.();
+    await profiler?.start(probe);
+    const redisBefore = await probe?.cpuMicros();
+    const cpuBefore = process.cpuUsage();
+    const startedAt = performance.now();
+    await trial.run();
+    const seconds = (performance.now() - startedAt) / 1_000;
+    const cpu = process.cpuUsage(cpuBefore);
+    const redisAfter = await probe?.cpuMicros();
+    await profiler?.stop(`${measured} ${contender.name}`, count, probe);
+    await trial.verify();
+    return {
+      seconds,
+      perSecond: count / seconds,
+      cpuMicros: (cpu.user + cpu.system) / count,
+      redisCpuMicros:
+        redisBefore === undefined || redisAfter === undefined ? null : (redisAfter - redisBefore) / count,
+      p50Ms: trial.latencies === undefined ? null : percentile(trial.latencies, 50),
+      p99Ms: trial.latencies === undefined ? null : percentile(trial.latencies, 99),
+    };
+  } catch (error) {
+    throw new Error(`${measured}, ${contender.name}, ${count} messages`, { cause: error });
+  } finally {
+    await trial.close();
+    await probe?.clear();
+  }
+}
+
+/** Redis' memory for each of `count` messages that wait, by a contender that publishes. */
+export async function measureBytes(contender: Contender, environment: Environment, count: number): Promise<number> {
+  const probe = environment.redis;
+  if (probe === undefined) throw new Error("memory in Redis is measured with Redis only");
+  const trial = await contender.prepare(environment, count);
+  try {
+    await trial.run();
+    await trial.verify();
+    return (await probe.keyBytes()) / count;
+  } finally {
+    await trial.close();
+    await probe.clear();
+  }
+}
+
+function toRow(name: string, samples: readonly Sample[]): Row {
+  const hasLatency = samples.some(({ p50Ms }) => p50Ms !== null);
+  return {
+    name,
+    // Under a given rate the rate says nothing.
+    perSecond: hasLatency ? null : medianOf(samples, "perSecond", 0),
+    cpuMicros: medianOf(samples, "cpuMicros", 2),
+    redisCpuMicros: medianOf(samples, "redisCpuMicros", 2),
+    p50Ms: medianOf(samples, "p50Ms", 3),
+    p99Ms: medianOf(samples, "p99Ms", 3),
+  };
+}
+
+function medianOf(samples: readonly Sample[], field: Exclude<keyof Sample, "seconds">, digits: number): number | null {
+  const values = samples.map((sample) => sample[field]).filter((value) => value !== null);
+  return values.length === 0 ? null : Number(median(values).toFixed(digits));
+}

@@ -1,0 +1,88 @@
+/** The desk: one group keeps statistics, another raises alerts, and two consumers compete for the alerts. */
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Context, deadLetter, type HandlerOutcome, skip } from "signalbox";
+import type { Quake, QuakeBroker } from "./contract.js";
+import type { Ledger } from "./ledger.js";
+
+/** From this magnitude on, a quake is an alert. */
+export const STRONG = 4.5;
+
+/** How long a killed desk's deliveries stay with it; after that the next one gets them. */
+const LEASE_MS = 3_000;
+/** A kill counts as an attempt too, so that a message that crashes its consumers is parked one day. Not these events. */
+const PATIENT = { maxAttempts: 1_000_000 };
+/** Alerts are parked sooner: after four attempts, which take about a second and a half. */
+const ALERTS = { maxAttempts: 4, initialMs: 200 };
+const CALL_MS = 20;
+
+/** How long things took in this run, from being published to being done (ms). */
+export interface Timings {
+  readonly counted: number[];
+  readonly alerted: number[];
+}
+
+/** Starts both groups and the consumers of the alerts. They end with the broker. */
+export async function openDesk(broker: QuakeBroker, ledger: Ledger): Promise<Timings> {
+  const alerts = broker.queue("alerts");
+  const timings: Timings = { counted: [], alerted: [] };
+
+  const statistics = { group: "statistics", from: "beginning", leaseMs: LEASE_MS, retry: PATIENT } as const;
+  await broker.events.subscribe("quake.recorded", statistics, (quake, { attempt, message }) => {
+    ledger.record({ step: "counted", quake, attempts: attempt });
+    timings.counted.push(Date.now() - message.time);
+  });
+
+  const alerting = { group: "alerting", from: "beginning", leaseMs: LEASE_MS, retry: PATIENT } as const;
+  await broker.events.subscribe("quake.recorded", alerting, async (quake) => {
+    if (quake.magnitude < STRONG) return;
+    // Priorities are whole numbers. The event is acknowledged after this, so a kill may raise an alert twice, never zero times.
+    await alerts.publish(quake, { priority: Math.round(quake.magnitude * 10) });
+  });
+
+  const handleAlert = async (
+    quake: Quake,
+    { attempt, message, signal }: Context<Quake>,
+  ): Promise<HandlerOutcome | void> => {
+    if (ledger.has("alerted", quake)) return skip();
+    if (!isNearTown(quake)) return deadLetter("far from any town: nobody to call");
+    await callTown(quake, attempt, signal);
+    ledger.record({ step: "alerted", quake, attempts: attempt });
+    timings.alerted.push(Date.now() - message.time);
+  };
+  for (let consumer = 1; consumer <= 2; consumer += 1) {
+    await alerts.subscribe({ concurrency: 2, leaseMs: LEASE_MS, retry: ALERTS }, handleAlert);
+  }
+  return timings;
+}
+
+/** `22km NNE of Hualian, Taiwan` is near a town, `Reykjanes Ridge` is not. */
+function isNearTown({ place }: Quake): boolean {
+  return /^\d+\s?km /.test(place);
+}
+
+/** Stands in for a telephone. It fails by rule and not by chance, so that the desk comes to the same end each time. */
+async function callTown({ place }: Quake, attempt: number, signal: AbortSignal): Promise<void> {
+  // The signal ends the call when another consumer has the alert by now.
+  await sleep(CALL_MS, undefined, { signal });
+  if (/Antarctica|Sandwich Islands/.test(place)) throw new Error("nobody answers the telephone");
+  if (place.endsWith("Taiwan") && attempt === 1) throw new Error("all lines to Taiwan are busy");
+}
+
+export interface Progress {
+  readonly published: number;
+  /** Events that a group has still to handle. */
+  readonly unhandled: number;
+  /** Alerts that wait, for a consumer or for their retry, or are being handled. */
+  readonly alertsUnderWay: number;
+  readonly deadLetters: number;
+}
+
+/** What is done and what is left, as the store has it. */
+export async function readProgress(broker: QuakeBroker): Promise<Progress> {
+  // In this order: once a group has finished an event, its alert is on the queue.
+  const { length, groups } = await broker.events.stats("quake.recorded");
+  const { waiting, leased, delayed, dead } = await broker.queue("alerts").stats();
+  const unhandled = Math.max(...groups.map(({ lag, pending, retrying }) => lag + pending + retrying));
+  return { published: length, unhandled, alertsUnderWay: waiting + leased + delayed, deadLetters: dead };
+}

@@ -1,0 +1,98 @@
+/** The quake desk: plays a feed of earthquakes through a broker. Reads the arguments and puts the parts together. */
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { ConfigError, connect, SignalboxError } from "signalbox";
+import { HELP, readArguments, type Arguments } from "./arguments.js";
+import { contract, type Quake, type QuakeBroker } from "./contract.js";
+import { openDesk, readProgress } from "./desk.js";
+import { Failure } from "./failure.js";
+import { playedSoFar, playFeed, readFeed } from "./feed.js";
+import { type Ledger, openLedger } from "./ledger.js";
+import { count, createLogger, createProgressView } from "./progress.js";
+import { ledgerFileOf, removeStore } from "./state.js";
+import { summarise } from "./summary.js";
+
+const LOOK_EVERY_MS = 100;
+
+async function main(): Promise<void> {
+  const options = readArguments(process.argv.slice(2));
+  if (options.help) return console.log(HELP);
+  const quakes = await readFeed(options.input);
+  if (options.fresh) removeStore(options.url);
+
+  const stop = new AbortController();
+  // A terminal and npm may both pass on one Ctrl-C: the second must not cut the first one's draining short.
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => stop.abort());
+
+  // Leaving this function closes the broker, which drains: handlers finish, and what they did is acknowledged.
+  const logger = createLogger(process.stderr);
+  await using broker = await connect(options.url, { contract, namespace: "quake-desk", logger });
+  await run(broker, quakes, options, stop);
+}
+
+async function run(
+  broker: QuakeBroker,
+  quakes: readonly Quake[],
+  { url, hoursPerSecond }: Arguments,
+  stop: AbortController,
+): Promise<void> {
+  const played = await playedSoFar(broker);
+  const ledger = openLedger(ledgerFileOf(url));
+  if (played === 0) ledger.reset(); // It belonged to a store that is gone.
+  assertSameFeed(quakes, played, ledger);
+  if (played > 0) console.log(`Going on: ${count(played)} of ${count(quakes.length)} quakes were published before.`);
+
+  const startedAt = performance.now();
+  const timings = await openDesk(broker, ledger);
+  const [publishMs, done] = await Promise.all([
+    playFeed(broker, quakes, hoursPerSecond, stop.signal),
+    watch(broker, quakes.length, stop.signal),
+  ]).catch((error: unknown) => {
+    stop.abort(); // So that the other one ends too.
+    throw error;
+  });
+  const totalMs = performance.now() - startedAt;
+
+  const published = await playedSoFar(broker);
+  if (!done) {
+    console.log(`Stopped: ${count(published)} of ${count(quakes.length)} quakes are published.`);
+    if (broker.backend !== "memory") console.log("The same command goes on from there.");
+    return;
+  }
+  const publishedNow = published - played;
+  console.log(await summarise(broker, ledger, { publishedNow, published, publishMs, totalMs, timings }));
+  if (broker.backend === "sqlite") console.log("\nTo play it again: npm start -- --fresh");
+}
+
+/** Shows the progress until everything is handled, or the signal aborts. Resolves with whether everything was. */
+async function watch(broker: QuakeBroker, total: number, signal: AbortSignal): Promise<boolean> {
+  const view = createProgressView(total, process.stdout);
+  for (;;) {
+    const progress = await readProgress(broker);
+    view.show(progress);
+    const done = progress.published === total && progress.unhandled === 0 && progress.alertsUnderWay === 0;
+    if (done || signal.aborted) {
+      view.end();
+      return done;
+    }
+    await sleep(LOOK_EVERY_MS, undefined, { signal }).catch(() => undefined);
+  }
+}
+
+/** A ledger or a length that another feed left behind would make this one's numbers wrong. */
+function assertSameFeed(quakes: readonly Quake[], played: number, ledger: Ledger): void {
+  const ids = new Set(quakes.slice(0, played).map(({ id }) => id));
+  if (played > quakes.length || ledger.entries("counted").some(({ quake }) => !ids.has(quake.id))) {
+    throw new Failure("the store holds another feed: add --fresh to begin with this one, or name another --url");
+  }
+}
+
+try {
+  await main();
+} catch (error) {
+  // What the user can mend takes a line; anything else is a bug, and its stack helps.
+  const known = error instanceof Failure || error instanceof SignalboxError;
+  console.error(known ? `quake-desk: ${error.message}` : error);
+  const wronglyCalled = error instanceof Failure ? error.exitCode === 2 : error instanceof ConfigError;
+  process.exitCode = wronglyCalled ? 2 : 1;
+}

@@ -1,0 +1,53 @@
+/** Dead letters are a stream of their own, for each group of a log and each recipient of a queue. */
+
+import type { DeadLetter, DeadLetters, DeadReason } from "../../core/backend.js";
+import { NotFoundError } from "../../core/errors.js";
+import { bufferOf, fromBlob, listOf, numberOf, textOf } from "./blob.js";
+import type { Connections, Reply } from "./connection.js";
+
+/** As many as fit into one reply that comes quickly. */
+const MAX_PAGE = 1_000;
+
+/**
+ * @param key of the stream of letters
+ * @param positionOf what the letter's `p` field stands for
+ * @param assertOpen throws once the backend is closed
+ */
+export function createDeadLetters(
+  connections: Connections,
+  key: string,
+  positionOf: (stored: string) => string,
+  assertOpen: () => void,
+): DeadLetters {
+  return {
+    async list({ max, cursor }) {
+      assertOpen();
+      if (cursor !== undefined && !/^\d+-\d+$/.test(cursor)) throw new NotFoundError(`"${cursor}" is no cursor`);
+      const count = Math.min(max, MAX_PAGE);
+      const start = cursor === undefined ? "-" : `(${cursor}`;
+      // One more than wanted tells whether this is the last page.
+      const words = ["XRANGE", key, start, "+", "COUNT", String(count + 1)];
+      const entries = listOf(await connections.shared(key).command(words));
+      const letters = entries.slice(0, count).map((entry) => toLetter(entry, positionOf));
+      const last = letters.at(-1);
+      return entries.length > count && last !== undefined ? { letters, cursor: last.id } : { letters };
+    },
+  };
+}
+
+function toLetter(entry: Reply, positionOf: (stored: string) => string): DeadLetter {
+  const [id, flat] = listOf(entry);
+  const fields = new Map<string, Reply>();
+  const list = listOf(flat);
+  for (let at = 0; at + 1 < list.length; at += 2) fields.set(textOf(list[at]), list[at + 1] ?? null);
+  return {
+    id: textOf(id),
+    position: positionOf(textOf(fields.get("p"))),
+    ...fromBlob(bufferOf(fields.get("m"))),
+    attempts: numberOf(fields.get("a")),
+    consumer: textOf(fields.get("c")),
+    // As the scripts or `JSON.stringify` wrote it.
+    reason: JSON.parse(textOf(fields.get("r"))) as DeadReason,
+    at: Number(textOf(id).split("-")[0]),
+  };
+}

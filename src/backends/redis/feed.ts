@@ -1,0 +1,342 @@
+/** Consuming, the same for the log and the queue: when to look, how to wait, what is held, and what a lost reply means. */
+
+import type { BackendContext, Delivery, Feed, Outcome, Receipt, Taken, TakeRequest } from "../../core/backend.js";
+import { wait } from "../../core/clock.js";
+import { ClosedError, ConnectionError } from "../../core/errors.js";
+import type { Connections, OwnConnection } from "./connection.js";
+import { uptime } from "./ledger.js";
+
+/** What one script call settles and takes. */
+export interface Round {
+  /** 0 only settles. */
+  readonly max: number;
+  readonly outcomes: readonly Outcome[];
+  /** Some receipt may no longer be valid: they have to be looked at one by one. */
+  readonly doubtful: boolean;
+  /** Whether to look for abandoned deliveries, and after consumers that went away. */
+  readonly sweep: "no" | "abandoned" | "consumers";
+}
+
+export interface RoundResult {
+  readonly deliveries: readonly Delivery[];
+  readonly lost: readonly Receipt[];
+  readonly gone: number;
+  readonly expired: number;
+  readonly poisoned: number;
+  /** When something will be ready by the clock alone; known only where nothing was taken. */
+  readonly readyInMs: number | undefined;
+  /** More was abandoned than there was room for. */
+  readonly moreAbandoned: boolean;
+}
+
+/** What the log and the queue do each in their own way. All of it is one command or script on the slot of `key`. */
+export interface Source {
+  readonly key: string;
+  readonly leaseMs: number;
+  round(round: Round): Promise<RoundResult>;
+  /** Blocks until there may be something to take. What it brings is leased. */
+  block(connection: OwnConnection, max: number, ms: number): Promise<readonly Delivery[]>;
+  /** Deliveries that are leased to this consumer, from `after`, where the last call ended. */
+  recover(after: string): Promise<{ readonly deliveries: readonly Delivery[]; readonly after: string | undefined }>;
+  /** @returns the receipts that are no longer valid */
+  extend(receipts: readonly Receipt[]): Promise<readonly Receipt[]>;
+  /** Makes everything this consumer holds available again, uncounted. */
+  release(held: readonly Receipt[]): Promise<void>;
+}
+
+interface Held {
+  /** When its lease runs out at the earliest, unless it is renewed (`uptime`). */
+  until: number;
+  /** The call that settles it; 0 when none does. */
+  settledBy: number;
+}
+
+/** However sure the wake-ups are, a waiting feed looks again after this long, and for abandoned deliveries as often. */
+const RECHECK_MS = 1_000;
+const TIDY_MS = 60_000;
+/** More than fits into one reply that comes quickly. */
+const MAX_AT_ONCE = 1_000;
+/** How much longer than it blocks a blocking command may take. */
+const BLOCK_GRACE_MS = 2_000;
+
+/** @param onClose called once, when the feed is closed */
+export function createFeed(
+  source: Source,
+  connections: Connections,
+  context: BackendContext,
+  onClose: () => void,
+): Feed {
+  return new RedisFeed(source, connections, context, onClose);
+}
+
+class RedisFeed implements Feed {
+  readonly #source: Source;
+  readonly #connections: Connections;
+  readonly #context: BackendContext;
+  readonly #onClose: () => void;
+  readonly #closing = new AbortController();
+  #closed: Promise<void> | undefined;
+  /** Every delivery that is held, by its receipt. */
+  readonly #held = new Map<Receipt, Held>();
+  /** Held, and not handed out yet. */
+  readonly #stash: Delivery[] = [];
+  readonly #underway = new Set<Promise<unknown>>();
+  #calls = 0;
+  #takers = 0;
+  #sweepAt = 0;
+  #tidyAt = uptime() + TIDY_MS;
+  /** Where to go on reading what is held already: a reply was lost. Undefined: all is known. */
+  #recoverFrom: string | undefined;
+  #own: OwnConnection | undefined;
+  #generation = 0;
+  /** The wait on the own connection, and when it ends at the latest. */
+  #block: { readonly done: Promise<unknown>; readonly until: number } | undefined;
+
+  constructor(source: Source, connections: Connections, context: BackendContext, onClose: () => void) {
+    this.#source = source;
+    this.#connections = connections;
+    this.#context = context;
+    this.#onClose = onClose;
+  }
+
+  async take(want: TakeRequest, outcomes: readonly Outcome[]): Promise<Taken> {
+    this.#assertOpen();
+    return this.#track(want.max > 0 ? this.#settleAndTake(want, outcomes) : this.#settle(outcomes));
+  }
+
+  async extend(receipts: readonly Receipt[]): Promise<readonly Receipt[]> {
+    this.#assertOpen();
+    if (receipts.length === 0) return [];
+    return this.#track(this.#extend(receipts));
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  #assertOpen(): void {
+    if (this.#closing.signal.aborted) throw new ClosedError("the feed is closed");
+  }
+
+  async #track<T>(work: Promise<T>): Promise<T> {
+    this.#underway.add(work);
+    try {
+      return await work;
+    } finally {
+      this.#underway.delete(work);
+    }
+  }
+
+  async #settle(outcomes: readonly Outcome[]): Promise<Taken> {
+    if (outcomes.length === 0) return toTaken([], NOTHING);
+    const result = await this.#round(0, outcomes);
+    // Somebody may be waiting longer than until the retry that was just parked.
+    const readyAt = uptime() + (result.readyInMs ?? Number.POSITIVE_INFINITY);
+    if (this.#block !== undefined && readyAt < this.#block.until) this.#own?.unblock();
+    return toTaken([], result);
+  }
+
+  async #settleAndTake(want: TakeRequest, outcomes: readonly Outcome[]): Promise<Taken> {
+    this.#takers += 1;
+    try {
+      if (this.#recoverFrom !== undefined && this.#takers === 1) await this.#recover();
+      const result = await this.#takeNow(want.max, outcomes);
+      if (outcomes.length > 0 || !isEmpty(result)) return result;
+      return await this.#wait(want, result);
+    } finally {
+      this.#takers -= 1;
+    }
+  }
+
+  /** What is at hand, then what the store has. */
+  async #takeNow(max: number, outcomes: readonly Outcome[]): Promise<Taken & Pick<RoundResult, "readyInMs">> {
+    const stashed = this.#stash.splice(0, max);
+    try {
+      const result = await this.#round(Math.min(max - stashed.length, MAX_AT_ONCE), outcomes);
+      // What comes in while the feed closes is given back with the rest.
+      const deliveries = this.#closing.signal.aborted ? [] : [...stashed, ...result.deliveries];
+      return { ...toTaken(deliveries, result), readyInMs: result.readyInMs };
+    } catch (error) {
+      this.#stash.unshift(...stashed);
+      throw error;
+    }
+  }
+
+  async #wait(want: TakeRequest, found: Taken & Pick<RoundResult, "readyInMs">): Promise<Taken> {
+    const deadline = uptime() + want.waitMs;
+    const ended = (): boolean => this.#closing.signal.aborted || want.signal?.aborted === true || uptime() >= deadline;
+    let taken = found;
+    while (isEmpty(taken) && !ended()) {
+      const ms = Math.min(deadline - uptime(), taken.readyInMs ?? RECHECK_MS, RECHECK_MS);
+      const woken = await this.#waitOnce(want, Math.max(1, Math.ceil(ms)));
+      if (woken.length > 0) return toTaken(this.#closing.signal.aborted ? [] : woken, NOTHING);
+      if (ended()) break;
+      if (this.#recoverFrom !== undefined && this.#takers === 1) await this.#recover();
+      taken = await this.#takeNow(want.max, []);
+    }
+    return toTaken(taken.deliveries, taken);
+  }
+
+  /** Waits on the own connection; while another call does, or without one, by the clock. */
+  async #waitOnce(want: TakeRequest, ms: number): Promise<readonly Delivery[]> {
+    const signals = [this.#closing.signal, ...(want.signal === undefined ? [] : [want.signal])];
+    if (this.#block !== undefined) {
+      await Promise.race([this.#block.done, wait(this.#context.clock, ms, AbortSignal.any(signals))]);
+      return [];
+    }
+    this.#own ??= this.#connections.blocking(this.#source.key);
+    if (this.#own === undefined) {
+      await wait(this.#context.clock, ms, AbortSignal.any(signals));
+      return [];
+    }
+    const own = this.#own;
+    const unblock = (): void => own.unblock();
+    for (const signal of signals) signal.addEventListener("abort", unblock);
+    const blocking = this.#blockOn(own, Math.min(want.max, MAX_AT_ONCE), ms);
+    this.#block = { done: blocking.catch(() => undefined), until: uptime() + ms };
+    try {
+      return await blocking;
+    } finally {
+      this.#block = undefined;
+      for (const signal of signals) signal.removeEventListener("abort", unblock);
+    }
+  }
+
+  async #blockOn(own: OwnConnection, max: number, ms: number): Promise<readonly Delivery[]> {
+    // The first socket of all has nothing to lose.
+    const generation = Math.max(1, own.generation, this.#generation);
+    const startedAt = uptime();
+    try {
+      return this.#hold(await this.#source.block(own, max, ms), startedAt);
+    } catch (error) {
+      if (!(error instanceof ConnectionError && error.interrupted)) throw error;
+      // The shared connection will tell whether the store is there.
+      this.#recoverFrom ??= "";
+      return [];
+    } finally {
+      if (own.generation > generation) this.#recoverFrom ??= "";
+      this.#generation = own.generation;
+    }
+  }
+
+  async #round(max: number, outcomes: readonly Outcome[]): Promise<RoundResult> {
+    this.#calls += 1;
+    const call = this.#calls;
+    const startedAt = uptime();
+    const claimed = this.#claim(outcomes, call, startedAt);
+    const sweep = max > 0 ? this.#dueSweep(startedAt) : "no";
+    try {
+      const round = { max, outcomes: claimed.outcomes, doubtful: claimed.doubtful, sweep };
+      const result = await this.#source.round(round);
+      for (const { receipt } of claimed.outcomes) this.#held.delete(receipt);
+      this.#hold(result.deliveries, startedAt);
+      if (result.moreAbandoned) this.#sweepAt = 0;
+      return claimed.repeated.length === 0 ? result : { ...result, lost: [...result.lost, ...claimed.repeated] };
+    } catch (error) {
+      // What was taken, if the call came through after all, is ours and unknown to us.
+      if (max > 0 && error instanceof ConnectionError && error.interrupted) this.#recoverFrom ??= "";
+      throw error;
+    }
+  }
+
+  /** Notes who settles what. Receipts that come twice are lost the second time. */
+  #claim(
+    outcomes: readonly Outcome[],
+    call: number,
+    now: number,
+  ): { outcomes: readonly Outcome[]; repeated: Receipt[]; doubtful: boolean } {
+    const repeated: Receipt[] = [];
+    const unknown = new Set<Receipt>();
+    let doubtful = false;
+    for (const { receipt } of outcomes) {
+      const held = this.#held.get(receipt);
+      if (held === undefined) {
+        doubtful = true;
+        if (unknown.has(receipt)) repeated.push(receipt);
+        unknown.add(receipt);
+      } else if (held.settledBy === call) {
+        repeated.push(receipt);
+      } else {
+        doubtful ||= held.settledBy !== 0 || held.until < now;
+        held.settledBy = call;
+      }
+    }
+    if (repeated.length === 0) return { outcomes, repeated, doubtful };
+    const seen = new Set<Receipt>();
+    const first = outcomes.filter(({ receipt }) => !seen.has(receipt) && seen.add(receipt));
+    return { outcomes: first, repeated, doubtful };
+  }
+
+  #hold(deliveries: readonly Delivery[], since: number): readonly Delivery[] {
+    const until = since + this.#source.leaseMs;
+    for (const { receipt } of deliveries) this.#held.set(receipt, { until, settledBy: 0 });
+    return deliveries;
+  }
+
+  #dueSweep(now: number): Round["sweep"] {
+    if (now < this.#sweepAt) return "no";
+    this.#sweepAt = now + RECHECK_MS;
+    // What nobody settles or renews has long passed to another attempt.
+    for (const [receipt, { until }] of this.#held) {
+      if (until + this.#source.leaseMs + TIDY_MS < now) this.#held.delete(receipt);
+    }
+    if (now < this.#tidyAt) return "abandoned";
+    this.#tidyAt = now + TIDY_MS;
+    return "consumers";
+  }
+
+  /** Finds deliveries that are leased to this consumer without its knowledge. Runs while nobody else takes. */
+  async #recover(): Promise<void> {
+    while (this.#recoverFrom !== undefined) {
+      const startedAt = uptime();
+      const { deliveries, after } = await this.#source.recover(this.#recoverFrom);
+      const unknown = deliveries.filter(({ receipt }) => !this.#held.has(receipt));
+      this.#stash.push(...this.#hold(unknown, startedAt));
+      this.#recoverFrom = after;
+    }
+  }
+
+  async #extend(receipts: readonly Receipt[]): Promise<readonly Receipt[]> {
+    const lost: Receipt[] = [];
+    for (let at = 0; at < receipts.length; at += MAX_AT_ONCE) {
+      const part = receipts.slice(at, at + MAX_AT_ONCE);
+      const until = uptime() + this.#source.leaseMs;
+      lost.push(...(await this.#source.extend(part)));
+      for (const receipt of part) {
+        const held = this.#held.get(receipt);
+        if (held !== undefined) held.until = until;
+      }
+    }
+    for (const receipt of lost) this.#held.delete(receipt);
+    return lost;
+  }
+
+  async #close(): Promise<void> {
+    this.#closing.abort();
+    try {
+      await Promise.allSettled(this.#underway);
+      if (this.#recoverFrom !== undefined) await this.#recover();
+      await this.#source.release([...this.#held.keys()]);
+    } catch (error) {
+      // Their leases run out instead.
+      this.#context.report(error, "giving back what a closed consumer held");
+    } finally {
+      this.#own?.close();
+      this.#onClose();
+    }
+  }
+}
+
+const NOTHING = { lost: [], gone: 0, expired: 0, poisoned: 0 };
+
+function toTaken(
+  deliveries: readonly Delivery[],
+  { lost, gone, expired, poisoned }: Omit<Taken, "deliveries">,
+): Taken {
+  return { deliveries, lost, gone, expired, poisoned };
+}
+
+function isEmpty({ deliveries, gone, expired, poisoned }: Taken): boolean {
+  return deliveries.length === 0 && gone === 0 && expired === 0 && poisoned === 0;
+}

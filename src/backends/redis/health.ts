@@ -1,0 +1,110 @@
+/** Checks each kind of connection end to end. */
+
+import { randomUUID } from "node:crypto";
+import type { BackendContext, Check } from "../../core/backend.js";
+import { wait } from "../../core/clock.js";
+import { ConnectionError, toError } from "../../core/errors.js";
+import { probeChannel } from "./broadcast.js";
+import type { Lane } from "./lane.js";
+import { uptime } from "./ledger.js";
+import type { Pool } from "./pool.js";
+import type { Subscriber } from "./subscriber.js";
+
+export interface Health {
+  /** Round trip in milliseconds; of several primaries, the slowest. */
+  readonly ping: () => Promise<number>;
+  /** Never rejects. */
+  readonly check: () => Promise<readonly Check[]>;
+}
+
+export function createHealth(pool: Pool, subscriber: Subscriber, context: BackendContext): Health {
+  const { topology, commands } = pool;
+  const probe = createProbe(pool, subscriber, context);
+
+  const checkLane = (name: string, lane: Lane): Promise<Check>[] => {
+    const slots = topology.primarySlots();
+    if (slots.length === 0)
+      return [Promise.resolve(failure(name, topology.problem ?? new ConnectionError("no primary is known")))];
+    return slots.map((slot) => {
+      const server = topology.ownerOf(slot);
+      const socket = server === undefined ? undefined : lane.socketTo(server);
+      const own = slots.length === 1 ? name : `${name} ${server?.name ?? slot}`;
+      const missing = [...lane.missing()].find((one) => one.server === server);
+      return timed(own, async () => {
+        if (socket === undefined) throw missing?.problem ?? new ConnectionError("not connected");
+        await socket.ask(["PING"], pool.commandTimeoutMs);
+      });
+    });
+  };
+  return {
+    async ping() {
+      const startedAt = uptime();
+      const slots = topology.primarySlots();
+      await Promise.all((slots.length === 0 ? [0] : slots).map((slot) => commands.command(slot, ["PING"])));
+      return uptime() - startedAt;
+    },
+    async check() {
+      const publishing = pool.publishing;
+      return Promise.all([
+        ...checkLane("command", commands),
+        ...(publishing === undefined ? [] : checkLane("publishing", publishing)),
+        ...(pool.blocking.size === 0 ? [] : [Promise.resolve(checkBlocking(pool))]),
+        ...(subscriber.used ? [timed("subscriber", probe)] : []),
+      ]);
+    },
+  };
+}
+
+/** A reader that blocks cannot be asked; its deadline ends it when it should have answered, so that living is being well. */
+function checkBlocking({ blocking }: Pool): Check {
+  const broken = [...blocking].filter((own) => own.broken).length;
+  return broken === 0
+    ? { name: "blocking", ok: true }
+    : failure("blocking", new ConnectionError(`${broken} of ${blocking.size} blocking connections are not connected`));
+}
+
+/** Publishes a token to itself. */
+function createProbe(pool: Pool, subscriber: Subscriber, { namespace, clock }: BackendContext): () => Promise<void> {
+  const channel = probeChannel(namespace, randomUUID());
+  const awaited = new Map<string, () => void>();
+  let listening: Promise<unknown> | undefined;
+  const listen = (): Promise<unknown> => {
+    listening ??= subscriber
+      .subscribe("channel", channel, { message: (data) => awaited.get(data.toString())?.(), gap() {} })
+      .catch((error: unknown) => {
+        listening = undefined;
+        throw error;
+      });
+    return listening;
+  };
+  return async () => {
+    if (subscriber.problem !== undefined) throw subscriber.problem;
+    await listen();
+    const token = randomUUID();
+    const heard = new AbortController();
+    try {
+      const arrived = new Promise<true>((resolve) => awaited.set(token, () => resolve(true)));
+      await pool.connections.shared(channel).command(["PUBLISH", channel, token]);
+      const tooLate = wait(clock, pool.commandTimeoutMs, heard.signal).then(() => false);
+      if (!(await Promise.race([arrived, tooLate])))
+        throw new ConnectionError(`a published message was not heard within ${pool.commandTimeoutMs} ms`);
+    } finally {
+      awaited.delete(token);
+      heard.abort();
+    }
+  };
+}
+
+async function timed(name: string, probe: () => Promise<void>): Promise<Check> {
+  const startedAt = uptime();
+  try {
+    await probe();
+    return { name, ok: true, latencyMs: uptime() - startedAt };
+  } catch (error) {
+    return failure(name, error);
+  }
+}
+
+function failure(name: string, error: unknown): Check {
+  return { name, ok: false, error: toError(error).message };
+}

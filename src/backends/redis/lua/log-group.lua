@@ -1,0 +1,64 @@
+#!lua flags=allow-oom
+-- Makes a group where it does not exist, or makes it anew after it was lost.
+-- KEYS  1 stream  2 groups  3 attempts  4 due  5 parked  6 dropped  7 sweep
+-- ARGV  1 group  2 its settings as JSON  3 "create" or "restore"
+--       4 where it starts: "beginning", "new", or the last position it has no interest in
+--       5 position up to which entries were counted, or ""  6 how many were counted
+-- Reply 1 "done" or "lost" (its settings were there and the group was not), 2 the settings stored;
+--       or 1 "count", 2 and 3 the values of ARGV 5 and 6 to go on with
+--@ positions
+local stream, groups, group = KEYS[1], KEYS[2], ARGV[1]
+local SLICE = 1000
+
+local function exists()
+  if redis.call('EXISTS', stream) == 0 then
+    return false
+  end
+  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    if fieldsOf(flat).name == group then
+      return true
+    end
+  end
+  return false
+end
+
+local stored = redis.call('HGET', groups, group)
+if exists() then
+  if not stored then
+    redis.call('HSET', groups, group, ARGV[2])
+  end
+  return { 'done', stored or ARGV[2] }
+end
+
+local lost = stored or ARGV[3] == 'restore'
+local from = lost and 'beginning' or ARGV[4]
+local added, length, last = 0, 0, '0-0'
+if redis.call('EXISTS', stream) == 1 then
+  local info = fieldsOf(redis.call('XINFO', 'STREAM', stream))
+  added, length, last = info['entries-added'], info.length, info['last-generated-id']
+end
+
+local start, read
+if from == 'beginning' then
+  start, read = '0-0', added - length
+elseif from == 'new' or not isBefore(from, last) then
+  start, read = last, added
+else
+  -- How many entries are before the start has to be counted, or the group's lag would never be known.
+  local after = ARGV[5] == '' and from or ARGV[5]
+  local slice = redis.call('XRANGE', stream, '(' .. after, '+', 'COUNT', SLICE)
+  local counted = tonumber(ARGV[6]) + #slice
+  if #slice == SLICE then
+    return { 'count', slice[SLICE][1], tostring(counted) }
+  end
+  start, read = from, math.max(0, added - counted)
+end
+
+-- What an earlier group of the name left behind would fence off the deliveries of this one.
+redis.call('DEL', KEYS[3], KEYS[4], KEYS[7])
+redis.call('HDEL', KEYS[6], group)
+redis.call('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM', 'ENTRIESREAD', read)
+if not stored then
+  redis.call('HSET', groups, group, ARGV[2])
+end
+return { lost and 'lost' or 'done', stored or ARGV[2] }

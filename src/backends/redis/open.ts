@@ -1,0 +1,117 @@
+/** Opens the connections and refuses a server that cannot keep what the options promise. */
+
+import type { BackendContext, Broadcast } from "../../core/backend.js";
+import { ConfigError, ConnectionError } from "../../core/errors.js";
+import { createBroadcast } from "./broadcast.js";
+import type { Connections } from "./connection.js";
+import { createHealth, type Health } from "./health.js";
+import { type Ask, configError, type Findings, inspect } from "./inspect.js";
+import { uptime } from "./ledger.js";
+import { Pool } from "./pool.js";
+import { Subscriber } from "./subscriber.js";
+import { type RedisOptions, type RedisTarget, type Server, targetName } from "./target.js";
+
+/** Everything that the ports need of Redis, and the port that needs nothing more. */
+export interface OpenRedis extends Health {
+  readonly connections: Connections;
+  readonly broadcast: Broadcast;
+  /** Ends all sockets and timers. Safe to call twice. */
+  readonly close: () => void;
+}
+
+/**
+ * Connects, and checks each primary.
+ *
+ * @throws {AuthError} at once, when the login is refused
+ * @throws {ConfigError} naming every setting that does not go with the options
+ * @throws {ConnectionError} when the primaries do not all answer within `connectTimeoutMs`
+ */
+export async function openConnections(
+  target: RedisTarget,
+  options: RedisOptions,
+  context: BackendContext,
+): Promise<OpenRedis> {
+  const pool = new Pool(target, options, context);
+  const inspected = new Set<Server>();
+  try {
+    await inspectAll(pool, options, context, inspected);
+  } catch (error) {
+    pool.close();
+    if (!(error instanceof ConnectionError)) throw error;
+    const { message: why } = error.cause instanceof ConnectionError ? error.cause : error;
+    const message = `cannot open ${targetName(target)} within ${pool.connectTimeoutMs} ms: ${why}`;
+    throw new ConnectionError(message, { cause: error });
+  }
+  watchNewPrimaries(pool, options, context, inspected);
+  const subscriber = new Subscriber(pool, context.clock, (error) => context.report(error, "redis subscriber"));
+  const { ping, check } = createHealth(pool, subscriber, context);
+  return {
+    connections: pool.connections,
+    broadcast: createBroadcast(pool, subscriber, context.namespace),
+    ping,
+    check,
+    close() {
+      subscriber.close();
+      pool.close();
+    },
+  };
+}
+
+async function inspectAll(
+  pool: Pool,
+  options: RedisOptions,
+  context: BackendContext,
+  inspected: Set<Server>,
+): Promise<void> {
+  const { commands, topology } = pool;
+  const until = uptime() + pool.connectTimeoutMs;
+  const askAt =
+    (slot: number): Ask =>
+    (args) =>
+      persistently(() => commands.command(slot, args, { deadlineMs: left(until) }), until);
+  // Whoever answers, the primaries are known from then on.
+  await askAt(0)(["PING"]);
+  const findings = await Promise.all(
+    topology.primarySlots().map((slot) => {
+      const server = topology.ownerOf(slot);
+      if (server !== undefined) inspected.add(server);
+      return inspect(askAt(slot), server?.name ?? "an unknown address", options);
+    }),
+  );
+  warn(findings, context);
+  const problems = findings.flatMap((one) => one.problems);
+  if (problems.length > 0) throw configError(problems);
+}
+
+/** A server promoted later was not asked at the beginning; it is too late to refuse it, not to say so. */
+function watchNewPrimaries(pool: Pool, options: RedisOptions, context: BackendContext, inspected: Set<Server>): void {
+  pool.onCommandSocket = (socket) => {
+    if (inspected.has(socket.server)) return;
+    inspected.add(socket.server);
+    inspect((args) => socket.ask(args, pool.commandTimeoutMs), socket.server.name, options).then(
+      (findings) => warn([findings, { problems: [], warnings: findings.problems }], context),
+      // Lost again: asked when it is back.
+      () => void inspected.delete(socket.server),
+    );
+  };
+}
+
+function warn(findings: readonly Findings[], context: BackendContext): void {
+  for (const warning of new Set(findings.flatMap(({ warnings }) => warnings)))
+    context.report(new ConfigError([warning]), "redis settings");
+}
+
+/** Repeats a harmless command that was interrupted, while there is time. */
+async function persistently<T>(command: () => Promise<T>, until: number): Promise<T> {
+  for (;;) {
+    try {
+      return await command();
+    } catch (error) {
+      if (!(error instanceof ConnectionError && error.interrupted) || uptime() >= until) throw error;
+    }
+  }
+}
+
+function left(until: number): number {
+  return Math.max(1, until - uptime());
+}

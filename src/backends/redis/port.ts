@@ -1,0 +1,80 @@
+/** What the log and the queue share as parts of one backend: being open, their feeds, and publishing through a script. */
+
+import type { Feed } from "../../core/backend.js";
+import { ClosedError, PublishIndeterminateError } from "../../core/errors.js";
+import { numberOf, textOf } from "./blob.js";
+import type { Arg, PortDependencies } from "./connection.js";
+import { createFeed, type Source } from "./feed.js";
+import { createPublisher, type Stamp } from "./publisher.js";
+import type { LuaScript } from "./scripts.js";
+
+export interface Port {
+  /** Names this backend in the ledgers of what was published. */
+  readonly publisherId: string;
+  /** @throws {ClosedError} */
+  assertOpen(): void;
+  /** Makes a feed that ends with the port. */
+  openFeed(source: Source): Feed;
+  /**
+   * Runs a publishing script, whose first arguments are the batch's stamp, until it has been decided on.
+   *
+   * @returns what it said
+   */
+  publish(script: LuaScript, key: string, keys: readonly string[], args: readonly Arg[]): Promise<string>;
+  close(): Promise<void>;
+}
+
+/** How long replicas get to confirm a batch; those behind it wait as long. */
+const WAIT_MS = 2_000;
+
+export function createPort({ connections, context, durability, replicas }: PortDependencies): Port {
+  const publisher = createPublisher(context.clock);
+  const feeds = new Set<Feed>();
+  let closed = false;
+
+  /** Sends the script, and where that was asked for a WAIT right behind it. */
+  async function run(
+    script: LuaScript,
+    keys: readonly string[],
+    args: readonly Arg[],
+    options: { deadlineMs: number } | undefined,
+  ): Promise<string> {
+    const connection = connections.publishing(keys[0] ?? "");
+    if (durability !== "replicated") return textOf(await script.run(connection, keys, args, options));
+    const confirm = ["WAIT", String(replicas), String(WAIT_MS)];
+    const [reply, confirmed] = await script.through((command) => connection.pair(command, confirm, options), keys, args);
+    if (numberOf(confirmed) < replicas) {
+      throw new PublishIndeterminateError(
+        `${numberOf(confirmed)} of ${replicas} replicas confirmed the write within ${WAIT_MS} ms: ` +
+          "it is stored by the primary, and would be lost with it",
+      );
+    }
+    return textOf(reply);
+  }
+
+  return {
+    publisherId: publisher.id,
+    assertOpen() {
+      if (closed) throw new ClosedError("the Redis backend is closed");
+    },
+    openFeed(source) {
+      const feed = createFeed(source, connections, context, () => feeds.delete(feed));
+      feeds.add(feed);
+      return feed;
+    },
+    publish: (script, key, keys, args) =>
+      publisher.publish(key, ({ number, behind, slot }: Stamp, deadlineMs) =>
+        run(
+          script,
+          keys,
+          [String(number), String(behind), String(slot), ...args],
+          deadlineMs === undefined ? undefined : { deadlineMs },
+        ),
+      ),
+    async close() {
+      closed = true;
+      publisher.close();
+      await Promise.all([...feeds].map((feed) => feed.close()));
+    },
+  };
+}

@@ -1,0 +1,239 @@
+/** What a group of the log and an inbox of the queue have in common: deliveries that are leased, parked or dead. */
+
+import type { Outcome, Receipt } from "../../core/backend.js";
+import type { Database } from "./driver.js";
+import type { Burial } from "./dead-letters.js";
+import type { Reader } from "./readers.js";
+import { NEVER } from "./schema.js";
+import type { StoredText } from "./values.js";
+import type { Tx } from "./writer.js";
+
+/** What a consumer goes by. */
+export interface LeaseRules {
+  readonly leaseMs: number;
+  readonly maxAttempts: number;
+  readonly maxDeadLetters: number;
+}
+
+/** Where the messages of a reader come from, as far as settling concerns it. */
+export interface Supply {
+  readonly topic: string;
+  /** Copies the message to the dead letters. @returns false when it is gone */
+  bury(reader: Reader, seq: number, burial: Burial): boolean;
+  /** Ends and counts a delivery whose message is no longer there to come back: removed, or expired. @returns whether it was */
+  endWhereOver(tx: Tx, reader: Reader, seq: number): boolean;
+  /** Called for messages that are acknowledged or dead, `first` to `last`, all of this reader. */
+  finished(tx: Tx, reader: Reader, first: number, last: number): void;
+}
+
+/** The lease that one take grants to all that it hands out. */
+export interface Grant {
+  readonly fence: number;
+  readonly until: number;
+  /** With the message's number behind it, a receipt. */
+  readonly receipts: string;
+}
+
+interface Claim {
+  readonly receipt: Receipt;
+  readonly fence: number;
+  readonly seq: number;
+}
+
+interface Leased {
+  readonly seq: number;
+  readonly attempt: number;
+  readonly consumer: StoredText;
+}
+
+/** Abandoned deliveries that one take sweeps; the next goes on. */
+const MAX_SWEPT = 1_000;
+
+/**
+ * A receipt is the reader, the fence of the take, and the message's number: a lease that was given back, settled or taken
+ * over has another fence or none, whatever its attempt.
+ */
+function parseReceipt(reader: Reader, receipt: Receipt): Claim | undefined {
+  const [id, fence, seq] = receipt.split(".").map(Number);
+  if (id !== reader.id || !Number.isSafeInteger(fence) || !Number.isSafeInteger(seq)) return undefined;
+  return { receipt, fence: Number(fence), seq: Number(seq) };
+}
+
+export class Deliveries {
+  readonly #sql: ReturnType<typeof prepare>;
+
+  constructor(db: Database) {
+    this.#sql = prepare(db);
+  }
+
+  /** Settles each outcome once. @returns the receipts that are no longer valid */
+  settle(tx: Tx, reader: Reader, outcomes: readonly Outcome[], supply: Supply): Receipt[] {
+    const lost: Receipt[] = [];
+    const acks: Claim[] = [];
+    const seen = new Set<Receipt>();
+    for (const outcome of outcomes) {
+      const { receipt } = outcome;
+      const claim = seen.has(receipt) ? undefined : parseReceipt(reader, receipt);
+      seen.add(receipt);
+      if (claim === undefined) lost.push(receipt);
+      else if (outcome.as === "ack") acks.push(claim);
+      else if (!this.#settleOne(tx, reader, claim, outcome, supply)) lost.push(receipt);
+    }
+    lost.push(...this.#acknowledge(tx, reader, acks, supply));
+    tx.spend(outcomes.length);
+    return lost;
+  }
+
+  /** Takes back the leases that have run out: their consumer died or hangs. @returns how many are dead letters now */
+  sweep(tx: Tx, reader: Reader, maxAttempts: number, supply: Supply): number {
+    if (tx.now < reader.nextEnd) return 0;
+    let poisoned = 0;
+    const abandoned = this.#sql.abandoned.all(reader.id, tx.now, MAX_SWEPT);
+    for (const { seq, attempt, consumer } of abandoned) {
+      this.#sql.drop.run(reader.id, seq);
+      if (supply.endWhereOver(tx, reader, seq)) continue;
+      if (attempt < maxAttempts) {
+        this.park(reader, seq, attempt + 1, tx.now);
+        continue;
+      }
+      const reason = { kind: "abandoned", message: `no consumer finished it in ${attempt} attempts` } as const;
+      supply.bury(reader, seq, { attempts: attempt, consumer, reason, at: tx.now });
+      supply.finished(tx, reader, seq, seq);
+      poisoned += 1;
+    }
+    reader.nextEnd = this.#sql.earliestEnd.get(reader.id)?.until ?? NEVER;
+    reader.changed = true;
+    tx.spend(abandoned.length);
+    return poisoned;
+  }
+
+  /** Begins to hand out: everything that the take gives gets this grant. */
+  grant(tx: Tx, reader: Reader, leaseMs: number): Grant {
+    reader.fence += 1;
+    const until = tx.now + leaseMs;
+    reader.nextEnd = Math.min(reader.nextEnd, until);
+    reader.changed = true;
+    return { fence: reader.fence, until, receipts: `${reader.id}.${reader.fence}.` };
+  }
+
+  lease(reader: Reader, seq: number, attempt: number, grant: Grant, consumer: StoredText): void {
+    this.#sql.lease.run(reader.id, seq, grant.fence, attempt, grant.until, consumer);
+  }
+
+  /** Keeps a delivery back until it is due. */
+  park(reader: Reader, seq: number, attempt: number, due: number): void {
+    this.#sql.park.run(reader.id, seq, attempt, due);
+  }
+
+  unpark(reader: Reader, seq: number): void {
+    this.#sql.unpark.run(reader.id, seq);
+  }
+
+  /** What is parked and due, the earliest first. */
+  due(reader: Reader, now: number, max: number): { readonly seq: number; readonly attempt: number }[] {
+    return this.#sql.due.all(reader.id, now, max);
+  }
+
+  /** When something will be ready by the clock alone. */
+  readyAt(reader: Reader): number {
+    return Math.min(reader.nextEnd, this.#sql.earliestDue.get(reader.id)?.due ?? NEVER);
+  }
+
+  /** Renews leases. @returns the receipts that are no longer valid */
+  extend(tx: Tx, reader: Reader, receipts: readonly Receipt[], leaseMs: number): Receipt[] {
+    tx.spend(receipts.length);
+    return receipts.filter((receipt) => {
+      const claim = parseReceipt(reader, receipt);
+      return claim === undefined || this.#sql.extend.run(tx.now + leaseMs, reader.id, claim.seq, claim.fence) === 0;
+    });
+  }
+
+  /** Makes what the consumer was given after the fence `since` available again, uncounted. */
+  giveBack(tx: Tx, reader: Reader, consumer: StoredText, since: number): void {
+    if (this.#sql.parkHeld.run(tx.now, reader.id, consumer, since) > 0) this.#sql.dropHeld.run(reader.id, consumer, since);
+  }
+
+  #settleOne(
+    tx: Tx,
+    reader: Reader,
+    { seq, fence }: Claim,
+    outcome: Exclude<Outcome, { as: "ack" }>,
+    supply: Supply,
+  ): boolean {
+    const leased = this.#sql.leased.get(reader.id, seq, fence);
+    if (leased === undefined) return false;
+    const { attempt, consumer } = leased;
+    this.#sql.drop.run(reader.id, seq);
+    if (outcome.as === "retry") {
+      this.park(reader, seq, outcome.counted ? attempt + 1 : attempt, tx.now + outcome.delayMs);
+      // Others who wait now know when it is due.
+      tx.changed(supply.topic);
+      return true;
+    }
+    if (!supply.bury(reader, seq, { attempts: attempt, consumer, reason: outcome.reason, at: tx.now })) {
+      reader.unreported += 1;
+      reader.changed = true;
+    }
+    supply.finished(tx, reader, seq, seq);
+    return true;
+  }
+
+  /** Acknowledges runs of consecutive numbers with one statement each. @returns the receipts that are no longer valid */
+  #acknowledge(tx: Tx, reader: Reader, claims: Claim[], supply: Supply): Receipt[] {
+    claims.sort((a, b) => a.seq - b.seq);
+    const lost: Receipt[] = [];
+    for (let start = 0; start < claims.length; ) {
+      let end = start + 1;
+      while (continues(claims[end - 1], claims[end])) end += 1;
+      lost.push(...this.#acknowledgeRun(tx, reader, claims.slice(start, end), supply));
+      start = end;
+    }
+    return lost;
+  }
+
+  #acknowledgeRun(tx: Tx, reader: Reader, run: readonly Claim[], supply: Supply): Receipt[] {
+    const [head] = run;
+    const tail = run.at(-1);
+    if (head === undefined || tail === undefined) return [];
+    if (run.length > 1) {
+      const held = this.#sql.countRun.get(reader.id, head.seq, tail.seq, head.fence)?.count;
+      if (held !== run.length) return run.flatMap((claim) => this.#acknowledgeRun(tx, reader, [claim], supply));
+    }
+    if (this.#sql.dropRun.run(reader.id, head.seq, tail.seq, head.fence) === 0) return [head.receipt];
+    supply.finished(tx, reader, head.seq, tail.seq);
+    return [];
+  }
+}
+
+function continues(last: Claim | undefined, next: Claim | undefined): boolean {
+  return last !== undefined && next !== undefined && next.seq === last.seq + 1 && next.fence === last.fence;
+}
+
+// Parameters come in the order of the calls above.
+function prepare(db: Database) {
+  return {
+    leased: db.prepare<Leased>("SELECT seq, attempt, consumer FROM sb1_leased WHERE reader = ? AND seq = ? AND fence = ?"),
+    lease: db.prepare("INSERT INTO sb1_leased (reader, seq, fence, attempt, until, consumer) VALUES (?, ?, ?, ?, ?, ?)"),
+    extend: db.prepare("UPDATE sb1_leased SET until = ? WHERE reader = ? AND seq = ? AND fence = ?"),
+    drop: db.prepare("DELETE FROM sb1_leased WHERE reader = ? AND seq = ?"),
+    countRun: db.prepare<{ count: number }>(
+      "SELECT count(*) AS count FROM sb1_leased WHERE reader = ? AND seq BETWEEN ? AND ? AND fence = ?",
+    ),
+    dropRun: db.prepare("DELETE FROM sb1_leased WHERE reader = ? AND seq BETWEEN ? AND ? AND fence = ?"),
+    abandoned: db.prepare<Leased>(
+      "SELECT seq, attempt, consumer FROM sb1_leased WHERE reader = ? AND until <= ? ORDER BY seq LIMIT ?",
+    ),
+    earliestEnd: db.prepare<{ until: number | null }>("SELECT min(until) AS until FROM sb1_leased WHERE reader = ?"),
+    parkHeld: db.prepare(
+      `INSERT INTO sb1_parked (reader, seq, attempt, due)
+       SELECT reader, seq, attempt, ? FROM sb1_leased WHERE reader = ? AND consumer = ? AND fence > ?`,
+    ),
+    dropHeld: db.prepare("DELETE FROM sb1_leased WHERE reader = ? AND consumer = ? AND fence > ?"),
+    park: db.prepare("INSERT INTO sb1_parked (reader, seq, attempt, due) VALUES (?, ?, ?, ?)"),
+    unpark: db.prepare("DELETE FROM sb1_parked WHERE reader = ? AND seq = ?"),
+    due: db.prepare<{ seq: number; attempt: number }>(
+      "SELECT seq, attempt FROM sb1_parked WHERE reader = ? AND due <= ? ORDER BY due, seq LIMIT ?",
+    ),
+    earliestDue: db.prepare<{ due: number | null }>("SELECT min(due) AS due FROM sb1_parked WHERE reader = ?"),
+  };
+}

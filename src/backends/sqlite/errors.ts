@@ -1,0 +1,80 @@
+/** What SQLite's result codes mean to a caller. */
+
+import {
+  ConfigError,
+  ConnectionError,
+  LimitError,
+  OutOfMemoryError,
+  SignalboxError,
+  TimeoutError,
+  toError,
+} from "../../core/errors.js";
+
+/** Primary result codes: https://sqlite.org/rescode.html */
+const CODES = {
+  BUSY: 5,
+  LOCKED: 6,
+  NOMEM: 7,
+  READONLY: 8,
+  IOERR: 10,
+  CORRUPT: 11,
+  FULL: 13,
+  CANTOPEN: 14,
+  TOOBIG: 18,
+  NOTADB: 26,
+} as const;
+
+/** The primary result code of a driver's error; undefined where it is none. */
+export function codeOf(error: unknown): number | undefined {
+  if (!(error instanceof Error)) return undefined;
+  if ("errcode" in error && typeof error.errcode === "number") return error.errcode & 0xff;
+  // better-sqlite3: SQLITE_BUSY, SQLITE_IOERR_WRITE …
+  if (!("code" in error) || typeof error.code !== "string") return undefined;
+  const name = /^SQLITE_([A-Z]+)/.exec(error.code)?.[1];
+  return Object.entries(CODES).find(([code]) => code === name)?.[1];
+}
+
+export function isBusy(error: unknown): boolean {
+  const code = codeOf(error);
+  return code === CODES.BUSY || code === CODES.LOCKED;
+}
+
+/** The store refuses to grow: on the disk, or by `max_page_count`. */
+export function isFull(error: unknown): boolean {
+  return codeOf(error) === CODES.FULL;
+}
+
+/** The typed error for whatever a driver threw. */
+export function translate(error: unknown, path: string): SignalboxError {
+  if (error instanceof SignalboxError) return error;
+  const cause = toError(error);
+  const because = `${path}: ${cause.message}`;
+  switch (codeOf(error)) {
+    case CODES.BUSY:
+    case CODES.LOCKED:
+      return new TimeoutError(`another process has kept the SQLite file locked for too long: ${because}`, { cause });
+    case CODES.FULL:
+    case CODES.NOMEM:
+      return new OutOfMemoryError(`no room for the SQLite file to grow: ${because}; free disk space`, { cause });
+    case CODES.READONLY:
+      return new ConfigError(
+        [`the SQLite file cannot be written: ${because}; it, its -wal and -shm files and their directory must be writable`],
+        { cause },
+      );
+    case CODES.CORRUPT:
+    case CODES.NOTADB:
+      return new ConfigError(
+        [
+          `the SQLite file is damaged or is no database: ${because}; nothing was changed. Restore a copy, or move it away ` +
+            'and save what can be read with "sqlite3 <file> .recover"',
+        ],
+        { cause },
+      );
+    case CODES.CANTOPEN:
+      return new ConfigError([`the SQLite file cannot be opened: ${because}`], { cause });
+    case CODES.TOOBIG:
+      return new LimitError(`too big for SQLite: ${because}`, { cause });
+    default:
+      return new ConnectionError(`SQLite failed: ${because}`, { cause });
+  }
+}

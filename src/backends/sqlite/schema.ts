@@ -1,0 +1,145 @@
+/** The tables, their layout version, and how a connection is set up. */
+
+import { statSync } from "node:fs";
+import { dirname } from "node:path";
+import { ConfigError } from "../../core/errors.js";
+import type { Database } from "./driver.js";
+
+/** Which tables a file has. A change that an older build would misread takes a new name. */
+export const LAYOUT = "sb1";
+
+/**
+ * An entry's row id is `stream << 40 | number`: entries of a stream lie together in the order they were appended, without
+ * an index beside the table. Numbers begin at 1 and have no gaps, so that counting is subtracting.
+ */
+export const NUMBER_BITS = 40;
+export const MAX_NUMBER: number = 2 ** NUMBER_BITS - 1;
+
+/** Later than any lease or due time. */
+export const NEVER: number = Number.MAX_SAFE_INTEGER;
+
+/**
+ * A reader is whoever deliveries belong to: a group of a stream, or a recipient of a queue. One that has been handed out
+ * is a row of `leased` until it is settled; what waits for its time is a row of `parked`; `attempt` is the number of the
+ * running delivery in the one, of the next in the other. Payloads lie in `entries` and `items` and are never rewritten.
+ */
+const TABLES = `
+CREATE TABLE sb1_streams (
+  id INTEGER PRIMARY KEY, namespace TEXT NOT NULL, name TEXT NOT NULL,
+  first INTEGER NOT NULL, last INTEGER NOT NULL,
+  UNIQUE (namespace, name)
+);
+CREATE TABLE sb1_entries (
+  id INTEGER PRIMARY KEY, at INTEGER NOT NULL, header TEXT NOT NULL, data BLOB NOT NULL
+);
+CREATE TABLE sb1_queues (
+  id INTEGER PRIMARY KEY, namespace TEXT NOT NULL, name TEXT NOT NULL,
+  items INTEGER NOT NULL,
+  UNIQUE (namespace, name)
+);
+CREATE TABLE sb1_items (
+  seq INTEGER PRIMARY KEY, queue INTEGER NOT NULL, reader INTEGER NOT NULL, id TEXT NOT NULL,
+  urgency INTEGER NOT NULL, expires_at INTEGER, header TEXT NOT NULL, data BLOB NOT NULL
+);
+CREATE UNIQUE INDEX sb1_items_id ON sb1_items (queue, id);
+CREATE INDEX sb1_items_expiry ON sb1_items (reader, expires_at) WHERE expires_at IS NOT NULL;
+CREATE TABLE sb1_waiting (
+  reader INTEGER NOT NULL, urgency INTEGER NOT NULL, seq INTEGER NOT NULL, attempt INTEGER NOT NULL,
+  PRIMARY KEY (reader, urgency, seq)
+) WITHOUT ROWID;
+CREATE TABLE sb1_readers (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, parent INTEGER NOT NULL, name TEXT NOT NULL,
+  settings TEXT, cursor INTEGER NOT NULL DEFAULT 0, not_before INTEGER NOT NULL DEFAULT 0,
+  fence INTEGER NOT NULL DEFAULT 0, next_end INTEGER NOT NULL DEFAULT ${NEVER},
+  items INTEGER NOT NULL DEFAULT 0, dead INTEGER NOT NULL DEFAULT 0,
+  expired INTEGER NOT NULL DEFAULT 0, unreported INTEGER NOT NULL DEFAULT 0,
+  UNIQUE (kind, parent, name)
+);
+CREATE TABLE sb1_leased (
+  reader INTEGER NOT NULL, seq INTEGER NOT NULL, fence INTEGER NOT NULL, attempt INTEGER NOT NULL,
+  until INTEGER NOT NULL, consumer TEXT NOT NULL,
+  PRIMARY KEY (reader, seq)
+) WITHOUT ROWID;
+CREATE TABLE sb1_parked (
+  reader INTEGER NOT NULL, seq INTEGER NOT NULL, attempt INTEGER NOT NULL, due INTEGER NOT NULL,
+  PRIMARY KEY (reader, seq)
+) WITHOUT ROWID;
+CREATE INDEX sb1_parked_due ON sb1_parked (reader, due);
+CREATE TABLE sb1_dead (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, reader INTEGER NOT NULL, position TEXT NOT NULL,
+  header TEXT NOT NULL, data BLOB NOT NULL, attempts INTEGER NOT NULL, consumer TEXT NOT NULL,
+  kind TEXT NOT NULL, message TEXT NOT NULL, stack TEXT, at INTEGER NOT NULL
+);
+CREATE INDEX sb1_dead_reader ON sb1_dead (reader);
+CREATE TABLE sb1_broadcasts (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT NOT NULL, origin TEXT NOT NULL, channel TEXT NOT NULL,
+  data BLOB NOT NULL, at INTEGER NOT NULL, bytes_before INTEGER NOT NULL
+);
+CREATE TABLE sb1_listeners (
+  namespace TEXT NOT NULL, backend TEXT NOT NULL, pattern INTEGER NOT NULL, target TEXT NOT NULL,
+  PRIMARY KEY (namespace, backend, pattern, target)
+) WITHOUT ROWID;
+CREATE TABLE sb1_backends (
+  backend TEXT PRIMARY KEY, seen_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE sb1_versions (
+  name TEXT PRIMARY KEY, version INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO sb1_versions VALUES ('listeners', 0);
+`;
+
+/** @throws {ConfigError} when the path cannot be a database file, each with what to do about it */
+export function checkPath(path: string): void {
+  if (path === "") throw new ConfigError(['the path of the SQLite file is empty: write "sqlite:./messages.db"']);
+  const parent = dirname(path);
+  if (statSync(parent, { throwIfNoEntry: false })?.isDirectory() !== true) {
+    throw new ConfigError([`the directory ${parent} of the SQLite file ${path} does not exist: create it first`]);
+  }
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found?.isDirectory() === true) {
+    throw new ConfigError([`the path of the SQLite file is a directory: ${path}; name a file in it, such as messages.db`]);
+  }
+}
+
+/**
+ * Sets up the connection, and makes the tables where the file has none. Tables of others in the same file are left alone.
+ *
+ * @throws {ConfigError} when the file was written by a newer layout, or lies where SQLite cannot use a write-ahead log
+ */
+export function prepareSchema(db: Database, path: string, synchronous: "full" | "normal"): void {
+  const mode = db.prepare<{ journal_mode: string }>("PRAGMA journal_mode = WAL").get()?.journal_mode;
+  if (mode !== "wal") {
+    throw new ConfigError([
+      `SQLite cannot keep a write-ahead log for ${path} (journal_mode stays "${mode}"): use a file on a local disk`,
+    ]);
+  }
+  db.exec(`PRAGMA synchronous = ${synchronous}; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY`);
+  if (layoutOf(db) === undefined) createTables(db);
+  const layout = layoutOf(db);
+  if (layout !== LAYOUT) {
+    throw new ConfigError([
+      `${path} has the layout "${layout}" of a newer signalbox; this version reads "${LAYOUT}": upgrade signalbox, or use another file`,
+    ]);
+  }
+}
+
+function layoutOf(db: Database): string | undefined {
+  const table = db.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'signalbox_layout'").get();
+  if (table === undefined) return undefined;
+  return db.prepare<{ layout: string }>("SELECT layout FROM signalbox_layout").get()?.layout;
+}
+
+function createTables(db: Database): void {
+  db.exec("BEGIN IMMEDIATE");
+  try {
+    // Another process may have made them while this one waited for the lock.
+    if (layoutOf(db) === undefined) {
+      db.exec(TABLES);
+      db.exec(`CREATE TABLE signalbox_layout (layout TEXT NOT NULL); INSERT INTO signalbox_layout VALUES ('${LAYOUT}')`);
+    }
+    db.exec("COMMIT");
+  } catch (error) {
+    db.exec("ROLLBACK");
+    throw error;
+  }
+}

@@ -1,0 +1,288 @@
+/** Broadcast: who hears what, in which order, from when and until when. */
+
+import { deepEqual, equal, ok } from "node:assert/strict";
+import type { Backend, BroadcastTarget, Unsubscribe } from "../core/backend.js";
+import type { ContractCase, ContractStore } from "./contract.js";
+import { numbered, textOf } from "./fixtures.js";
+import { eventually } from "./waiting.js";
+
+/** A subscription that writes down what it hears. */
+interface Ear {
+  /** `"channel: text"` each. */
+  readonly heard: readonly string[];
+  readonly texts: readonly string[];
+  readonly unsubscribe: Unsubscribe;
+}
+
+async function listen(backend: Backend, target: BroadcastTarget): Promise<Ear> {
+  const heard: string[] = [];
+  const texts: string[] = [];
+  const unsubscribe = await backend.broadcast.subscribe(target, {
+    message: (channel, data) => {
+      heard.push(`${channel}: ${textOf({ data })}`);
+      texts.push(textOf({ data }));
+    },
+    gap: () => {},
+  });
+  return { heard, texts, unsubscribe };
+}
+
+function say(backend: Backend, channel: string, ...texts: readonly string[]): Promise<readonly number[]> {
+  return backend.broadcast.publish(texts.map((data) => ({ channel, data })));
+}
+
+/** Expects each ear to have heard just these texts, once all that is under way has come. */
+async function expectHeard(store: ContractStore, pairs: readonly (readonly [Ear, readonly string[]])[]): Promise<void> {
+  const enough = (): boolean => pairs.every(([ear, texts]) => ear.texts.length >= texts.length);
+  // Whatever else is wrong shows best in the comparison.
+  await eventually(store, enough, "what was published").catch(() => {});
+  for (const [ear, texts] of pairs) deepEqual(ear.texts, texts);
+}
+
+const hearing: readonly ContractCase[] = [
+  {
+    title: "broadcast: a channel's subscribers hear what is published to it, and nothing else",
+    run: async (store) => {
+      const [one, other] = [store.name(), store.name()];
+      const ears = [await listen(store.backend, { channel: one }), await listen(store.backend, { channel: other })];
+      await say(store.backend, one, "a");
+      await say(store.backend, other, "b");
+      await say(store.backend, store.name(), "nobody listens");
+      await say(store.backend, one, "c");
+      await eventually(store, () => (ears[0]?.heard.length ?? 0) >= 2 && ears[1]?.heard.length === 1, "three messages");
+      deepEqual(
+        ears.map(({ heard }) => heard),
+        [[`${one}: a`, `${one}: c`], [`${other}: b`]],
+      );
+    },
+  },
+  {
+    title: "broadcast: every backend on the store hears it",
+    run: async (store) => {
+      const channel = store.name();
+      const backends = [store.backend, await store.second(), await store.second()];
+      const ears = await Promise.all(backends.map((backend) => listen(backend, { channel })));
+      for (const [index, backend] of backends.entries()) await say(backend, channel, `from ${index}`);
+      await eventually(store, () => ears.every(({ heard }) => heard.length >= 3), "nine messages");
+      for (const { texts } of ears) deepEqual(texts.toSorted(), ["from 0", "from 1", "from 2"]);
+    },
+  },
+  {
+    title: "broadcast: one publisher's messages are heard in order on each channel",
+    run: async (store) => {
+      const [one, other] = [store.name(), store.name()];
+      const second = await store.second();
+      const ears = [await listen(second, { channel: one }), await listen(second, { pattern: `${other}*` })] as const;
+      const texts = numbered("m", 200);
+      const mixed = texts.flatMap((data) => [
+        { channel: one, data },
+        { channel: other, data },
+      ]);
+      await store.backend.broadcast.publish(mixed.slice(0, 200));
+      // Calls that are not awaited keep their order too.
+      const calls = mixed.slice(200).map((message) => store.backend.broadcast.publish([message]));
+      await Promise.all(calls);
+      await expectHeard(store, [
+        [ears[0], texts],
+        [ears[1], texts],
+      ]);
+    },
+  },
+  {
+    title: "broadcast: each subscription hears a message once, however many there are to the same target",
+    run: async (store) => {
+      const channel = store.name();
+      const targets = [{ channel }, { channel }, { pattern: `${channel}*` }, { pattern: `${channel}*` }, { channel }];
+      const ears = await Promise.all(targets.map((target) => listen(store.backend, target)));
+      const second = await store.second();
+      await say(second, channel, "a", "b");
+      await expectHeard(
+        store,
+        ears.map((ear) => [ear, ["a", "b"]]),
+      );
+    },
+  },
+  {
+    title: "broadcast: what is published after subscribing resolved is heard, from any backend",
+    run: async (store) => {
+      const second = await store.second();
+      for (const text of numbered("m", 10)) {
+        const [channel, prefix] = [store.name(), store.name()];
+        const exact = await listen(store.backend, { channel });
+        await say(second, channel, text);
+        const pattern = await listen(store.backend, { pattern: `${prefix}.*` });
+        await say(second, `${prefix}.x`, text);
+        await expectHeard(store, [
+          [exact, [text]],
+          [pattern, [text]],
+        ]);
+      }
+    },
+  },
+  {
+    title: "broadcast: nothing from before the subscription is heard",
+    run: async (store) => {
+      const channel = store.name();
+      await say(store.backend, channel, "before");
+      const ear = await listen(store.backend, { channel });
+      await say(store.backend, channel, "after");
+      await expectHeard(store, [[ear, ["after"]]]);
+    },
+  },
+  {
+    title: "broadcast: publishing tells a count for each message",
+    run: async (store) => {
+      const channel = store.name();
+      await listen(store.backend, { channel });
+      const counts = await store.backend.broadcast.publish([
+        { channel, data: "a" },
+        { channel: store.name(), data: "b" },
+        { channel, data: "c" },
+      ]);
+      equal(counts.length, 3);
+      for (const count of counts) ok(Number.isInteger(count) && count >= 0, `a count: ${count}`);
+      deepEqual(await store.backend.broadcast.publish([]), []);
+    },
+  },
+];
+
+const unsubscribing: readonly ContractCase[] = [
+  {
+    title: "broadcast: ending a subscription ends that one alone, for good, and may be done twice",
+    run: async (store) => {
+      const channel = store.name();
+      const second = await store.second();
+      const targets = [{ channel }, { channel }, { pattern: `${channel}*` }];
+      const ears = await Promise.all(targets.map((target) => listen(store.backend, target)));
+      const [ended, kept, pattern] = ears;
+      ok(ended && kept && pattern);
+      await say(second, channel, "a");
+      await expectHeard(
+        store,
+        ears.map((ear) => [ear, ["a"]]),
+      );
+      await Promise.all([ended.unsubscribe(), ended.unsubscribe()]);
+      await ended.unsubscribe();
+      await say(second, channel, "b");
+      await expectHeard(store, [
+        [kept, ["a", "b"]],
+        [pattern, ["a", "b"]],
+      ]);
+      await pattern.unsubscribe();
+      await say(second, channel, "c");
+      await expectHeard(store, [[kept, ["a", "b", "c"]]]);
+      deepEqual([ended.texts, pattern.texts], [["a"], ["a", "b"]]);
+    },
+  },
+  {
+    title: "broadcast: subscribing again right after ending is in force again",
+    run: async (store) => {
+      const channel = store.name();
+      const second = await store.second();
+      for (const text of numbered("m", 5)) {
+        const ear = await listen(store.backend, { channel });
+        await say(second, channel, text);
+        await expectHeard(store, [[ear, [text]]]);
+        // The next subscription does not wait for this one to have ended.
+        const ended = ear.unsubscribe();
+        const next = await listen(store.backend, { channel });
+        await ended;
+        await say(second, channel, `${text} again`);
+        await expectHeard(store, [[next, [`${text} again`]]]);
+        await next.unsubscribe();
+        deepEqual(ear.texts, [text]);
+      }
+    },
+  },
+  {
+    title: "broadcast: a listener that throws harms nobody else",
+    run: async (store) => {
+      const channel = store.name();
+      await store.backend.broadcast.subscribe(
+        { channel },
+        {
+          message: () => {
+            throw new Error("a listener's own failure");
+          },
+          gap: () => {},
+        },
+      );
+      const ear = await listen(store.backend, { channel });
+      await say(store.backend, channel, "a", "b");
+      await expectHeard(store, [[ear, ["a", "b"]]]);
+    },
+  },
+];
+
+/** A pattern with the names that it matches and some that it does not, all behind a prefix of their own. */
+const GLOBS: readonly (readonly [pattern: string, matches: readonly string[], others: readonly string[]])[] = [
+  ["*", ["a", "a.b", "a:b/c", "ü😀"], []],
+  ["a*", ["a", "ab", "a.b.c", "a*"], ["b", "ba"]],
+  ["*.b", [".b", "a.b", "a.a.b"], ["a.bc", "b"]],
+  ["a.*.c", ["a.b.c", "a..c", "a.x.y.c"], ["a.c", "a.b.d"]],
+  ["h?llo", ["hello", "hallo", "h?llo"], ["hllo", "heello"]],
+  ["h[ae]llo", ["hello", "hallo"], ["hillo", "h[ae]llo"]],
+  ["h[^e]llo", ["hallo", "hbllo"], ["hello"]],
+  ["h[a-c]llo", ["hallo", "hbllo", "hcllo"], ["hdllo", "h-llo"]],
+  ["a\\*b", ["a*b"], ["axb", "a\\*b"]],
+  ["a\\?\\[b\\]", ["a?[b]"], ["ax[b]", "a?b"]],
+  ["a\\\\b", ["a\\b"], ["a\\\\b", "ab"]],
+  ["[\\]x]y", ["]y", "xy"], ["\\y", "y"]],
+  ["{a,b}", ["{a,b}"], ["a", "b"]],
+];
+
+const patterns: readonly ContractCase[] = [
+  {
+    title: "broadcast: a pattern hears the channels that match it as a Redis glob, and names the channel",
+    run: async (store) => {
+      const second = await store.second();
+      for (const [glob, matches, others] of GLOBS) {
+        const prefix = `${store.name()}/`;
+        const ear = await listen(store.backend, { pattern: prefix + glob });
+        for (const name of [...others, ...matches]) await say(second, prefix + name, name);
+        await eventually(store, () => ear.heard.length >= matches.length, `all that match ${glob}`).catch(() => {});
+        deepEqual(
+          ear.heard,
+          matches.map((name) => `${prefix}${name}: ${name}`),
+          glob,
+        );
+        await ear.unsubscribe();
+      }
+    },
+  },
+  {
+    title: "broadcast: a pattern counts characters, not bytes",
+    run: async (store) => {
+      const prefix = `${store.name()}/`;
+      const ears = [
+        await listen(store.backend, { pattern: `${prefix}h?llo` }),
+        await listen(store.backend, { pattern: `${prefix}h[é-ë]llo` }),
+        await listen(store.backend, { pattern: `${prefix}h[^e]llo` }),
+      ] as const;
+      for (const name of ["héllo", "h😀llo", "hééllo", "h--llo"]) await say(store.backend, prefix + name, name);
+      await expectHeard(store, [
+        [ears[0], ["héllo", "h😀llo"]],
+        [ears[1], ["héllo"]],
+        [ears[2], ["héllo", "h😀llo"]],
+      ]);
+    },
+  },
+  {
+    title: "broadcast: a channel's own stars and brackets are no pattern",
+    run: async (store) => {
+      const prefix = `${store.name()}/`;
+      const ear = await listen(store.backend, { channel: `${prefix}a*` });
+      const set = await listen(store.backend, { channel: `${prefix}[ab]` });
+      await say(store.backend, `${prefix}ax`, "no");
+      await say(store.backend, `${prefix}a`, "no");
+      await say(store.backend, `${prefix}a*`, "yes");
+      await say(store.backend, `${prefix}[ab]`, "yes");
+      await expectHeard(store, [
+        [ear, ["yes"]],
+        [set, ["yes"]],
+      ]);
+    },
+  },
+];
+
+export const broadcastCases: readonly ContractCase[] = [...hearing, ...unsubscribing, ...patterns];

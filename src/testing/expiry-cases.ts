@@ -1,0 +1,253 @@
+/** Delay and time to live of queued items. */
+
+import { deepEqual, equal, ok } from "node:assert/strict";
+import type { Feed, NewItem, QueueStats } from "../core/backend.js";
+import type { ContractCase, ContractStore } from "./contract.js";
+import {
+  ack,
+  allLetters,
+  attemptsOf,
+  collect,
+  collectOne,
+  deadLetter,
+  haul,
+  item,
+  LIMITS,
+  LONG_LEASE_MS,
+  LONG_WAIT_MS,
+  quiet,
+  rejectsWith,
+  retry,
+  settled,
+  textsOf,
+} from "./fixtures.js";
+import { aMoment, within } from "./waiting.js";
+
+/** Short enough to wait for, long enough to take an item in. */
+const TTL_MS = 1_000;
+const OUTLIVED_MS = TTL_MS + 100;
+
+interface Inbox {
+  push(...items: readonly NewItem[]): Promise<void>;
+  open(leaseMs?: number, second?: "other backend"): Promise<Feed>;
+  stats(): Promise<QueueStats>;
+  letters(): Promise<string[]>;
+}
+
+function inboxOf(store: ContractStore): Inbox {
+  const { queue } = store.backend;
+  const [name, recipient] = [store.name(), store.name()];
+  return {
+    push: async (...items) =>
+      void (await queue.push(
+        name,
+        items.map((one) => ({ ...one, recipient })),
+        LIMITS,
+      )),
+    open: async (leaseMs = LONG_LEASE_MS, second) => {
+      const backend = second === undefined ? store.backend : await store.second();
+      const consumer = { consumer: store.name(), leaseMs, maxAttempts: 3, maxDeadLetters: 10 };
+      return backend.queue.open(name, recipient, consumer);
+    },
+    stats: () => queue.stats(name, recipient),
+    letters: async () => textsOf(await allLetters(queue.deadLetters(name, recipient))),
+  };
+}
+
+const delays: readonly ContractCase[] = [
+  {
+    title: "queue: a delayed item is not delivered before its time, and then is",
+    run: async (store) => {
+      const inbox = inboxOf(store);
+      await inbox.push(item("later", { delayMs: 1_500, priority: 9 }), item("now"));
+      deepEqual(await inbox.stats(), { waiting: 1, leased: 0, delayed: 1, dead: 0, expired: 0 });
+      const feed = await inbox.open();
+      deepEqual(attemptsOf(await collect(store, feed, 1)), ["now"]);
+      await quiet(store, feed, 300);
+      await store.elapse(1_500);
+      deepEqual(attemptsOf(await collect(store, feed, 1)), ["later"]);
+    },
+  },
+  {
+    title: "queue: a delayed item that is due is ready, by its priority",
+    run: async (store) => {
+      const inbox = inboxOf(store);
+      await inbox.push(item("low", { priority: 1 }), item("high", { priority: 2, delayMs: 300 }));
+      await store.elapse(400);
+      deepEqual(await inbox.stats(), { waiting: 2, leased: 0, delayed: 0, dead: 0, expired: 0 });
+      deepEqual(attemptsOf(await collect(store, await inbox.open(), 2)), ["high", "low"]);
+    },
+  },
+  {
+    title: "queue: a retry that is due counts as ready again",
+    run: async (store) => {
+      const inbox = inboxOf(store);
+      await inbox.push(item("a"));
+      const feed = await inbox.open();
+      await settled(feed, retry(await collectOne(store, feed), 1_000));
+      deepEqual(await inbox.stats(), { waiting: 0, leased: 0, delayed: 1, dead: 0, expired: 0 });
+      await store.elapse(1_100);
+      deepEqual(await inbox.stats(), { waiting: 1, leased: 0, delayed: 0, dead: 0, expired: 0 });
+    },
+  },
+  {
+    title: "queue: a take that waits is woken by a delayed item that comes due",
+    run: async (store) => {
+      const inbox = inboxOf(store);
+      await inbox.push(item("a", { delayMs: 500 }));
+      const feed = await inbox.open();
+      const taken = feed.take({ max: 5, waitMs: LONG_WAIT_MS }, []);
+      deepEqual(attemptsOf((await within(store, taken)).deliveries), ["a"]);
+    },
+  },
+  {
+    title: "queue: a take that waits learns of a delayed item that another backend pushes",
+    run: async (store) => {
+      const inbox = inboxOf(store);
+      const feed = await inbox.open(LONG_LEASE_MS, "other backend");
+      const taken = feed.take({ max: 5, waitMs: LONG_WAIT_MS }, []);
+      taken.catch(() => {});
+      await aMoment();
+      await inbox.push(item("a", { delayMs: 300 }));
+      deepEqual(attemptsOf((await within(store, taken)).deliveries), ["a"]);
+    },
+  },
+];
+
+const expiring: readonly ContractCase[] = [
+  {
+    title: "queue: an expired item is never delivered, and counts as expired once",
+    run: async (store) => {
+      const inbox = inboxOf(store);
+      await inbox.push(item("dies", { ttlMs: TTL_MS, priority: 5 }), item("lives"), item("lasts", { ttlMs: 60_000 }));
+      await store.elapse(OUTLIVED_MS);
+      const feeds = [await inbox.open(), await inbox.open(LONG_LEASE_MS, "other backend")] as const;
+      const found = await haul(store, feeds[0], ({ expired, deliveries }) => expired > 0 && deliveries.length >= 2);
+      deepEqual(attemptsOf(found.deliveries), ["lives", "lasts"]);
+      equal(found.expired, 1);
+      for (const feed of feeds) {
+        const again = await haul(store, feed, () => false, { limitMs: 300 });
+        deepEqual([again.deliveries.length, again.expired], [0, 0]);
+      }
+      deepEqual(await inbox.stats(), { waiting: 0, leased: 2, delayed: 0, dead: 0, expired: 1 });
+      deepEqual(await inbox.letters(), []);
+    },
+  },
+  {
+    title: "queue: an item that is taken in time is delivered like any other",
+    run: async (store) => {
+      const inbox = inboxOf(store);
+      await inbox.push(item("a", { ttlMs: 60_000 }));
+      const feed = await inbox.open();
+      await settled(feed, retry(await collectOne(store, feed)));
+      const delivery = await collectOne(store, feed);
+      equal(delivery.attempt, 2);
+      await settled(feed, ack(delivery));
+      deepEqual(await inbox.stats(), { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 0 });
+    },
+  },
+  {
+    title: "queue: many expired items in front do not keep the others from being found",
+    run: async (store) => {
+      const inbox = inboxOf(store);
+      const dying = Array.from({ length: 300 }, (_, index) => item(`x${index}`, { ttlMs: TTL_MS, priority: 9 }));
+      await inbox.push(...dying, item("a"));
+      await store.elapse(OUTLIVED_MS);
+      const found = await haul(store, await inbox.open(), (sum) => sum.expired >= 300 && sum.deliveries.length > 0);
+      deepEqual([found.expired, attemptsOf(found.deliveries).join()], [300, "a"]);
+    },
+  },
+  {
+    title: "queue: an item that expires while it is delayed is never delivered",
+    run: async (store) => {
+      const inbox = inboxOf(store);
+      await inbox.push(item("a", { delayMs: 2 * TTL_MS, ttlMs: TTL_MS }), item("b", { delayMs: 200, ttlMs: 60_000 }));
+      await store.elapse(2 * OUTLIVED_MS);
+      const feed = await inbox.open();
+      const found = await haul(store, feed, ({ expired, deliveries }) => expired > 0 && deliveries.length > 0);
+      deepEqual([found.expired, attemptsOf(found.deliveries).join()], [1, "b"]);
+    },
+  },
+  {
+    title: "queue: the time to live does not end a running delivery",
+    run: async (store) => {
+      const inbox = inboxOf(store);
+      await inbox.push(item("acked", { ttlMs: TTL_MS }), item("parked", { ttlMs: TTL_MS }));
+      const feed = await inbox.open();
+      const [acked, parked] = await collect(store, feed, 2);
+      ok(acked && parked);
+      await store.elapse(OUTLIVED_MS);
+      const bystander = await haul(store, await inbox.open(), () => false, { limitMs: 300 });
+      deepEqual([bystander.deliveries.length, bystander.expired], [0, 0]);
+      deepEqual(await feed.extend([acked.receipt, parked.receipt]), []);
+      await settled(feed, ack(acked), deadLetter(parked));
+      deepEqual(await inbox.letters(), ["parked"]);
+      deepEqual(await inbox.stats(), { waiting: 0, leased: 0, delayed: 0, dead: 1, expired: 0 });
+    },
+  },
+  {
+    title: "queue: the time to live ends retrying, at once or while the retry waits",
+    run: async (store) => {
+      const inbox = inboxOf(store);
+      const ttlMs = 2 * TTL_MS;
+      await inbox.push(item("late", { ttlMs }), item("waits", { ttlMs }), item("deferred", { ttlMs }));
+      const feed = await inbox.open();
+      const [late, waits, deferred] = await collect(store, feed, 3);
+      ok(late && waits && deferred);
+      await settled(feed, retry(waits, ttlMs));
+      await store.elapse(2 * OUTLIVED_MS);
+      // The outcomes count, as the deliveries were running; it is the items that have expired.
+      const taken = await feed.take({ max: 10, waitMs: 0 }, [
+        retry(late),
+        { receipt: deferred.receipt, as: "retry", delayMs: 100, counted: false },
+      ]);
+      deepEqual([taken.lost, attemptsOf(taken.deliveries)], [[], []]);
+      const found = await haul(store, feed, ({ expired }) => taken.expired + expired >= 3);
+      deepEqual([taken.expired + found.expired, found.deliveries.length], [3, 0]);
+      deepEqual(await inbox.stats(), { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 3 });
+    },
+  },
+  {
+    title: "queue: an abandoned item that has expired is neither delivered nor a dead letter",
+    run: async (store) => {
+      const inbox = inboxOf(store);
+      await inbox.push(item("a", { ttlMs: TTL_MS }));
+      await collectOne(store, await inbox.open(TTL_MS));
+      await store.elapse(OUTLIVED_MS);
+      const feed = await inbox.open();
+      const found = await haul(store, feed, ({ expired }) => expired > 0);
+      deepEqual([found.expired, found.deliveries.length, found.poisoned], [1, 0, 0]);
+      await quiet(store, feed, 300);
+      deepEqual(await inbox.stats(), { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 1 });
+      deepEqual(await inbox.letters(), []);
+    },
+  },
+  {
+    title: "queue: expired items fill no queue, though nobody has found them yet",
+    run: async (store) => {
+      const { queue } = store.backend;
+      const name = store.name();
+      const three = { maxItems: 3 };
+      const dying = ["anna", "ben"].map((recipient) => item(`for ${recipient}`, { recipient, ttlMs: TTL_MS }));
+      await queue.push(name, [...dying, item("lasts")], three);
+      await store.elapse(OUTLIVED_MS);
+      await queue.push(name, [item("new1"), item("new2", { recipient: "ben" })], three);
+      await rejectsWith("LIMIT", () => queue.push(name, [item("new3")], three));
+      equal((await queue.stats(name, "anna")).expired, 1);
+    },
+  },
+  {
+    title: "queue: an expired item's id is free again",
+    run: async (store) => {
+      const inbox = inboxOf(store);
+      await inbox.push(item("a", { ttlMs: TTL_MS }));
+      await store.elapse(OUTLIVED_MS);
+      const feed = await inbox.open();
+      await haul(store, feed, ({ expired }) => expired > 0);
+      await inbox.push(item("a", { data: "anew" }));
+      deepEqual(attemptsOf(await collect(store, feed, 1)), ["anew"]);
+    },
+  },
+];
+
+export const expiryCases: readonly ContractCase[] = [...delays, ...expiring];

@@ -1,0 +1,6 @@
+/** The contract on the SQLite backend, all of a store's backends in one process. */
+
+import { openSqliteStore } from "./support/sqlite-store.js";
+import { defineLane } from "./support/lane.js";
+
+defineLane("[X8] sqlite in one process", openSqliteStore);

@@ -1,0 +1,136 @@
+/** Backends that live in another process, as the ports show them here. */
+
+import type { Backend, BroadcastListener, DeadLetters, Feed, TakeRequest } from "../../../src/core/backend.js";
+import { type Child, runChild } from "../../support/children.js";
+import { type OpenRemote, type Reply, read, readError, type Request, written } from "./remote-protocol.js";
+
+export interface RemoteHost {
+  open(options: OpenRemote): Promise<Backend>;
+  /** Lets time pass for all backends of one test. */
+  advance(test: number, ms: number): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** How a call is made: on a backend's or a feed's handle. */
+type Call = <T>(method: string, ...args: readonly unknown[]) => Promise<T>;
+
+/** Longer than a run of the tests; a silent host is noticed by each call's own deadline, the case's. */
+const PATIENCE_MS = 3_600_000;
+
+/** Starts a process for backends. */
+export function startRemoteHost(): RemoteHost {
+  const child = runChild(new URL("./remote-host.ts", import.meta.url));
+  const line = connectTo(child);
+  return {
+    open: async (options) => {
+      const opened = await line.call<Opened>(0, "open", options);
+      return remoteBackend(opened, (method, ...args) => line.call(opened.handle, method, ...args), line);
+    },
+    advance: (test, ms) => line.call(0, "advance", test, ms),
+    stop: async () => {
+      await child.stop();
+      await line.ended;
+    },
+  };
+}
+
+interface Opened extends Pick<Backend, "name" | "durability"> {
+  readonly handle: number;
+}
+
+/** The conversation with one host. */
+interface Line {
+  /** The call's number comes first where the caller needs it, to abort it. */
+  call<T>(on: number, method: string, ...args: readonly unknown[]): Promise<T>;
+  callWithSignal<T>(signal: AbortSignal | undefined, on: number, method: string, args: readonly unknown[]): Promise<T>;
+  /** @returns a number that the host names the listener by */
+  listen(listener: BroadcastListener): number;
+  readonly ended: Promise<void>;
+}
+
+function connectTo(child: Child): Line {
+  const waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
+  const listeners = new Map<number, BroadcastListener>();
+  let calls = 0;
+
+  const hear = (reply: Reply): void => {
+    if ("report" in reply) return console.warn(`the other process reported ${reply.report}`);
+    if ("gap" in reply) return listeners.get(reply.listener)?.gap(reply.gap);
+    if ("listener" in reply) {
+      return listeners.get(reply.listener)?.message(reply.channel, read(reply.data) as Uint8Array);
+    }
+    const caller = waiting.get(reply.call);
+    waiting.delete(reply.call);
+    if (reply.error === undefined) caller?.resolve(read(reply.result));
+    else caller?.reject(readError(reply.error));
+  };
+  const hearAll = async (): Promise<void> => {
+    try {
+      // Both ends of the pipe are compiled from the same protocol.
+      for (;;) hear((await child.next(() => true, PATIENCE_MS)) as unknown as Reply);
+    } catch {
+      for (const { reject } of waiting.values()) reject(new Error(`the other process has ended: ${child.output()}`));
+    }
+  };
+  const callWithSignal: Line["callWithSignal"] = (signal, on, method, args) => {
+    const call = (calls += 1);
+    const request: Request = { call, on, method, args: args.map(written) };
+    return new Promise((resolve, reject) => {
+      waiting.set(call, { resolve, reject });
+      child.send(request);
+      const abort = (): void => child.send({ abort: call } satisfies Request);
+      if (signal?.aborted === true) abort();
+      else signal?.addEventListener("abort", abort, { once: true });
+    });
+  };
+  return {
+    call: (on, method, ...args) => callWithSignal(undefined, on, method, args),
+    callWithSignal,
+    listen: (listener) => {
+      const number = listeners.size + 1;
+      listeners.set(number, listener);
+      return number;
+    },
+    ended: hearAll(),
+  };
+}
+
+function remoteBackend({ name, durability }: Opened, call: Call, line: Line): Backend {
+  const letters = (method: string, of: readonly string[]): DeadLetters => ({ list: (page) => call(method, of, page) });
+  return {
+    name,
+    durability,
+    broadcast: {
+      publish: (messages) => call("publish", messages),
+      subscribe: async (target, listener) => {
+        const handle = await call<number>("subscribe", target, line.listen(listener));
+        return () => line.call(handle, "unsubscribe");
+      },
+    },
+    log: {
+      append: (...args) => call("append", ...args),
+      read: (...args) => call("read", ...args),
+      createGroup: (...args) => call("createGroup", ...args),
+      open: async (...args) => remoteFeed(await call("openLog", ...args), line),
+      deadLetters: (...of) => letters("logLetters", of),
+      stats: (...args) => call("logStats", ...args),
+    },
+    queue: {
+      push: (...args) => call("push", ...args),
+      open: async (...args) => remoteFeed(await call("openQueue", ...args), line),
+      deadLetters: (...of) => letters("queueLetters", of),
+      stats: (...args) => call("queueStats", ...args),
+    },
+    ping: () => call("ping"),
+    check: () => call("check"),
+    close: () => call("close"),
+  };
+}
+
+function remoteFeed(handle: number, line: Line): Feed {
+  return {
+    take: ({ signal, ...want }: TakeRequest, outcomes) => line.callWithSignal(signal, handle, "take", [want, outcomes]),
+    extend: (receipts) => line.call(handle, "extend", receipts),
+    close: () => line.call(handle, "close"),
+  };
+}

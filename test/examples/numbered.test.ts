@@ -1,0 +1,57 @@
+/** The numbered examples run and print what they promise. */
+
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { removeDir, tempDir } from "../support/process.js";
+import { finish, startExample } from "./desk.js";
+
+let cwd: string;
+beforeAll(async () => {
+  cwd = await tempDir();
+});
+afterAll(async () => {
+  await removeDir(cwd);
+});
+
+async function linesOf(name: string): Promise<string[]> {
+  const { code, stdout, stderr } = await finish(startExample(name, cwd));
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  return stdout.trimEnd().split("\n");
+}
+
+describe.concurrent("the examples", () => {
+  test("01: each group gets the events that it asked for, also those from before it existed", async () => {
+    const lines = await linesOf("01-publish-and-subscribe.ts");
+    expect(lines[0]).toBe("order 1 is stored, as safely as memory");
+    expect(lines.filter((line) => line.startsWith("accounting"))).toEqual([
+      "accounting: order 1, 30 euros so far",
+      "accounting: order 2, 50 euros so far",
+      "accounting: order 3, 100 euros so far",
+    ]);
+    expect(lines.filter((line) => line.startsWith("shipping"))).toEqual([
+      "shipping: sends order 2",
+      "shipping: sends order 3",
+    ]);
+    expect(lines).toHaveLength(6);
+  });
+
+  test("02: what fails is retried, and parked with its reason when it cannot succeed", async () => {
+    const lines = await linesOf("02-retry-and-dead-letters.ts");
+    const attempts = (card: string): number => lines.filter((line) => line.startsWith(`${card}: attempt`)).length;
+    expect(["good", "flaky", "broken", "stolen"].map(attempts)).toEqual([1, 3, 3, 1]);
+    expect(lines.slice(-2)).toEqual([
+      "dead letter: stolen, rejected after 1: reported as stolen",
+      "dead letter: broken, failed after 3: Error: the bank knows no such card",
+    ]);
+  });
+
+  test("03: the most urgent comes first, and an inbox is read by its recipient alone", async () => {
+    expect(await linesOf("03-queue-with-priorities.ts")).toEqual([
+      "anyone: stop the flood",
+      "anyone: mend the roof",
+      "anyone: paint the fence",
+      "anyone: oil the door",
+      "ada: trim Ada's roses",
+      "0 left",
+    ]);
+  });
+});
