@@ -23,6 +23,8 @@ export interface Contender {
   readonly is: string;
   /** Messages of the first, uncounted run; the rounds are then sized by how long that took. */
   readonly warmUp: number;
+  /** A round has at least this many messages, however slow it is: starting is not what is measured. Default 500. */
+  readonly minCount?: number;
   /** Prepares one round of `count` messages: whatever is not measured. */
   prepare(environment: Environment, count: number): Promise<Trial>;
 }
@@ -73,7 +75,7 @@ interface Sample {
   readonly p99Ms: number | null;
 }
 
-const MIN_COUNT = 500;
+const DEFAULT_MIN_COUNT = 500;
 const MAX_COUNT = 400_000;
 /** The second warm-up is a share of a round: it runs compiled code, and sizes the rounds. */
 const WARM_UP_SHARE = 0.4;
@@ -104,7 +106,7 @@ async function warmUp(what: Measure, contender: Contender, environment: Environm
     return what.count;
   }
   const sized = ({ perSecond }: Sample, ms: number): number =>
-    Math.min(MAX_COUNT, Math.max(MIN_COUNT, Math.round((perSecond * ms) / 1_000)));
+    Math.min(MAX_COUNT, Math.max(contender.minCount ?? DEFAULT_MIN_COUNT, Math.round((perSecond * ms) / 1_000)));
   const cold = await runOnce(contender, environment, contender.warmUp, what.name);
   const warm = await runOnce(contender, environment, sized(cold, plan.roundMs * WARM_UP_SHARE), what.name);
   return sized(warm, plan.roundMs);
@@ -136,8 +138,7 @@ async function runOnce(
       seconds,
       perSecond: count / seconds,
       cpuMicros: (cpu.user + cpu.system) / count,
-      redisCpuMicros:
-        redisBefore === undefined || redisAfter === undefined ? null : (redisAfter - redisBefore) / count,
+      redisCpuMicros: redisBefore === undefined || redisAfter === undefined ? null : (redisAfter - redisBefore) / count,
       p50Ms: trial.latencies === undefined ? null : percentile(trial.latencies, 50),
       p99Ms: trial.latencies === undefined ? null : percentile(trial.latencies, 99),
     };

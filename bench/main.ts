@@ -66,7 +66,9 @@ function commitOf(root: string): string {
   try {
     const git = (...args: string[]): string =>
       execFileSync("git", args, { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
-    return git("rev-parse", "--short", "HEAD") + (git("status", "--porcelain", "--", "src") === "" ? "" : " with changes");
+    return (
+      git("rev-parse", "--short", "HEAD") + (git("status", "--porcelain", "--", "src") === "" ? "" : " with changes")
+    );
   } catch {
     // A release has no repository around it.
     return "unknown";

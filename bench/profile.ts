@@ -2,7 +2,7 @@
 
 import { existsSync, readFileSync } from "node:fs";
 import { type Profiler as V8, Session } from "node:inspector/promises";
-import { SourceMap } from "node:module";
+import { SourceMap, type SourceMapPayload } from "node:module";
 import { relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { RedisProbe } from "./redis-probe.js";
@@ -50,6 +50,8 @@ function describe(profile: V8.Profile): string[] {
   for (const [index, id] of (profile.samples ?? []).entries()) {
     const micros = profile.timeDeltas?.[index] ?? 0;
     const { text, place } = names.get(id) ?? { text: "?", place: "?" };
+    // The inspector's own: starting and stopping the profiler.
+    if (text === "dispatch") continue;
     functions.set(text, (functions.get(text) ?? 0) + micros);
     places.set(place, (places.get(place) ?? 0) + micros);
     total += micros;
@@ -75,7 +77,7 @@ function nameOf({ functionName, url, lineNumber, columnNumber }: V8.Profile["nod
   place: string;
 } {
   const name = functionName === "" ? "(anonymous)" : functionName;
-  if (url === "") return { text: name, place: /^\(/.test(functionName) ? functionName : "(builtin)" };
+  if (url === "") return { text: name, place: functionName.startsWith("(") ? functionName : "(builtin)" };
   if (!url.startsWith("file:")) return { text: `${name} ${url}:${lineNumber + 1}`, place: "node" };
   const { file, line } = original(fileURLToPath(url), lineNumber, columnNumber);
   const packages = /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(file)?.[1];
@@ -88,11 +90,15 @@ const maps = new Map<string, SourceMap | undefined>();
 function original(path: string, line: number, column: number): { file: string; line: number } {
   const file = relative(compiledRoot, path);
   if (!maps.has(path)) {
-    const map = `${path}.map`;
-    // tsc wrote it, beside the file.
-    maps.set(path, existsSync(map) ? new SourceMap(JSON.parse(readFileSync(map, "utf8"))) : undefined);
+    maps.set(path, readMap(`${path}.map`));
   }
   const entry = maps.get(path)?.findEntry(line, column);
   if (entry === undefined || !("originalLine" in entry)) return { file, line: line + 1 };
   return { file: file.replace(/\.js$/, ".ts"), line: entry.originalLine + 1 };
+}
+
+function readMap(path: string): SourceMap | undefined {
+  if (!existsSync(path)) return undefined;
+  // tsc wrote it, beside the file.
+  return new SourceMap(JSON.parse(readFileSync(path, "utf8")) as SourceMapPayload);
 }

@@ -33,7 +33,7 @@ export interface RedisProbe {
 /** @throws {Error} when the database holds anything: it is going to be flushed */
 export async function openProbe(url: string): Promise<RedisProbe> {
   const client = await connectBare(url);
-  const info = async (section: string): Promise<string> => String(await client.sendCommand(["INFO", section]));
+  const info = (section: string): Promise<string> => client.sendCommand<string>(["INFO", section]);
   try {
     assertEqual(`keys in the database of --url, which this flushes`, await client.sendCommand(["DBSIZE"]), 0);
     const version = field(await info("server"), "redis_version");

@@ -100,7 +100,9 @@ export function describe(
     const sizes = [...bytes].map(([name, size]) => [name, size.toFixed(0)]);
     sections.push(table(["a waiting message in Redis", "bytes"], sizes));
   }
-  const verdicts = judged.map(({ name, reached, asked, verdict }) => [name, asked, String(reached ?? "–"), verdict]);
+  const verdicts = judged
+    .filter(({ reached }) => reached !== null)
+    .map(({ name, reached, asked, verdict }) => [name, asked, String(reached), verdict]);
   sections.push(table(["ratio", "asked", "reached", ""], verdicts));
   const meanings = new Map(legend.map(({ name, is }) => [`${name}: ${is}`, undefined]));
   sections.push([...meanings.keys()].sort().join("\n"));

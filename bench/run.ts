@@ -53,7 +53,8 @@ export async function runBenchmarks({ options, redisUrl, dir, resultsDir, commit
       const report = await runPath(path, environment, options, profiler);
       if (report !== undefined) {
         reports.push(report);
-        if (isComplete(options)) writeResults(resultsDir, report, { commit, quick: options.quick, redis: redis?.version });
+        if (isComplete(options))
+          writeResults(resultsDir, report, { commit, quick: options.quick, redis: redis?.version });
       }
     }
     if (options.json) console.log(JSON.stringify(reports.length === 1 ? reports[0] : reports, undefined, 2));

@@ -127,6 +127,7 @@ export async function connect<C extends Contract | NoContract = NoContract>(
     backend,
     clock,
     telemetry,
+    // NoContract has no sections, which is what an undefined contract means.
     contract: options.contract as ContractDefinition | undefined,
     codec,
     codecs: new Map([jsonCodec, codec].map((known) => [known.contentType, known])),

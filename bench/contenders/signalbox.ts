@@ -5,17 +5,7 @@ import { until } from "../../test/support/wait.js";
 import { databaseFile, removeDatabase } from "../database-files.js";
 import type { Contender, Environment, Trial } from "../harness.js";
 import type { BackendName } from "../options.js";
-import {
-  assertEqual,
-  CONCURRENT_HANDLERS,
-  CONCURRENT_PUBLISHES,
-  pace,
-  type Payload,
-
-  pump,
-  Stopwatch,
-  Tally,
-} from "../workload.js";
+import { assertEqual, CONCURRENT_PUBLISHES, pace, type Payload, pump, Stopwatch, Tally } from "../workload.js";
 
 /** What the paths differ in, bound to a broker. */
 export interface Channel {
@@ -153,11 +143,7 @@ async function openBroker(
 }
 
 /** The acknowledgements of the last handlers are still on their way when the last handler has run. */
-async function settled(
-  channel: Channel,
-  subscription: Subscription | undefined,
-  count: number,
-): Promise<void> {
+async function settled(channel: Channel, subscription: Subscription | undefined, count: number): Promise<void> {
   const sum = (field: "settled" | "lost"): number =>
     (subscription?.stats() ?? []).reduce((total, stats) => total + stats[field], 0);
   await until(() => sum("settled") === count, { what: `${count} acknowledgements (${sum("settled")} so far)` });
@@ -169,4 +155,3 @@ async function settled(
 export function numberOf(data: unknown): number {
   return (data as Payload).n;
 }
-

@@ -4,8 +4,10 @@ import type { DatabaseSync } from "@photostructure/sqlite";
 import { databaseFile, removeDatabase } from "../database-files.js";
 import type { Environment } from "../harness.js";
 
+type DatabaseClass = typeof DatabaseSync;
+
 export interface Database {
-  readonly db: DatabaseSync;
+  readonly db: InstanceType<DatabaseClass>;
   /** Runs `work` between BEGIN IMMEDIATE and COMMIT. */
   transaction<T>(work: () => T): T;
   close(): void;
@@ -36,7 +38,7 @@ export async function openDatabase(environment: Environment, schema: string): Pr
 }
 
 /** Node's own where there is one, as signalbox does; both have the same interface. */
-async function loadDriver(): Promise<{ readonly DatabaseSync: typeof DatabaseSync }> {
-  const builtin = process.getBuiltinModule("node:sqlite") as { DatabaseSync: typeof DatabaseSync } | undefined;
+async function loadDriver(): Promise<{ readonly DatabaseSync: DatabaseClass }> {
+  const builtin = process.getBuiltinModule("node:sqlite") as { DatabaseSync: DatabaseClass } | undefined;
   return builtin ?? (await import("@photostructure/sqlite"));
 }

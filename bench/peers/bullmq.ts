@@ -20,7 +20,7 @@ import {
   Tally,
 } from "../workload.js";
 
-const COMMON = { backend: "redis", role: "peer", warmUp: 1_000 } as const;
+const COMMON = { backend: "redis", role: "peer", warmUp: 4_000, minCount: 4_000 } as const;
 const NAME = "tasks";
 const BULK = 1_000;
 
@@ -111,7 +111,13 @@ export function bullmqDrain(ordering: Ordering): Contender {
       const opened = await open(environment, ordering);
       await addAll(opened, count);
       const tally = new Tally(count);
-      return await working(environment, opened, tally, async ({ n }) => tally.see(n), () => tally.complete());
+      return await working(
+        environment,
+        opened,
+        tally,
+        async ({ n }) => tally.see(n),
+        () => tally.complete(),
+      );
     },
   };
 }

@@ -67,15 +67,16 @@ async function run(
 /** Shows the progress until everything is handled, or the signal aborts. Resolves with whether everything was. */
 async function watch(broker: QuakeBroker, total: number, signal: AbortSignal): Promise<boolean> {
   const view = createProgressView(total, process.stdout);
-  for (;;) {
-    const progress = await readProgress(broker);
-    view.show(progress);
-    const done = progress.published === total && progress.unhandled === 0 && progress.alertsUnderWay === 0;
-    if (done || signal.aborted) {
-      view.end();
-      return done;
+  try {
+    for (;;) {
+      const progress = await readProgress(broker);
+      view.show(progress);
+      if (progress.published === total && progress.unhandled === 0 && progress.alertsUnderWay === 0) return true;
+      if (signal.aborted) return false;
+      await sleep(LOOK_EVERY_MS, undefined, { signal }).catch(() => undefined);
     }
-    await sleep(LOOK_EVERY_MS, undefined, { signal }).catch(() => undefined);
+  } finally {
+    view.end();
   }
 }
 

@@ -45,7 +45,7 @@ export function parseAddress(url: string): Address {
   const text = url.trim();
   const scheme = /^([a-z][a-z0-9+-]*):/i.exec(text)?.[1]?.toLowerCase();
   if (scheme === undefined)
-    throw refuse(text, /^\$/.test(text) ? "is a variable's name, not its value" : "has no scheme");
+    throw refuse(text, text.startsWith("$") ? "is a variable's name, not its value" : "has no scheme");
   const rest = text.slice(scheme.length + 1);
   switch (scheme) {
     case "memory":
@@ -129,7 +129,7 @@ function parseRedis(text: string, scheme: string, rest: string): RedisAddress {
 }
 
 function splitRedis(text: string, rest: string): Parts {
-  const [beforeQuery = "", query = ""] = splitOnce(rest, "?");
+  const [beforeQuery, query = ""] = splitOnce(rest, "?");
   const slash = beforeQuery.indexOf("/");
   const fullAuthority = slash < 0 ? beforeQuery : beforeQuery.slice(0, slash);
   const path = slash < 0 ? "" : beforeQuery.slice(slash);
@@ -138,7 +138,7 @@ function splitRedis(text: string, rest: string): Parts {
   if (at < 0) return common;
   const user = fullAuthority.slice(0, at);
   if (user.includes("@")) throw refuse(text, 'holds an "@" in its credentials: write it as %40');
-  const [username = "", password] = splitOnce(user, ":");
+  const [username, password] = splitOnce(user, ":");
   try {
     return {
       ...common,

@@ -36,3 +36,10 @@ export function wait(clock: Clock, ms: number, signal?: AbortSignal): Promise<vo
     signal?.addEventListener("abort", done, { once: true });
   });
 }
+
+/** Resolves when the event loop has come round: what is ready to run now has run by then. Takes no time of the clock. */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => {
+    setImmediate(resolve);
+  });
+}

@@ -41,7 +41,8 @@ export const jsonCodec: Codec = {
     const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
     try {
       // An own "__proto__" is harmless until somebody merges it into an object: it never leaves here.
-      return text.includes("__proto__") ? JSON.parse(text, dropProto) : JSON.parse(text);
+      const value: unknown = text.includes("__proto__") ? JSON.parse(text, dropProto) : JSON.parse(text);
+      return value;
     } catch (cause) {
       throw new CodecError(`the payload is not JSON: ${JSON.stringify(text.slice(0, 64))}`, { cause });
     }

@@ -4,7 +4,7 @@
  */
 
 import type { Delivery, Feed, Outcome, Receipt, Taken } from "./backend.js";
-import { type Clock, type Timer, wait } from "./clock.js";
+import { type Clock, nextTurn, type Timer, wait } from "./clock.js";
 import { ClosedError, LeaseLostError, TimeoutError } from "./errors.js";
 import type { Verdict } from "./outcome.js";
 import { backoffMs, RECONNECT } from "./retry.js";
@@ -369,10 +369,4 @@ export class Consumer {
 
 function leaseLost(): LeaseLostError {
   return new LeaseLostError("the delivery's lease ran out and passed on: this attempt's outcome changes nothing");
-}
-
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => {
-    setImmediate(resolve);
-  });
 }

@@ -25,7 +25,11 @@ export type Contract<D extends ContractDefinition = ContractDefinition> = D & { 
 declare const checked: unique symbol;
 
 /** No contract: every name is a string, every payload unknown. */
-export type NoContract = Record<never, never>;
+export interface NoContract {
+  readonly [undeclared]?: never;
+}
+
+declare const undeclared: unique symbol;
 
 type Section<C, S extends keyof ContractDefinition> = C extends { readonly [K in S]: infer Entries }
   ? Entries

@@ -3,7 +3,24 @@
 export type LogLevel = "debug" | "info" | "warn" | "error";
 
 /** Ids that the sources name are kept as they name them. */
-export const LOG_EVENTS = {
+export type LogEvent =
+  | "backend_opened"
+  | "backend_closed"
+  | "background_failure"
+  | "message_published"
+  | "message_publish_failed"
+  | "message_acknowledged"
+  | "message_retried"
+  | "message_dead_lettered"
+  | "message_expired"
+  | "message_gone"
+  | "message_lease_lost"
+  | "subscribing_to_channel"
+  | "unsubscribed_from_channel"
+  | "consumer_failing"
+  | "consumer_recovered";
+
+export const LOG_EVENTS: Readonly<Record<LogEvent, { readonly level: LogLevel; readonly text: string }>> = {
   backend_opened: { level: "info", text: "the backend is open" },
   backend_closed: { level: "info", text: "the backend is closed" },
   background_failure: { level: "error", text: "something failed that no caller waits for" },
@@ -19,6 +36,4 @@ export const LOG_EVENTS = {
   unsubscribed_from_channel: { level: "info", text: "a consumer ended" },
   consumer_failing: { level: "warn", text: "a consumer cannot reach its backend and tries again" },
   consumer_recovered: { level: "info", text: "a consumer reaches its backend again" },
-} as const satisfies Readonly<Record<string, { readonly level: LogLevel; readonly text: string }>>;
-
-export type LogEvent = keyof typeof LOG_EVENTS;
+};

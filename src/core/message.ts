@@ -106,13 +106,18 @@ export function decodeHeader(header: string, channel: string): Envelope {
   }
   const envelope: Envelope = {
     id,
-    type: type ? type : channel,
-    source: source ? source : DEFAULT_SOURCE,
+    type: orDefault(type, channel),
+    source: orDefault(source, DEFAULT_SOURCE),
     channel,
     time: time ? Number.parseInt(time, 36) : (timeOfId(id) ?? 0),
-    contentType: rest[9] ? rest[9] : JSON_CONTENT,
+    contentType: orDefault(rest[9], JSON_CONTENT),
   };
   return rest.length === 0 ? envelope : { ...envelope, ...optionalFields(rest) };
+}
+
+/** An empty field stands for its default. */
+function orDefault(field: string | undefined, value: string): string {
+  return field === undefined || field === "" ? value : field;
 }
 
 function optionalFields(fields: readonly string[]): Partial<Envelope> {

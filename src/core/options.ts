@@ -1,6 +1,6 @@
 /** Checks options: every problem at once, unknown ones with the nearest known name, each message saying what to do. */
 
-import { ConfigError } from "./errors.js";
+import { ConfigError, InvalidArgumentError } from "./errors.js";
 
 /** Says what is wrong with a value, or nothing. */
 export type Check = (value: unknown) => string | undefined;
@@ -82,6 +82,11 @@ export const nested =
     const problems = findProblems("it", value as T, checks); // findProblems checks that it is an object.
     return problems.length === 0 ? undefined : `is wrong (${problems.join("; ")})`;
   };
+
+/** @throws {InvalidArgumentError} when what is to be published is no array: callers without types get this far */
+export function assertArray(data: unknown): asserts data is readonly unknown[] {
+  if (!Array.isArray(data)) throw new InvalidArgumentError(`publishMany takes an array of payloads, not ${show(data)}`);
+}
 
 /** A value as it may stand in a message: short, and never a whole object. */
 export function show(value: unknown): string {

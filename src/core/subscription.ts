@@ -144,7 +144,8 @@ function consumerOptions(runtime: Runtime, plan: ConsumerPlan, handle: ConsumerO
   };
 }
 
-function consumerEvents({ telemetry, report }: Runtime, labels: Labels): ConsumerEvents {
+function consumerEvents(runtime: Runtime, labels: Labels): ConsumerEvents {
+  const { telemetry } = runtime;
   const consumed = telemetry.counter(METRICS.consumed, labels);
   const lost = telemetry.counter("signalbox.lost.leases", labels);
   const gone = telemetry.counter("signalbox.gone.messages", labels);
@@ -173,7 +174,7 @@ function consumerEvents({ telemetry, report }: Runtime, labels: Labels): Consume
     failing(error, failures) {
       telemetry.log("consumer_failing", { ...labels, failures, error });
       // The first failure of a row is news; the rest shows in health().
-      if (failures <= 1) report(error, `consumer of ${labels["channel"]} (${labels["reader"]})`);
+      if (failures <= 1) runtime.report(error, `consumer of ${labels["channel"]} (${labels["reader"]})`);
     },
     recovered: () => telemetry.log("consumer_recovered", labels),
   };

@@ -116,7 +116,7 @@ function createCounter(name: string, labels: Labels): Counter & { read(): Metric
 }
 
 function createHistogram(name: string, labels: Labels): Histogram & { read(): Metric } {
-  const buckets = new Array<number>(BUCKETS_MS.length).fill(0);
+  const buckets = BUCKETS_MS.map(() => 0);
   let count = 0;
   let sumMs = 0;
   return {

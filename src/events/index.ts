@@ -16,7 +16,7 @@ import { ConfigError, InvalidArgumentError } from "../core/errors.js";
 import type { Decoding, Handler } from "../core/handler.js";
 import { abortable } from "../core/lifecycle.js";
 import { NameCache, validName, validText } from "../core/names.js";
-import { type Checks, checkOptions, show } from "../core/options.js";
+import { assertArray, type Checks, checkOptions, show } from "../core/options.js";
 import { encodeOutgoing, type MessageOptions, type Outgoing, type Routing, validatePayload } from "../core/outgoing.js";
 import { Publisher } from "../core/publisher.js";
 import type { RetryPolicy } from "../core/retry.js";
@@ -125,8 +125,7 @@ export function createEvents<C>(runtime: Runtime): Events<C> {
   return {
     publish,
     async publishMany(type, data, options) {
-      if (!Array.isArray(data))
-        throw new InvalidArgumentError(`publishMany takes an array of payloads, not ${show(data)}`);
+      assertArray(data);
       return await Promise.all(data.map((each) => publish(type, each, options)));
     },
     async subscribe(types, options, handler) {

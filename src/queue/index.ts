@@ -16,7 +16,7 @@ import { InvalidArgumentError } from "../core/errors.js";
 import type { Decoding, Handler } from "../core/handler.js";
 import { abortable } from "../core/lifecycle.js";
 import { validName } from "../core/names.js";
-import { aDuration, anInteger, type Checks, checkOptions, show } from "../core/options.js";
+import { aDuration, anInteger, assertArray, type Checks, checkOptions, show } from "../core/options.js";
 import { encodeOutgoing, type MessageOptions, type Outgoing, validatePayload } from "../core/outgoing.js";
 import { Publisher } from "../core/publisher.js";
 import type { Runtime } from "../core/runtime.js";
@@ -119,8 +119,7 @@ function createQueue<T, R>(
     name,
     publish,
     async publishMany(data, options) {
-      if (!Array.isArray(data))
-        throw new InvalidArgumentError(`publishMany takes an array of payloads, not ${show(data)}`);
+      assertArray(data);
       return await Promise.all(data.map((each) => publish(each, options)));
     },
     async subscribe(options, handler) {
@@ -138,25 +137,27 @@ function createQueue<T, R>(
 }
 
 function encodeItem(runtime: Runtime, queue: string, data: unknown, options?: PublishQueueOptions): OutgoingItem {
-  const { target, priority = 0, delayMs = 0, ttlMs } = options ?? {};
+  const { target, priority = 0, delayMs = 0 } = options ?? {};
+  // Null says that there is no end, as absence does: a default could be set one day.
+  const ttlMs = options?.ttlMs ?? undefined;
   assertArgument("priority", priorityCheck(priority), priority);
   assertArgument("delayMs", delayCheck(delayMs), delayMs);
-  if (ttlMs !== undefined && ttlMs !== null) assertArgument("ttlMs", ttlCheck(ttlMs), ttlMs);
+  if (ttlMs !== undefined) assertArgument("ttlMs", ttlCheck(ttlMs), ttlMs);
   const recipient = recipientOf(target);
   const message = encodeOutgoing(
     runtime,
     {
       channel: queue,
       type: queue,
-      isBare: target === undefined && priority === 0 && ttlMs == null,
+      isBare: target === undefined && priority === 0 && ttlMs === undefined,
       ...(recipient !== SHARED_RECIPIENT && { target: recipient }),
       ...(priority !== 0 && { priority }),
-      ...(ttlMs != null && { expiresAt: runtime.clock.now() + ttlMs }),
+      ...(ttlMs !== undefined && { expiresAt: runtime.clock.now() + ttlMs }),
     },
     data,
     options,
   );
-  return { ...message, recipient, priority, delayMs, ...(ttlMs != null && { ttlMs }) };
+  return { ...message, recipient, priority, delayMs, ...(ttlMs !== undefined && { ttlMs }) };
 }
 
 function assertArgument(name: string, problem: string | undefined, value: unknown): void {

@@ -88,6 +88,24 @@ const taking: readonly ContractCase[] = [
     const rest = await collect(store, feed, texts.length - got.length);
     deepEqual(textsOf([...got, ...rest]).toSorted(), texts.toSorted());
   }),
+  ...bothPorts(
+    "thousands of messages are stored, taken, extended and settled in a call each",
+    async (_store, start) => {
+      const work = await start();
+      const texts = numbered("m", 2_500);
+      await work.add(...texts);
+      const feed = await work.open();
+      const all: Delivery[] = [];
+      // One call may give less than there is, and never more than asked for.
+      for (let calls = 0; all.length < texts.length && calls < 100; calls += 1) {
+        all.push(...(await take(feed, texts.length - all.length)).deliveries);
+      }
+      deepEqual(textsOf(all), texts);
+      deepEqual(await feed.extend(all.map(({ receipt }) => receipt)), []);
+      await settled(feed, ...all.map((delivery, index) => (index % 5 === 0 ? retry(delivery, 60_000) : ack(delivery))));
+      deepEqual(await work.counts(), { ready: 0, held: 0, later: 500, dead: 0 });
+    },
+  ),
   ...bothPorts("each count says exactly what became of the messages", async (store, start) => {
     const work = await start();
     deepEqual(await work.counts(), { ready: 0, held: 0, later: 0, dead: 0 });

@@ -4,13 +4,13 @@ import { describe, expect, test } from "vitest";
 import { openMemory } from "../../src/backends/memory/index.js";
 import type { ContractCase } from "../../src/testing/contract.js";
 import { contractCases, createFakeClock } from "../../src/testing/index.js";
-import { runCase } from "./support/lane.js";
 import { type LaneStore, laneStore } from "./support/lane-store.js";
 import { openMemoryStore } from "./support/memory-store.js";
 import { openNothing } from "./support/nothing.js";
 import { consumingBugs } from "./support/planted-consuming.js";
 import { storingBugs } from "./support/planted-storing.js";
 import type { PlantedBug } from "./support/planting.js";
+import { runCase } from "./support/run-case.js";
 
 let opened = 0;
 

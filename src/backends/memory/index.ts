@@ -43,7 +43,7 @@ export async function openMemory(options: { readonly name?: string }, context: B
     async close() {
       if (closed) return;
       closed = true;
-      await Promise.all([...resources].map((close) => close()));
+      await Promise.all([...resources].map(async (close) => close()));
       release();
     },
   };

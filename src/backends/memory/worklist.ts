@@ -65,7 +65,7 @@ interface Parked<W> {
 const earlier = <W>(a: Parked<W>, b: Parked<W>): boolean => a.dueAt < b.dueAt;
 
 export class WorkList<W extends Work> {
-  readonly leased = new Map<Receipt, Lease<W>>();
+  readonly leased: Map<Receipt, Lease<W>> = new Map();
   readonly dead: BuriedWork[] = [];
   #parked: Heap<Parked<W>> = createHeap(earlier);
   readonly #supply: Supply<W>;

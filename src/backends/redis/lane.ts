@@ -59,6 +59,7 @@ export class Lane {
   readonly #links = new Map<Server, Link>();
   #waiting: Waiting[] = [];
   #timer: Timer | undefined;
+  #looksAt = Number.POSITIVE_INFINITY;
   #places = 0;
   #closed = false;
 
@@ -236,19 +237,20 @@ export class Lane {
       let at = this.#waiting.length;
       while (at > 0 && (this.#waiting[at - 1]?.request.place ?? 0) > request.place) at -= 1;
       this.#waiting.splice(at, 0, { request, resolve, reject, reason });
-      this.#watch();
+      this.#watch(request.deadlineAt);
     });
   }
 
-  #watch(): void {
-    if (this.#timer !== undefined) return;
-    const earliest = this.#waiting.reduce((least, { request }) => Math.min(least, request.deadlineAt), Infinity);
-    if (earliest === Infinity) return;
-    this.#timer = this.#settings.clock.setTimer(() => this.#expire(), Math.max(1, Math.ceil(earliest - uptime())));
+  /** Looks after what waits at `at`, where it does not look earlier anyway. */
+  #watch(at: number): void {
+    if (at >= this.#looksAt) return;
+    this.#timer?.cancel();
+    this.#looksAt = at;
+    this.#timer = this.#settings.clock.setTimer(() => this.#expire(), Math.max(1, Math.ceil(at - uptime())));
   }
 
   #expire(): void {
-    this.#timer = undefined;
+    this.#looksAt = Number.POSITIVE_INFINITY;
     const now = uptime();
     const waiting = this.#waiting;
     this.#waiting = waiting.filter(({ request }) => request.deadlineAt > now);
@@ -258,7 +260,7 @@ export class Lane {
       const known = server === undefined ? this.#topology.problem : this.#links.get(server)?.problem;
       reject(expired(request, reason ?? known));
     }
-    this.#watch();
+    this.#watch(Math.min(...this.#waiting.map(({ request }) => request.deadlineAt)));
   }
 
   #drain(): void {

@@ -12,6 +12,8 @@ export interface Statement<Row> {
   get(...values: readonly Value[]): Row | undefined;
   /** @returns how many rows it changed */
   run(...values: readonly Value[]): number;
+  /** For an INSERT of one row. @returns its row id; undefined when it was ignored */
+  insert(...values: readonly Value[]): number | undefined;
 }
 
 export interface Database {
@@ -36,7 +38,7 @@ export interface DriverSource {
 }
 
 interface RawStatement {
-  run(...values: readonly Value[]): { readonly changes: number | bigint };
+  run(...values: readonly Value[]): { readonly changes: number | bigint; readonly lastInsertRowid: number | bigint };
   get(...values: readonly Value[]): unknown;
   all(...values: readonly Value[]): unknown[];
 }
@@ -139,6 +141,10 @@ function narrow(raw: RawDatabase, toRow: (row: unknown) => unknown): Database {
         all: (...values) => statement.all(...values).map(toRow) as Row[],
         get: (...values) => toRow(statement.get(...values)) as Row | undefined,
         run: (...values) => Number(statement.run(...values).changes),
+        insert(...values) {
+          const { changes, lastInsertRowid } = statement.run(...values);
+          return Number(changes) === 0 ? undefined : Number(lastInsertRowid);
+        },
       };
     },
   };

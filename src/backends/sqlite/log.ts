@@ -1,7 +1,6 @@
 /** Streams and their groups in SQLite. */
 
 import type { GroupSettings, GroupStart, GroupStats, Log } from "../../core/backend.js";
-import { ConfigError } from "../../core/errors.js";
 import { createDeadLetters } from "./dead-letters.js";
 import type { Deliveries } from "./deliveries.js";
 import { createFeed } from "./feed.js";
@@ -122,11 +121,7 @@ function startOf(streams: Streams, stream: Stream, from: GroupStart): Pick<Reade
   return { cursor: start - 1, notBefore: start > last ? from.time : 0 };
 }
 
-/** What `createGroup` has stored as JSON. */
+/** What `createGroup` has stored. */
 function parseSettings(settings: string): GroupSettings {
-  try {
-    return JSON.parse(settings) as GroupSettings;
-  } catch (cause) {
-    throw new ConfigError([`the stored settings of a group cannot be read: ${settings}`], { cause });
-  }
+  return JSON.parse(settings) as GroupSettings;
 }

@@ -1,29 +1,14 @@
 /** Turns the contract cases into the tests of one lane. */
 
 import { beforeAll, describe, test } from "vitest";
-import type { ContractCase } from "../../../src/testing/contract.js";
 import { contractCases } from "../../../src/testing/index.js";
 import type { OpenStore } from "./lane-store.js";
+import { runCase } from "./run-case.js";
 
 /** Longer than any case takes on a slow machine. */
 const CASE_TIMEOUT_MS = 30_000;
 /** Cases on a real server mostly wait for its clock, and may as well wait together. */
 const AT_THE_SAME_TIME = 10;
-
-/** Runs a case on a store of its own, which it closes, and says with a failure what the backend had reported. */
-export async function runCase(contractCase: ContractCase, openStore: OpenStore): Promise<void> {
-  const store = await openStore();
-  try {
-    await contractCase.run(store);
-  } catch (error) {
-    if (error instanceof Error && store.reports.length > 0) {
-      error.message += `\nreported meanwhile:\n- ${store.reports.slice(-10).join("\n- ")}`;
-    }
-    throw error;
-  } finally {
-    await store.close();
-  }
-}
 
 /** One test per case, one after the other: for stores with a clock of their own. */
 export function defineLane(name: string, openStore: OpenStore): void {
