@@ -61,7 +61,8 @@ async function run(
   }
   const publishedNow = published - played;
   console.log(await summarise(broker, ledger, { publishedNow, published, publishMs, totalMs, timings }));
-  if (broker.backend === "sqlite") console.log("\nTo play it again: npm start -- --fresh");
+  if (broker.backend === "sqlite") console.log("\nTo play it again, from the beginning: npm start -- --fresh");
+  if (broker.backend === "redis") console.log("\nTo play it again, empty the store or name another database.");
 }
 
 /** Shows the progress until everything is handled, or the signal aborts. Resolves with whether everything was. */

@@ -50,7 +50,7 @@ export class Publisher<I extends Outgoing, R> {
         try {
           const results = await this.#store(channel, batch);
           sent.add(batch.length);
-          telemetry.log("message_published", { channel, count: batch.length });
+          telemetry.log("message_published", { channel, count: batch.length, id: batch[0]?.id });
           return results;
         } catch (error) {
           telemetry.log("message_publish_failed", { channel, count: batch.length, error });

@@ -26,7 +26,8 @@ export async function claim(file: string): Promise<boolean> {
 
 /** Runs `work` while holding `file`, waiting up to `deadlineMs` for another process to let go of it. */
 export async function whileHolding<T>(file: string, work: () => Promise<T>, deadlineMs = 300_000): Promise<T> {
-  await until(() => claim(file), { deadlineMs, everyMs: 50, what: `the lock ${file}` });
+  // The first attempt is outside the wait, so that a directory that cannot be written to is an error at once.
+  if (!(await claim(file))) await until(() => claim(file), { deadlineMs, everyMs: 50, what: `the lock ${file}` });
   try {
     return await work();
   } finally {

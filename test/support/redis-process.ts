@@ -61,7 +61,7 @@ const answerWithinMs = 10_000;
 /**
  * Writes the configuration, starts the process, and resolves once it answers PING.
  *
- * @throws {Error} with the end of its log when it exits or stays silent
+ * @throws {Error} with the end of its log when it exits or stays silent; its directory, if ours, and its port are given back
  */
 export async function launchRedis(launch: Launch): Promise<RedisServer> {
   const { port, dir, password, socketPath } = launch;

@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 import { ensureRedisServer } from "./install.js";
-import { freePort, releasePort, removeDir, tempDir } from "./process.js";
+import { freePort, tempDir } from "./process.js";
 import { launchRedis, type RedisServer } from "./redis-process.js";
 
 export interface RedisOptions {
@@ -49,8 +49,6 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
         env: options.env,
       });
     } catch (error) {
-      if (options.dir === undefined) await removeDir(dir);
-      if (options.port === undefined) await releasePort(port);
       // A program outside this harness may take a port between our look at it and the server's.
       const taken = error instanceof Error && error.message.includes("Address already in use");
       if (!taken || options.port !== undefined || attempt === 3) throw error;

@@ -46,6 +46,14 @@ export function listOf(reply: Reply | undefined): readonly Reply[] {
   return Array.isArray(reply) ? (reply as readonly Reply[]) : unexpected(reply); // Only lists are arrays.
 }
 
+/** A reply that alternates names and values. */
+export function fieldsOf(reply: Reply | undefined): Map<string, Reply> {
+  const list = listOf(reply);
+  const fields = new Map<string, Reply>();
+  for (let at = 0; at + 1 < list.length; at += 2) fields.set(textOf(list[at]), list[at + 1] ?? null);
+  return fields;
+}
+
 export function bufferOf(reply: Reply | undefined): Buffer {
   return Buffer.isBuffer(reply) ? reply : unexpected(reply);
 }

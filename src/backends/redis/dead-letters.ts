@@ -2,8 +2,9 @@
 
 import type { DeadLetter, DeadLetters, DeadReason } from "../../core/backend.js";
 import { NotFoundError } from "../../core/errors.js";
-import { bufferOf, fromBlob, listOf, numberOf, textOf } from "./blob.js";
+import { bufferOf, fieldsOf, fromBlob, listOf, numberOf, textOf } from "./blob.js";
 import type { Connections, Reply } from "./connection.js";
+import type { Port } from "./port.js";
 
 /** As many as fit into one reply that comes quickly. */
 const MAX_PAGE = 1_000;
@@ -11,17 +12,16 @@ const MAX_PAGE = 1_000;
 /**
  * @param key of the stream of letters
  * @param positionOf what the letter's `p` field stands for
- * @param assertOpen throws once the backend is closed
  */
 export function createDeadLetters(
   connections: Connections,
   key: string,
   positionOf: (stored: string) => string,
-  assertOpen: () => void,
+  port: Pick<Port, "assertOpen">,
 ): DeadLetters {
   return {
     async list({ max, cursor }) {
-      assertOpen();
+      port.assertOpen();
       if (cursor !== undefined && !/^\d+-\d+$/.test(cursor)) throw new NotFoundError(`"${cursor}" is no cursor`);
       const count = Math.min(max, MAX_PAGE);
       const start = cursor === undefined ? "-" : `(${cursor}`;
@@ -37,9 +37,7 @@ export function createDeadLetters(
 
 function toLetter(entry: Reply, positionOf: (stored: string) => string): DeadLetter {
   const [id, flat] = listOf(entry);
-  const fields = new Map<string, Reply>();
-  const list = listOf(flat);
-  for (let at = 0; at + 1 < list.length; at += 2) fields.set(textOf(list[at]), list[at + 1] ?? null);
+  const fields = fieldsOf(flat);
   return {
     id: textOf(id),
     position: positionOf(textOf(fields.get("p"))),

@@ -18,6 +18,7 @@ export interface Round {
 }
 
 export interface RoundResult {
+  /** May be more than asked for, where an earlier call's reply was lost. */
   readonly deliveries: readonly Delivery[];
   readonly lost: readonly Receipt[];
   readonly gone: number;
@@ -57,7 +58,7 @@ const TIDY_MS = 60_000;
 /** More than fits into one reply that comes quickly. */
 const MAX_AT_ONCE = 1_000;
 /** How much longer than it blocks a blocking command may take. */
-const BLOCK_GRACE_MS = 2_000;
+export const BLOCK_GRACE_MS = 2_000;
 
 /** @param onClose called once, when the feed is closed */
 export function createFeed(
@@ -156,6 +157,7 @@ class RedisFeed implements Feed {
       const result = await this.#round(Math.min(max - stashed.length, MAX_AT_ONCE), outcomes);
       // What comes in while the feed closes is given back with the rest.
       const deliveries = this.#closing.signal.aborted ? [] : [...stashed, ...result.deliveries];
+      this.#stash.push(...deliveries.splice(max));
       return { ...toTaken(deliveries, result), readyInMs: result.readyInMs };
     } catch (error) {
       this.#stash.unshift(...stashed);
@@ -330,10 +332,7 @@ class RedisFeed implements Feed {
 
 const NOTHING = { lost: [], gone: 0, expired: 0, poisoned: 0 };
 
-function toTaken(
-  deliveries: readonly Delivery[],
-  { lost, gone, expired, poisoned }: Omit<Taken, "deliveries">,
-): Taken {
+function toTaken(deliveries: readonly Delivery[], { lost, gone, expired, poisoned }: Omit<Taken, "deliveries">): Taken {
   return { deliveries, lost, gone, expired, poisoned };
 }
 

@@ -81,10 +81,7 @@ export interface RecipientKeys {
 export function encodeName(name: string): string {
   if (/^[\w.-]*$/.test(name)) return name;
   try {
-    return encodeURIComponent(name).replace(
-      /[!~*'()]/g,
-      (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`,
-    );
+    return encodeURIComponent(name).replace(/[!~*'()]/g, (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`);
   } catch (error) {
     throw new InvalidArgumentError("a name must be well-formed Unicode", { cause: error });
   }
@@ -93,6 +90,16 @@ export function encodeName(name: string): string {
 /** The name that {@link encodeName} wrote. */
 export function decodeName(encoded: string): string {
   return decodeURIComponent(encoded);
+}
+
+/** An item's id as it is stored: without line feeds, which separate tickets from each other in replies. */
+export function toStoredId(id: string): string {
+  return /[\n%]/.test(id) ? id.replaceAll("%", "%25").replaceAll("\n", "%0A") : id;
+}
+
+/** The id that {@link toStoredId} wrote. */
+export function fromStoredId(stored: string): string {
+  return stored.includes("%") ? stored.replaceAll("%0A", "\n").replaceAll("%25", "%") : stored;
 }
 
 /** The keys of a stream. */

@@ -34,11 +34,13 @@ interface Request {
   readonly follow: readonly Arg[] | undefined;
   readonly deadlineMs: number;
   /** By `uptime`. */
-  deadlineAt: number;
+  readonly deadlineAt: number;
   /** Place in the order of calls. */
   readonly place: number;
   /** How often a server has refused it. */
   refusals: number;
+  /** It had to wait for a connection. */
+  waited: boolean;
 }
 
 interface Waiting {
@@ -134,7 +136,7 @@ export class Lane {
   #request(slot: number, args: readonly Arg[], follow: readonly Arg[] | undefined, options?: CommandOptions): Request {
     const deadlineMs = options?.deadlineMs ?? this.#settings.commandTimeoutMs;
     this.#places += 1;
-    return { slot, args, follow, deadlineMs, deadlineAt: uptime() + deadlineMs, place: this.#places, refusals: 0 };
+    return { slot, args, follow, deadlineMs, deadlineAt: uptime() + deadlineMs, place: this.#places, refusals: 0, waited: false };
   }
 
   /** The hot path: an array, a map, a promise. */
@@ -146,17 +148,30 @@ export class Lane {
   }
 
   #transmit(link: Link, socket: Socket, request: Request): Promise<Reply> {
-    if (request.follow !== undefined) return this.#transmitPair(link, socket, request, request.follow);
-    return socket.send(request.args, request.deadlineAt, (error) => this.#refused(error, link, socket, request));
+    const deadlineAt = request.waited ? this.#extended(request) : request.deadlineAt;
+    if (request.follow !== undefined) return this.#transmitPair(link, socket, request, request.follow, deadlineAt);
+    return socket.send(request.args, deadlineAt, (error) => this.#refused(error, link, socket, request));
   }
 
-  async #transmitPair(link: Link, socket: Socket, request: Request, follow: readonly Arg[]): Promise<Reply> {
+  /** When a command that had to wait must be answered. */
+  #extended({ deadlineAt, deadlineMs }: Request): number {
+    const least = this.#settings.afterWaiting === "whole" ? deadlineMs : Math.min(deadlineMs, MOMENT_MS);
+    return Math.max(deadlineAt, uptime() + least);
+  }
+
+  async #transmitPair(
+    link: Link,
+    socket: Socket,
+    request: Request,
+    follow: readonly Arg[],
+    deadlineAt: number,
+  ): Promise<Reply> {
     const plain = (error: unknown): never => {
       throw error;
     };
     const [first, second] = await Promise.allSettled([
-      socket.send(request.args, request.deadlineAt, plain),
-      socket.send(follow, request.deadlineAt, plain),
+      socket.send(request.args, deadlineAt, plain),
+      socket.send(follow, deadlineAt, plain),
     ]);
     if (first.status === "rejected") return this.#refused(first.reason, link, socket, request);
     if (second.status === "fulfilled") return [first.value, second.value];
@@ -232,7 +247,8 @@ export class Lane {
     const link = this.#linkFor(request.slot);
     const problem = link === undefined ? this.#topology.problem : link.problem;
     if (problem !== undefined && !problem.retryable) return Promise.reject(problem);
-    if (uptime() >= request.deadlineAt) return Promise.reject(expired(request, reason ?? problem));
+    if (uptime() >= request.deadlineAt) return Promise.reject(expired(request, reason ?? this.#obstacle(request.slot)));
+    request.waited = true;
     return new Promise((resolve, reject) => {
       let at = this.#waiting.length;
       while (at > 0 && (this.#waiting[at - 1]?.request.place ?? 0) > request.place) at -= 1;
@@ -256,11 +272,16 @@ export class Lane {
     this.#waiting = waiting.filter(({ request }) => request.deadlineAt > now);
     for (const { request, reject, reason } of waiting) {
       if (request.deadlineAt > now) continue;
-      const server = this.#topology.ownerOf(request.slot);
-      const known = server === undefined ? this.#topology.problem : this.#links.get(server)?.problem;
-      reject(expired(request, reason ?? known));
+      reject(expired(request, reason ?? this.#obstacle(request.slot)));
     }
     this.#watch(Math.min(...this.#waiting.map(({ request }) => request.deadlineAt)));
+  }
+
+  #obstacle(slot: number): SignalboxError {
+    const server = this.#topology.ownerOf(slot);
+    if (server === undefined) return this.#topology.problem ?? new ConnectionError("no primary is known yet");
+    const problem = this.#links.get(server)?.problem;
+    return problem ?? new ConnectionError(`Redis at ${server.name} has not answered yet`);
   }
 
   #drain(): void {
@@ -270,18 +291,10 @@ export class Lane {
     for (const one of waiting) {
       const link = this.#linkFor(one.request.slot);
       const problem = link === undefined ? this.#topology.problem : link.problem;
-      if (link?.socket !== undefined) {
-        this.#allow(one.request);
-        one.resolve(this.#transmit(link, link.socket, one.request));
-      } else if (problem !== undefined && !problem.retryable) one.reject(problem);
+      if (link?.socket !== undefined) one.resolve(this.#transmit(link, link.socket, one.request));
+      else if (problem !== undefined && !problem.retryable) one.reject(problem);
       else this.#waiting.push(one);
     }
-  }
-
-  #allow(request: Request): void {
-    const { deadlineMs } = request;
-    const least = this.#settings.afterWaiting === "whole" ? deadlineMs : Math.min(deadlineMs, MOMENT_MS);
-    request.deadlineAt = Math.max(request.deadlineAt, uptime() + least);
   }
 
   #linkFor(slot: number): Link | undefined {
@@ -341,11 +354,9 @@ export function closedError(): ClosedError {
   return new ClosedError("the connection to Redis was closed");
 }
 
-function expired(request: Request, reason: SignalboxError | undefined): ConnectionError {
-  const why = reason === undefined ? "no primary is known" : reason.message;
-  return new ConnectionError(`${String(request.args[0])} could not be sent before its deadline: ${why}`, {
-    cause: reason,
-  });
+function expired(request: Request, reason: SignalboxError): ConnectionError {
+  const message = `${String(request.args[0])} could not be sent before its deadline: ${reason.message}`;
+  return new ConnectionError(message, { cause: reason });
 }
 
 /** Before a refused command is sent again: 10 ms, doubling up to 200, each between half and whole. */

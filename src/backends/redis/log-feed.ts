@@ -1,11 +1,10 @@
 /** How a group of the log is consumed: the scripts behind the feed, and what to do when the group is gone. */
 
-import type { BackendContext, Delivery, GroupSettings, Outcome, Receipt } from "../../core/backend.js";
-import { NotFoundError } from "../../core/errors.js";
+import type { Delivery, GroupSettings, Outcome, Receipt } from "../../core/backend.js";
 import { blobOf, bufferOf, fromBlob, listOf, numberOf, textOf } from "./blob.js";
 import type { Arg, Connections, OwnConnection, Reply } from "./connection.js";
 import { isReply } from "./errors.js";
-import type { Round, RoundResult, Source } from "./feed.js";
+import { BLOCK_GRACE_MS, type Round, type RoundResult, type Source } from "./feed.js";
 import type { GroupKeys, LogKeys } from "./keys.js";
 import { loadScript } from "./scripts.js";
 
@@ -18,27 +17,29 @@ const RECOVERED_AT_ONCE = "200";
 
 export interface LogFeedOptions {
   readonly keys: LogKeys;
-  readonly stream: string;
   readonly group: string;
   readonly consumer: string;
   readonly settings: GroupSettings;
   readonly connections: Connections;
-  readonly context: BackendContext;
   /** Makes the group anew at the beginning of the stream. */
-  restoreGroup(): Promise<void>;
+  readonly restoreGroup: () => Promise<void>;
 }
 
 /**
  * A delivery's receipt is its position when it is the first, otherwise `<position>/<fence>/<attempt>`. The fence grows
  * with each delivery, whether the attempt is counted or not.
  */
-function parseReceipt(receipt: Receipt): { readonly position: string; readonly fence: string; readonly attempt: number } {
+function parseReceipt(receipt: Receipt): {
+  readonly position: string;
+  readonly fence: string;
+  readonly attempt: number;
+} {
   const [position = "", fence = "0", attempt = "1"] = receipt.split("/");
   return { position, fence, attempt: Number(attempt) };
 }
 
 export function createLogSource(options: LogFeedOptions): Source {
-  const { keys, group, consumer, connections, settings } = options;
+  const { keys, group, consumer, connections, settings, restoreGroup } = options;
   const own = keys.group(group);
   const shared = connections.shared(keys.stream);
   const takeKeys = takeKeysOf(keys, own);
@@ -47,7 +48,8 @@ export function createLogSource(options: LogFeedOptions): Source {
     const { args, receipts } = takeArgs(group, consumer, request);
     const { result, missing } = readTaken(await take.run(shared, takeKeys, args), receipts);
     if (!missing) return result;
-    await restore(options);
+    // Somebody deleted the group, its stream, or everything: consuming goes on.
+    await restoreGroup();
     if (result.deliveries.length > 0 || request.max === 0) return result;
     const again = takeArgs(group, consumer, { ...request, outcomes: [] });
     const { result: found } = readTaken(await take.run(shared, takeKeys, again.args), []);
@@ -57,7 +59,7 @@ export function createLogSource(options: LogFeedOptions): Source {
   async function block(connection: OwnConnection, max: number, ms: number): Promise<readonly Delivery[]> {
     const words = ["XREADGROUP", "GROUP", group, consumer, "COUNT", String(max), "BLOCK", String(ms)];
     try {
-      const deadlineMs = ms + 2_000;
+      const deadlineMs = ms + BLOCK_GRACE_MS;
       const reply = await connection.command([...words, "STREAMS", keys.stream, ">"], { deadlineMs });
       return readStreams(reply);
     } catch (error) {
@@ -160,17 +162,5 @@ function readStreams(reply: Reply): Delivery[] {
       const position = textOf(id);
       return { receipt: position, position, attempt: 1, ...fromBlob(blobOf(listOf(fields))) };
     }),
-  );
-}
-
-/** Somebody deleted the group, its stream, or everything: consuming goes on, and what was lost is said. */
-async function restore({ stream, group, context, restoreGroup }: LogFeedOptions): Promise<void> {
-  await restoreGroup();
-  context.report(
-    new NotFoundError(
-      `group "${group}" of stream "${stream}" was deleted beneath its consumers; it was made again and starts at the ` +
-        "beginning of what the stream holds now: messages may have been lost, others may come again",
-    ),
-    "restoring a consumer group",
   );
 }

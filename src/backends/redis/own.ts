@@ -4,6 +4,7 @@ import { wait } from "../../core/clock.js";
 import { ClosedError, ConnectionError } from "../../core/errors.js";
 import type { Arg, CommandOptions, OwnConnection, Reply } from "./connection.js";
 import { Lane, type LaneSettings } from "./lane.js";
+import { uptime } from "./ledger.js";
 import type { Socket } from "./socket.js";
 import type { Server } from "./target.js";
 
@@ -111,12 +112,12 @@ export class BlockingConnection implements OwnConnection {
   async #unblock(): Promise<void> {
     const call = this.#calls;
     const stillBlocks = (): boolean => this.#underway > 0 && this.#calls === call && !this.#closed;
-    let patience = UNBLOCK_MS;
+    const until = uptime() + UNBLOCK_MS;
     // The command may not have reached the server yet, which then has nothing to unblock: ask again.
-    for (let pause = 1; stillBlocks() && patience > 0; pause *= 2) {
+    for (let pause = 1; stillBlocks() && uptime() < until; pause *= 2) {
+      const patience = Math.max(1, until - uptime());
       if (await requestUnblock(this.#current, this.#clientId, this.#settings, patience)) return;
-      await wait(this.#settings.clock, pause);
-      patience -= pause;
+      await wait(this.#settings.clock, Math.min(pause, patience));
     }
     if (!stillBlocks()) return;
     this.#droppedCall = call;

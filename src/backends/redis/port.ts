@@ -42,7 +42,11 @@ export function createPort({ connections, context, durability, replicas }: PortD
     const connection = connections.publishing(keys[0] ?? "");
     if (durability !== "replicated") return textOf(await script.run(connection, keys, args, options));
     const confirm = ["WAIT", String(replicas), String(WAIT_MS)];
-    const [reply, confirmed] = await script.through((command) => connection.pair(command, confirm, options), keys, args);
+    const [reply, confirmed] = await script.through(
+      (command) => connection.pair(command, confirm, options),
+      keys,
+      args,
+    );
     if (numberOf(confirmed) < replicas) {
       throw new PublishIndeterminateError(
         `${numberOf(confirmed)} of ${replicas} replicas confirmed the write within ${WAIT_MS} ms: ` +

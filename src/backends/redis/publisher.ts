@@ -78,7 +78,8 @@ export function createPublisher(clock: Clock, timeoutMs: number = 15_000): Publi
       try {
         const stamp = { number: batch.number, slot: batch.slot, behind };
         const reply = await attempt(stamp, leftMs < LAST_TRY_MS ? Math.max(1, leftMs) : undefined);
-        if (reply === FORGOTTEN) throw new PublishIndeterminateError("Redis no longer knows what became of the publish");
+        if (reply === FORGOTTEN)
+          throw new PublishIndeterminateError("Redis no longer knows what became of the publish");
         if (reply !== GAP) return reply;
         await predecessor?.whenDecided;
       } catch (error) {

@@ -60,11 +60,12 @@ export function createGraveyard(db: Database, message: string): Graveyard {
   };
 }
 
-/** @param findReader the reader's id, while it exists */
-export function createDeadLetters(store: Store, findReader: () => number | undefined): DeadLetters {
-  const { db } = store;
-  const page = db.prepare<LetterRow>("SELECT * FROM sb1_dead WHERE reader = ? AND id > ? ORDER BY id LIMIT ?");
-  return {
+/** Lists dead letters. @param findReader the reader's id, while it exists */
+export type LettersOf = (findReader: () => number | undefined) => DeadLetters;
+
+export function createLettersOf(store: Store): LettersOf {
+  const page = store.db.prepare<LetterRow>("SELECT * FROM sb1_dead WHERE reader = ? AND id > ? ORDER BY id LIMIT ?");
+  return (findReader) => ({
     async list({ max, cursor }) {
       store.assertOpen();
       const after = cursor === undefined ? 0 : Number(cursor);
@@ -77,7 +78,7 @@ export function createDeadLetters(store: Store, findReader: () => number | undef
       const last = letters.at(-1);
       return rows.length > max && last !== undefined ? { letters, cursor: last.id } : { letters };
     },
-  };
+  });
 }
 
 function toLetter(row: LetterRow): DeadLetter {

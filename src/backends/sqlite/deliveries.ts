@@ -150,7 +150,8 @@ export class Deliveries {
 
   /** Makes what the consumer was given after the fence `since` available again, uncounted. */
   giveBack(tx: Tx, reader: Reader, consumer: StoredText, since: number): void {
-    if (this.#sql.parkHeld.run(tx.now, reader.id, consumer, since) > 0) this.#sql.dropHeld.run(reader.id, consumer, since);
+    if (this.#sql.parkHeld.run(tx.now, reader.id, consumer, since) > 0)
+      this.#sql.dropHeld.run(reader.id, consumer, since);
   }
 
   #settleOne(
@@ -212,8 +213,12 @@ function continues(last: Claim | undefined, next: Claim | undefined): boolean {
 // Parameters come in the order of the calls above.
 function prepare(db: Database) {
   return {
-    leased: db.prepare<Leased>("SELECT seq, attempt, consumer FROM sb1_leased WHERE reader = ? AND seq = ? AND fence = ?"),
-    lease: db.prepare("INSERT INTO sb1_leased (reader, seq, fence, attempt, until, consumer) VALUES (?, ?, ?, ?, ?, ?)"),
+    leased: db.prepare<Leased>(
+      "SELECT seq, attempt, consumer FROM sb1_leased WHERE reader = ? AND seq = ? AND fence = ?",
+    ),
+    lease: db.prepare(
+      "INSERT INTO sb1_leased (reader, seq, fence, attempt, until, consumer) VALUES (?, ?, ?, ?, ?, ?)",
+    ),
     extend: db.prepare("UPDATE sb1_leased SET until = ? WHERE reader = ? AND seq = ? AND fence = ?"),
     drop: db.prepare("DELETE FROM sb1_leased WHERE reader = ? AND seq = ?"),
     countRun: db.prepare<{ count: number }>(

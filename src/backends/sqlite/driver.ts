@@ -58,7 +58,7 @@ export const DRIVER_SOURCES: readonly DriverSource[] = [
     name: "node:sqlite (Node 22.13 or later)",
     async load() {
       // Not an import: bundlers and vitest strip the prefix of a builtin that they do not know.
-      const builtin = process.getBuiltinModule("node:sqlite") as { DatabaseSync?: DatabaseClass } | undefined;
+      const builtin: { readonly DatabaseSync?: DatabaseClass } | undefined = process.getBuiltinModule("node:sqlite");
       return builtin?.DatabaseSync && databaseSync("node:sqlite", builtin.DatabaseSync);
     },
   },
@@ -66,7 +66,8 @@ export const DRIVER_SOURCES: readonly DriverSource[] = [
     name: "@photostructure/sqlite",
     async load() {
       const loaded = await importOptional("@photostructure/sqlite");
-      return loaded && databaseSync("@photostructure/sqlite", (loaded as { DatabaseSync: DatabaseClass }).DatabaseSync);
+      if (loaded === undefined) return undefined;
+      return databaseSync("@photostructure/sqlite", (loaded as { DatabaseSync: DatabaseClass }).DatabaseSync);
     },
   },
   {
@@ -76,7 +77,7 @@ export const DRIVER_SOURCES: readonly DriverSource[] = [
       if (version === undefined) return undefined;
       refuseBetterSqlite(version, process.versions["napi"]);
       const loaded = await importOptional("better-sqlite3");
-      return loaded && betterSqlite((loaded as { default: DatabaseClass }).default);
+      return loaded === undefined ? undefined : betterSqlite((loaded as { default: DatabaseClass }).default);
     },
   },
 ];
@@ -117,7 +118,10 @@ export function databaseSync(name: string, DatabaseSync: DatabaseClass): Driver 
   return {
     name,
     open(path, busyTimeoutMs) {
-      return narrow(new DatabaseSync(path, { timeout: busyTimeoutMs, enableForeignKeyConstraints: false }), (row) => row);
+      return narrow(
+        new DatabaseSync(path, { timeout: busyTimeoutMs, enableForeignKeyConstraints: false }),
+        (row) => row,
+      );
     },
   };
 }
@@ -132,7 +136,7 @@ export function betterSqlite(Database: DatabaseClass): Driver {
 
 function narrow(raw: RawDatabase, toRow: (row: unknown) => unknown): Database {
   return {
-    exec: (sql) => void raw.exec(sql),
+    exec: (sql) => raw.exec(sql),
     close: () => raw.close(),
     prepare<Row>(sql: string): Statement<Row> {
       const statement = raw.prepare(sql);

@@ -58,7 +58,9 @@ export function translate(error: unknown, path: string): SignalboxError {
       return new OutOfMemoryError(`no room for the SQLite file to grow: ${because}; free disk space`, { cause });
     case CODES.READONLY:
       return new ConfigError(
-        [`the SQLite file cannot be written: ${because}; it, its -wal and -shm files and their directory must be writable`],
+        [
+          `the SQLite file cannot be written: ${because}; it, its -wal and -shm files and their directory must be writable`,
+        ],
         { cause },
       );
     case CODES.CORRUPT:

@@ -149,7 +149,8 @@ class Wait {
     this.#looking = false;
     if (this.#stopped || now >= this.#deadline || !isEmpty(taken)) this.#end()?.resolve(taken);
     else if (this.#wokenMeanwhile) this.#look();
-    else this.#timer = clock.setTimer(this.#look, Math.max(0, Math.min(this.#deadline, readyAt, now + RECHECK_MS) - now));
+    else
+      this.#timer = clock.setTimer(this.#look, Math.max(0, Math.min(this.#deadline, readyAt, now + RECHECK_MS) - now));
   };
 
   /** @returns how to settle the call; undefined when it is settled */

@@ -29,7 +29,12 @@ export function streamTopic(stream: string): string {
 
 export type GroupSource = (consumer: GroupConsumer) => Source;
 
-export function createGroupSource(db: Database, streams: Streams, readers: Readers, deliveries: Deliveries): GroupSource {
+export function createGroupSource(
+  db: Database,
+  streams: Streams,
+  readers: Readers,
+  deliveries: Deliveries,
+): GroupSource {
   const leaseNew = db.prepare(
     `INSERT INTO sb1_leased (reader, seq, fence, attempt, until, consumer)
      SELECT ?, id & ${MAX_NUMBER}, ?, 1, ?, ? FROM sb1_entries WHERE id BETWEEN (? << 40) | ? AND (? << 40) | ?`,
@@ -54,7 +59,14 @@ export function createGroupSource(db: Database, streams: Streams, readers: Reade
   }
 
   /** Retries that are due, what was given back or abandoned, the earliest first; then new entries. */
-  function take(tx: Tx, reader: Reader, stream: Stream, max: number, rules: LeaseRules, consumer: StoredText): Delivery[] {
+  function take(
+    tx: Tx,
+    reader: Reader,
+    stream: Stream,
+    max: number,
+    rules: LeaseRules,
+    consumer: StoredText,
+  ): Delivery[] {
     passOver(reader, stream);
     const due = deliveries.due(reader, tx.now, max);
     if (due.length === 0 && reader.cursor >= stream.last) return [];

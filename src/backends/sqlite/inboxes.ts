@@ -67,7 +67,13 @@ export function createInboxSource(db: Database, items: Items, readers: Readers, 
     if (promote.run(id, until) > 0) promoted.run(id, until);
   }
 
-  function take(tx: Tx, queue: QueueRow, inbox: Reader, max: number, leaseMs: number, consumer: StoredText): Delivery[] {
+  function take(
+    tx: Tx,
+    inbox: Reader,
+    max: number,
+    leaseMs: number,
+    consumer: StoredText,
+  ): Delivery[] {
     promoteDue(inbox, tx.now);
     const rows = ready.all(inbox.id, max);
     const last = rows.at(-1);
@@ -112,7 +118,7 @@ export function createInboxSource(db: Database, items: Items, readers: Readers, 
         const poisoned = deliveries.sweep(tx, inbox, maxAttempts, supply);
         // Very many that expired together are removed first, a slice at each call.
         const isClear = items.expire(tx, queue, inbox);
-        const taken = max > 0 && isClear ? take(tx, queue, inbox, max, leaseMs, storedConsumer) : [];
+        const taken = max > 0 && isClear ? take(tx, inbox, max, leaseMs, storedConsumer) : [];
         tx.spend(taken.length);
         const expired = inbox.unreported;
         if (expired > 0) inbox.changed = true;

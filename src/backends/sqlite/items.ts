@@ -136,7 +136,9 @@ interface ItemRow {
 function prepare(db: Database) {
   const columns = "seq, reader, urgency, expires_at AS expiresAt";
   return {
-    queue: db.prepare<{ id: number; items: number }>("SELECT id, items FROM sb1_queues WHERE namespace = ? AND name = ?"),
+    queue: db.prepare<{ id: number; items: number }>(
+      "SELECT id, items FROM sb1_queues WHERE namespace = ? AND name = ?",
+    ),
     addQueue: db.prepare("INSERT INTO sb1_queues (namespace, name, items) VALUES (?, ?, 0)"),
     saveQueue: db.prepare("UPDATE sb1_queues SET items = ? WHERE id = ?"),
     add: db.prepare(

@@ -1,7 +1,7 @@
 /** Streams and their groups in SQLite. */
 
 import type { GroupSettings, GroupStart, GroupStats, Log } from "../../core/backend.js";
-import { createDeadLetters } from "./dead-letters.js";
+import { createLettersOf } from "./dead-letters.js";
 import type { Deliveries } from "./deliveries.js";
 import { createFeed } from "./feed.js";
 import { createGroupSource, noGroup, streamTopic } from "./groups.js";
@@ -16,6 +16,7 @@ export function createLog(store: Store, readers: Readers, deliveries: Deliveries
   const { db, writer } = store;
   const streams = createStreams(db, store.namespace);
   const keeper = createKeeper(db, readers);
+  const lettersOf = createLettersOf(store);
   const sourceOf = createGroupSource(db, streams, readers, deliveries);
   const statsOf = createGroupStats(store, readers);
 
@@ -71,7 +72,9 @@ export function createLog(store: Store, readers: Readers, deliveries: Deliveries
       store.assertOpen();
       const opened = store.read(() => {
         const reader = findGroup(name, group);
-        return reader === undefined ? undefined : { reader, settings: readers.settingsOf(reader), since: readers.fenceOf(reader) };
+        return reader === undefined
+          ? undefined
+          : { reader, settings: readers.settingsOf(reader), since: readers.fenceOf(reader) };
       });
       if (opened === undefined) throw noGroup(name, group);
       const { reader, since } = opened;
@@ -80,7 +83,7 @@ export function createLog(store: Store, readers: Readers, deliveries: Deliveries
       return store.track((onClose) => createFeed(store, source, onClose));
     },
 
-    deadLetters: (name, group) => createDeadLetters(store, () => findGroup(name, group)),
+    deadLetters: (name, group) => lettersOf(() => findGroup(name, group)),
 
     async stats(name) {
       store.assertOpen();

@@ -2,7 +2,7 @@
 
 import type { Queue, QueueStats } from "../../core/backend.js";
 import { LimitError } from "../../core/errors.js";
-import { createDeadLetters } from "./dead-letters.js";
+import { createLettersOf } from "./dead-letters.js";
 import type { Deliveries } from "./deliveries.js";
 import { createFeed } from "./feed.js";
 import { createInboxSource, inboxTopic } from "./inboxes.js";
@@ -14,8 +14,16 @@ import type { Tx } from "./writer.js";
 export function createQueue(store: Store, readers: Readers, deliveries: Deliveries): Queue {
   const { db, writer, clock } = store;
   const items = createItems(db, store.namespace, readers, deliveries);
+  const lettersOf = createLettersOf(store);
   const sourceOf = createInboxSource(db, items, readers, deliveries);
-  const counts = db.prepare<{ items: number; leased: number; delayed: number; over: number; dead: number; expired: number }>(
+  const counts = db.prepare<{
+    items: number;
+    leased: number;
+    delayed: number;
+    over: number;
+    dead: number;
+    expired: number;
+  }>(
     `SELECT items, dead, expired,
        (SELECT count(*) FROM sb1_leased WHERE reader = id) AS leased,
        (SELECT count(*) FROM sb1_parked AS parked JOIN sb1_items AS items ON items.seq = parked.seq
@@ -81,7 +89,7 @@ export function createQueue(store: Store, readers: Readers, deliveries: Deliveri
       return store.track((onClose) => createFeed(store, source, onClose));
     },
 
-    deadLetters: (name, recipient) => createDeadLetters(store, () => findInbox(name, recipient)),
+    deadLetters: (name, recipient) => lettersOf(() => findInbox(name, recipient)),
 
     async stats(name, recipient): Promise<QueueStats> {
       store.assertOpen();

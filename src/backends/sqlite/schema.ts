@@ -97,7 +97,9 @@ export function checkPath(path: string): void {
   }
   const found = statSync(path, { throwIfNoEntry: false });
   if (found?.isDirectory() === true) {
-    throw new ConfigError([`the path of the SQLite file is a directory: ${path}; name a file in it, such as messages.db`]);
+    throw new ConfigError([
+      `the path of the SQLite file is a directory: ${path}; name a file in it, such as messages.db`,
+    ]);
   }
 }
 
@@ -135,7 +137,9 @@ function createTables(db: Database): void {
     // Another process may have made them while this one waited for the lock.
     if (layoutOf(db) === undefined) {
       db.exec(TABLES);
-      db.exec(`CREATE TABLE signalbox_layout (layout TEXT NOT NULL); INSERT INTO signalbox_layout VALUES ('${LAYOUT}')`);
+      db.exec(
+        `CREATE TABLE signalbox_layout (layout TEXT NOT NULL); INSERT INTO signalbox_layout VALUES ('${LAYOUT}')`,
+      );
     }
     db.exec("COMMIT");
   } catch (error) {

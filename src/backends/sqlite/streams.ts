@@ -31,7 +31,11 @@ export interface Streams {
   getOrCreate(tx: Tx, name: string): Stream;
   /** As it was last committed. */
   find(name: string): Stream | undefined;
-  append(stream: Stream, entries: readonly { readonly header: StoredText; readonly data: StoredText }[], at: number): void;
+  append(
+    stream: Stream,
+    entries: readonly { readonly header: StoredText; readonly data: StoredText }[],
+    at: number,
+  ): void;
   /** The entries numbered `first` to `last`, as far as they exist. */
   read(stream: Stream, first: number, last: number, max: number): StoredEntry[];
   /** The number of the first entry from `first` on that was appended at or after `time`; behind the last where none was. */

@@ -98,7 +98,8 @@ export interface FakeRedis {
   connections(): number;
 }
 
-const INFO = "redis_version:7.0.15\r\nrole:master\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\nconnected_slaves:0\r\n";
+const INFO =
+  "redis_version:7.0.15\r\nrole:master\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\nconnected_slaves:0\r\n";
 
 /**
  * A server that answers as told: the test returns raw RESP for a command, `null` to stay silent, or `undefined` for what

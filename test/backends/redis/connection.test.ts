@@ -17,15 +17,13 @@ afterAll(() => server.stop());
 test("commands of one tick are answered in the order in which they were given", async () => {
   const { connections } = await open(standalone(server));
   const connection = connections.shared("order");
-  const replies = await Promise.all(
-    Array.from({ length: 300 }, () => connection.command(["INCR", "order"])),
-  );
+  const replies = await Promise.all(Array.from({ length: 300 }, () => connection.command(["INCR", "order"])));
   expect(replies).toEqual(replies.map((_, index) => index + 1));
 });
 
 test("replies come as Buffers, numbers, null and arrays of these", async () => {
   const { connections } = await open(standalone(server));
-  const { command } = { command: connections.shared("types").command.bind(connections.shared("types")) };
+  const command = (args: readonly (string | Buffer)[]): Promise<unknown> => connections.shared("types").command(args);
   expect(await command(["SET", "types", Buffer.from([0, 255])])).toBe("OK");
   expect(await command(["GET", "types"])).toEqual(Buffer.from([0, 255]));
   expect(await command(["MGET", "types", "none"])).toEqual([Buffer.from([0, 255]), null]);
@@ -197,10 +195,10 @@ test("a new socket of a blocking connection can be told by its generation", asyn
   expect(own?.generation).toBe(0);
   await own?.command(["PING"]);
   expect(own?.generation).toBe(1);
-  const popped = own?.command(["BLPOP", "list", "20"], { deadlineMs: 22_000 });
+  const popped = failureOf(Promise.resolve(own?.command(["BLPOP", "list", "20"], { deadlineMs: 22_000 })));
   await until(async () => (await clientsOf(server)).some((line) => line.includes("flags=b")));
   await server.cli("CLIENT", "KILL", "TYPE", "normal");
-  expect(await failureOf(Promise.resolve(popped))).toMatchObject({ interrupted: true });
+  expect(await popped).toMatchObject({ interrupted: true });
   await own?.command(["PING"]);
   expect(own?.generation).toBe(2);
 });
@@ -263,7 +261,9 @@ test("closing ends what waits for a server that is not there", async () => {
   const own = await startRedis();
   const { connections, close, timers } = await open(standalone(own));
   await own.stop();
-  await until(async () => (await failureOf(connections.shared("k").command(["PING"], { deadlineMs: 20 }))) !== undefined);
+  await until(
+    async () => (await failureOf(connections.shared("k").command(["PING"], { deadlineMs: 20 }))) !== undefined,
+  );
   const waiting = failureOf(connections.shared("k").command(["PING"]));
   close();
   expect(await waiting).toBeInstanceOf(ClosedError);

@@ -3,9 +3,10 @@
 -- KEYS  1 stream  2 groups  3 attempts  4 due  5 parked  6 dropped  7 sweep
 -- ARGV  1 group  2 its settings as JSON  3 "create" or "restore"
 --       4 where it starts: "beginning", "new", or the last position it has no interest in
---       5 position up to which entries were counted, or ""  6 how many were counted
+--       5 "1" when that position is a time, which may lie in the future
+--       6 position up to which entries were counted, or ""  7 how many were counted
 -- Reply 1 "done" or "lost" (its settings were there and the group was not), 2 the settings stored;
---       or 1 "count", 2 and 3 the values of ARGV 5 and 6 to go on with
+--       or 1 "count", 2 and 3 the values of ARGV 6 and 7 to go on with
 --@ positions
 local stream, groups, group = KEYS[1], KEYS[2], ARGV[1]
 local SLICE = 1000
@@ -41,13 +42,16 @@ end
 local start, read
 if from == 'beginning' then
   start, read = '0-0', added - length
+elseif ARGV[5] == '1' and partsOf(from) >= tonumber(redis.call('TIME')[1]) * 1000 and not isBefore(from, last) then
+  -- What is appended until then is not for this group, and what it will be is not known.
+  start = from
 elseif from == 'new' or not isBefore(from, last) then
   start, read = last, added
 else
   -- How many entries are before the start has to be counted, or the group's lag would never be known.
-  local after = ARGV[5] == '' and from or ARGV[5]
+  local after = ARGV[6] == '' and from or ARGV[6]
   local slice = redis.call('XRANGE', stream, '(' .. after, '+', 'COUNT', SLICE)
-  local counted = tonumber(ARGV[6]) + #slice
+  local counted = tonumber(ARGV[7]) + #slice
   if #slice == SLICE then
     return { 'count', slice[SLICE][1], tostring(counted) }
   end
@@ -57,7 +61,11 @@ end
 -- What an earlier group of the name left behind would fence off the deliveries of this one.
 redis.call('DEL', KEYS[3], KEYS[4], KEYS[7])
 redis.call('HDEL', KEYS[6], group)
-redis.call('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM', 'ENTRIESREAD', read)
+if read then
+  redis.call('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM', 'ENTRIESREAD', read)
+else
+  redis.call('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM')
+end
 if not stored then
   redis.call('HSET', groups, group, ARGV[2])
 end

@@ -84,8 +84,14 @@ local function store(recipient, key, first, last)
   callWith('ZADD', KEYS[key], waiting)
   callWith('ZADD', KEYS[key + 1], due)
   callWith('ZADD', KEYS[key + 3], expiry)
+  local soonestExpiry
   for i = 1, #expiry, 2 do
-    redis.call('ZADD', KEYS[3], 'LT', expiry[i], recipient)
+    if not soonestExpiry or tonumber(expiry[i]) < tonumber(soonestExpiry) then
+      soonestExpiry = expiry[i]
+    end
+  end
+  if soonestExpiry then
+    redis.call('ZADD', KEYS[3], 'LT', soonestExpiry, recipient)
   end
   -- Whoever waits has to know of something earlier to wait for, too.
   local ring = #waiting > 0

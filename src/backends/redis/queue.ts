@@ -1,0 +1,127 @@
+/** The queue port on Redis: a hash of records for each queue, sorted sets of tickets for each recipient. */
+
+import type { NewItem, Pushed, Queue, QueueLimits } from "../../core/backend.js";
+import { InvalidArgumentError, LimitError } from "../../core/errors.js";
+import { listOf, numberOf, textOf, toBlob } from "./blob.js";
+import type { Arg, PortDependencies } from "./connection.js";
+import { createDeadLetters } from "./dead-letters.js";
+import { fromStoredId, type QueueKeys, queueKeys, toStoredId } from "./keys.js";
+import { createPort } from "./port.js";
+import { countedKeys, createQueueSource } from "./queue-feed.js";
+import { loadScript } from "./scripts.js";
+
+const pushScript = loadScript("queue-push");
+const statsScript = loadScript("queue-stats");
+
+/** The place of an item within its push has four digits. */
+const MAX_PUSH = 65_536;
+/** Recipients that are looked at when the queue is full. */
+const EXPIRING_AT_ONCE = 100;
+
+export function createQueue(dependencies: PortDependencies): Queue & { close(): Promise<void> } {
+  const { connections, context } = dependencies;
+  const port = createPort(dependencies);
+  const keysOf = (queue: string): QueueKeys => queueKeys(context.namespace, queue);
+
+  async function count(keys: QueueKeys, recipient: string): Promise<readonly number[]> {
+    const own = keys.recipient(recipient);
+    const reply = await statsScript.run(connections.shared(keys.records), countedKeys(keys, own), [recipient]);
+    return listOf(reply).map(numberOf);
+  }
+
+  /** Ends what has expired in the queue and nobody has found yet. @returns whether there was any */
+  async function endExpired(keys: QueueKeys): Promise<boolean> {
+    const shared = connections.shared(keys.records);
+    const [seconds] = listOf(await shared.command(["TIME"]));
+    const now = (numberOf(seconds) + 1) * 1_000;
+    const words = ["ZRANGEBYSCORE", keys.expiring, "-inf", String(now), "LIMIT", "0", String(EXPIRING_AT_ONCE)];
+    const before = numberOf(await shared.command(["HLEN", keys.records]));
+    await Promise.all(listOf(await shared.command(words)).map((recipient) => count(keys, textOf(recipient))));
+    return numberOf(await shared.command(["HLEN", keys.records])) < before;
+  }
+
+  async function push(queue: string, items: readonly NewItem[], limits: QueueLimits): Promise<readonly Pushed[]> {
+    port.assertOpen();
+    if (items.length === 0) return [];
+    if (items.length > MAX_PUSH) throw new InvalidArgumentError(`a push takes at most ${MAX_PUSH} items`);
+    const keys = keysOf(queue);
+    const batch = pushArgs(keys, items, limits);
+    const scriptKeys = [keys.records, keys.line, keys.expiring, keys.publisher(port.publisherId), ...batch.keys];
+    for (;;) {
+      const reply = await port.publish(pushScript, keys.records, scriptKeys, batch.args);
+      if (reply !== "LIMIT") return pushed(items, batch.sent, reply);
+      if (!(await endExpired(keys))) {
+        const message = `queue "${queue}" holds its maxItems of ${limits.maxItems}: wait for consumers, or raise it`;
+        throw new LimitError(message, { retryable: true });
+      }
+    }
+  }
+
+  return {
+    push,
+
+    async open(queue, recipient, consumer) {
+      port.assertOpen();
+      return port.openFeed(createQueueSource({ keys: keysOf(queue), recipient, consumer, connections }));
+    },
+
+    deadLetters: (queue, recipient) =>
+      createDeadLetters(connections, keysOf(queue).recipient(recipient).dead, fromStoredId, port),
+
+    async stats(queue, recipient) {
+      port.assertOpen();
+      const [waiting = 0, leased = 0, delayed = 0, dead = 0, expired = 0] = await count(keysOf(queue), recipient);
+      return { waiting, leased, delayed, dead, expired };
+    },
+
+    close: () => port.close(),
+  };
+}
+
+interface Batch {
+  readonly keys: readonly string[];
+  readonly args: readonly Arg[];
+  /** Indices of the items sent, in the order of the script's numbers. */
+  readonly sent: readonly number[];
+}
+
+/** Items grouped by recipient; an id that comes twice is sent the first time. */
+function pushArgs(keys: QueueKeys, items: readonly NewItem[], { maxItems }: QueueLimits): Batch {
+  const seen = new Set<string>();
+  const recipients = new Map<string, number[]>();
+  let timed = false;
+  for (const [index, { id, recipient, delayMs, ttlMs }] of items.entries()) {
+    if (seen.has(id)) continue;
+    seen.add(id);
+    timed ||= delayMs > 0 || ttlMs !== undefined;
+    const indices = recipients.get(recipient);
+    if (indices === undefined) recipients.set(recipient, [index]);
+    else indices.push(index);
+  }
+  const args: Arg[] = [String(maxItems), timed ? "1" : "0", String(seen.size)];
+  const recipientKeys: string[] = [];
+  for (const [recipient, indices] of recipients) {
+    const { waiting, due, bell, expiry } = keys.recipient(recipient);
+    recipientKeys.push(waiting, due, bell, expiry);
+    args.push(recipient, String(indices.length));
+    for (const index of indices) {
+      const item = items[index];
+      if (item !== undefined) pushItem(args, item, index, timed);
+    }
+  }
+  return { keys: recipientKeys, args, sent: [...recipients.values()].flat() };
+}
+
+function pushItem(args: Arg[], item: NewItem, index: number, timed: boolean): void {
+  const place = index.toString(16).padStart(4, "0");
+  const { priority } = item;
+  args.push(toStoredId(item.id), toBlob(item.header, item.data), `${place}|${priority}|`, String(-priority));
+  if (timed) args.push(String(item.delayMs), item.ttlMs === undefined ? "" : String(item.ttlMs));
+}
+
+/** @param reply `OK` and the numbers of the duplicates among what was sent */
+function pushed(items: readonly NewItem[], sent: readonly number[], reply: string): Pushed[] {
+  const stored = new Set(sent);
+  for (const number of reply.split(" ").slice(1)) stored.delete(sent[Number(number) - 1] ?? -1);
+  return items.map(({ id }, index) => ({ id, duplicate: !stored.has(index) }));
+}
