@@ -75,7 +75,7 @@ interface Sample {
   readonly p99Ms: number | null;
 }
 
-const DEFAULT_MIN_COUNT = 500;
+const MIN_COUNT = 500;
 const MAX_COUNT = 400_000;
 /** The second warm-up is a share of a round: it runs compiled code, and sizes the rounds. */
 const WARM_UP_SHARE = 0.4;
@@ -105,11 +105,12 @@ async function warmUp(what: Measure, contender: Contender, environment: Environm
     await runOnce(contender, environment, Math.ceil(what.count / 4), what.name);
     return what.count;
   }
-  const sized = ({ perSecond }: Sample, ms: number): number =>
-    Math.min(MAX_COUNT, Math.max(contender.minCount ?? DEFAULT_MIN_COUNT, Math.round((perSecond * ms) / 1_000)));
+  const sized = ({ perSecond }: Sample, ms: number, minCount: number): number =>
+    Math.min(MAX_COUNT, Math.max(minCount, Math.round((perSecond * ms) / 1_000)));
   const cold = await runOnce(contender, environment, contender.warmUp, what.name);
-  const warm = await runOnce(contender, environment, sized(cold, plan.roundMs * WARM_UP_SHARE), what.name);
-  return sized(warm, plan.roundMs);
+  const warmCount = sized(cold, plan.roundMs * WARM_UP_SHARE, MIN_COUNT);
+  const warm = await runOnce(contender, environment, warmCount, what.name);
+  return sized(warm, plan.roundMs, contender.minCount ?? MIN_COUNT);
 }
 
 async function runOnce(

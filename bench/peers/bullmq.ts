@@ -20,7 +20,7 @@ import {
   Tally,
 } from "../workload.js";
 
-const COMMON = { backend: "redis", role: "peer", warmUp: 4_000, minCount: 5_000 } as const;
+const COMMON = { backend: "redis", role: "peer", warmUp: 3_000, minCount: 5_000 } as const;
 const NAME = "tasks";
 const BULK = 1_000;
 /** One at a time was a quarter slower. */

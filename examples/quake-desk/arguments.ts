@@ -15,7 +15,7 @@ export const HELP = `Plays a week of earthquakes through signalbox: events, stat
   --fresh           play from the beginning: removes the store first (sqlite: only)
   --help            this text
 
-Ctrl-C stops it in good order. One desk at a time may play into a store.`;
+Ctrl-C stops it in good order. Of several desks on one store, one plays and all handle.`;
 
 export interface Arguments {
   readonly url: string;

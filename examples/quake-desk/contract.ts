@@ -19,8 +19,13 @@ export type Quake = z.infer<typeof Quake>;
 
 export const contract = defineContract({
   events: { "quake.recorded": Quake },
-  // An alert is the quake that it is about.
-  queues: { alerts: Quake },
+  // An alert is the quake that it is about. Who holds the turn may play the feed: it is one message for ever.
+  queues: { alerts: Quake, turn: z.literal("play") },
 });
+
+/** How long a killed desk's deliveries stay with it; after that the next one gets them. */
+export const LEASE_MS = 3_000;
+/** A kill counts as an attempt too, so that a message that crashes its consumers is parked one day. Not these. */
+export const PATIENT = { maxAttempts: 1_000_000 };
 
 export type QuakeBroker = Broker<typeof contract>;

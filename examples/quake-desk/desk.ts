@@ -2,16 +2,12 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Context, deadLetter, type HandlerOutcome, skip } from "signalbox";
-import type { Quake, QuakeBroker } from "./contract.js";
+import { LEASE_MS, PATIENT, type Quake, type QuakeBroker } from "./contract.js";
 import type { Ledger } from "./ledger.js";
 
 /** From this magnitude on, a quake is an alert. */
 export const STRONG = 4.5;
 
-/** How long a killed desk's deliveries stay with it; after that the next one gets them. */
-const LEASE_MS = 3_000;
-/** A kill counts as an attempt too, so that a message that crashes its consumers is parked one day. Not these events. */
-const PATIENT = { maxAttempts: 1_000_000 };
 /** Alerts are parked sooner: after four attempts, which take about a second and a half. */
 const ALERTS = { maxAttempts: 4, initialMs: 200 };
 const CALL_MS = 20;

@@ -6,8 +6,9 @@ import { HELP, readArguments, type Arguments } from "./arguments.js";
 import { contract, type Quake, type QuakeBroker } from "./contract.js";
 import { openDesk, readProgress } from "./desk.js";
 import { Failure } from "./failure.js";
-import { playedSoFar, playFeed, readFeed } from "./feed.js";
-import { type Ledger, openLedger } from "./ledger.js";
+import { readFeed } from "./feed.js";
+import { type Entry, openLedger } from "./ledger.js";
+import { play, playedSoFar } from "./play.js";
 import { count, createLogger, createProgressView } from "./progress.js";
 import { ledgerFileOf, removeStore } from "./state.js";
 import { summarise } from "./summary.js";
@@ -36,16 +37,19 @@ async function run(
   { url, hoursPerSecond }: Arguments,
   stop: AbortController,
 ): Promise<void> {
-  const played = await playedSoFar(broker);
   const ledger = openLedger(ledgerFileOf(url));
-  if (played === 0) ledger.reset(); // It belonged to a store that is gone.
-  assertSameFeed(quakes, played, ledger);
-  if (played > 0) console.log(`Going on: ${count(played)} of ${count(quakes.length)} quakes were published before.`);
+  // In this order: another desk may be at it, and counts what it has published.
+  const counted = ledger.entries("counted");
+  const before = await playedSoFar(broker);
+  if (before > 0) {
+    assertSameFeed(quakes, before, counted);
+    console.log(`Going on: ${count(before)} of ${count(quakes.length)} quakes were published before.`);
+  }
 
   const startedAt = performance.now();
   const timings = await openDesk(broker, ledger);
-  const [publishMs, done] = await Promise.all([
-    playFeed(broker, quakes, hoursPerSecond, stop.signal),
+  const [played, done] = await Promise.all([
+    play(broker, quakes, hoursPerSecond, ledger, stop.signal),
     watch(broker, quakes.length, stop.signal),
   ]).catch((error: unknown) => {
     stop.abort(); // So that the other one ends too.
@@ -59,8 +63,7 @@ async function run(
     if (broker.backend !== "memory") console.log("The same command goes on from there.");
     return;
   }
-  const publishedNow = published - played;
-  console.log(await summarise(broker, ledger, { publishedNow, published, publishMs, totalMs, timings }));
+  console.log(await summarise(broker, ledger, { published, played, totalMs, timings }));
   if (broker.backend === "sqlite") console.log("\nTo play it again, from the beginning: npm start -- --fresh");
   if (broker.backend === "redis") console.log("\nTo play it again, empty the store or name another database.");
 }
@@ -81,10 +84,10 @@ async function watch(broker: QuakeBroker, total: number, signal: AbortSignal): P
   }
 }
 
-/** A ledger or a length that another feed left behind would make this one's numbers wrong. */
-function assertSameFeed(quakes: readonly Quake[], played: number, ledger: Ledger): void {
-  const ids = new Set(quakes.slice(0, played).map(({ id }) => id));
-  if (played > quakes.length || ledger.entries("counted").some(({ quake }) => !ids.has(quake.id))) {
+/** A length or a ledger that another feed left behind would make this one's numbers wrong. */
+function assertSameFeed(quakes: readonly Quake[], before: number, counted: readonly Entry[]): void {
+  const ids = new Set(quakes.slice(0, before).map(({ id }) => id));
+  if (before > quakes.length || counted.some(({ quake }) => !ids.has(quake.id))) {
     throw new Failure("the store holds another feed: add --fresh to begin with this one, or name another --url");
   }
 }

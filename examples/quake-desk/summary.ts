@@ -3,6 +3,7 @@
 import { STRONG, type Timings } from "./desk.js";
 import type { Quake, QuakeBroker } from "./contract.js";
 import type { Entry, Ledger } from "./ledger.js";
+import type { Played } from "./play.js";
 import { count } from "./progress.js";
 
 const REGIONS_SHOWN = 8;
@@ -10,11 +11,10 @@ const STRONGEST_SHOWN = 5;
 const BAR_CHARS = 30;
 
 export interface Run {
-  /** Quakes that this run published, and all that are in the store. */
-  readonly publishedNow: number;
+  /** Quakes in the store, from this run and those before. */
   readonly published: number;
-  /** Until the last quake was published, and until everything was handled. */
-  readonly publishMs: number;
+  readonly played: Played;
+  /** Until everything was handled. */
   readonly totalMs: number;
   readonly timings: Timings;
 }
@@ -65,13 +65,13 @@ async function alertLines(broker: QuakeBroker, handled: readonly Entry[]): Promi
   ];
 }
 
-function rateLines({ publishedNow, publishMs, totalMs, timings }: Run): string[] {
-  if (publishedNow === 0) return ["This run    had nothing left to publish"];
-  const rate = count(Math.round(publishedNow / (publishMs / 1_000)));
+function rateLines({ played, totalMs, timings }: Run): string[] {
+  if (played.published === 0) return ["This run    had nothing left to publish"];
+  const rate = count(Math.round(played.published / (played.ms / 1_000)));
   const latency = (list: readonly number[]): string =>
     `median ${quantile(list, 0.5)} ms, 99 % within ${quantile(list, 0.99)} ms`;
   return [
-    `This run    ${count(publishedNow)} quakes in ${seconds(publishMs)} (${rate} a second), all handled after ${seconds(totalMs)}`,
+    `This run    ${count(played.published)} quakes in ${seconds(played.ms)} (${rate} a second), all handled after ${seconds(totalMs)}`,
     ...(timings.counted.length > 0 ? [`            published to counted: ${latency(timings.counted)}`] : []),
     ...(timings.alerted.length > 0 ? [`            alert to handled: ${latency(timings.alerted)}`] : []),
   ];

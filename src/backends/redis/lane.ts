@@ -188,6 +188,7 @@ export class Lane {
     if (!isServerReply(error)) {
       const written = !(error instanceof ClientOfflineError || error instanceof ClientClosedError);
       if (written) throw socket.typed(command, error);
+      socket.destroy("the client is offline");
       return this.#wait(request);
     }
     const topology = this.#topology;
@@ -249,6 +250,8 @@ export class Lane {
     if (problem !== undefined && !problem.retryable) return Promise.reject(problem);
     if (uptime() >= request.deadlineAt) return Promise.reject(expired(request, reason ?? this.#obstacle(request.slot)));
     request.waited = true;
+    // A refusal may come so late that there is another socket already.
+    if (link?.socket !== undefined) return this.#transmit(link, link.socket, request);
     return new Promise((resolve, reject) => {
       let at = this.#waiting.length;
       while (at > 0 && (this.#waiting[at - 1]?.request.place ?? 0) > request.place) at -= 1;

@@ -10,6 +10,8 @@ const MIN_BACKOFF_MS = 50;
 const MAX_BACKOFF_MS = 1_000;
 /** A socket that lives shorter counts as a failed attempt: a server may accept and drop. */
 const LASTING_MS = 1_000;
+/** How often a pausing link looks whether everything has been answered. */
+const ANSWERS_MS = 5;
 
 export interface LinkEvents {
   /** There is a socket. Called before anything else can send on it. */
@@ -60,13 +62,20 @@ export class Link {
     return this.#current !== undefined;
   }
 
-  /** Sends nothing new for `ms`, as the server asked; what is under way goes on. */
+  /**
+   * Sends nothing new for `ms`, as the server asked, and until it has answered what is under way: it may refuse that as
+   * well, and what is sent again must not fall behind what was never refused.
+   */
   pause(ms: number): void {
     if (this.#current === undefined || this.#pause !== undefined) return;
     this.socket = undefined;
     this.#pause = this.#clock.setTimer(() => {
       this.#pause = undefined;
       if (this.#current === undefined) return;
+      if (this.#current.underway > 0) {
+        this.pause(ANSWERS_MS);
+        return;
+      }
       this.socket = this.#current;
       this.#events.resumed(this);
     }, ms);

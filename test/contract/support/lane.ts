@@ -27,7 +27,8 @@ export function defineLane(name: string, openStore: OpenStore): void {
 export function defineParallelLane(name: string, openStore: OpenStore): void {
   describe(name, () => {
     const outcomes = new Map<string, Promise<void>>();
-    beforeAll((_context, suite) => {
+    // Vitest reads the names of fixtures from the first parameter, and wants to see that there are none.
+    beforeAll(({}, suite) => {
       const inTurn = createTurns(AT_THE_SAME_TIME);
       const skipped = new Set(suite.tasks.filter(({ mode }) => mode === "skip").map((task) => task.name));
       for (const contractCase of contractCases) {

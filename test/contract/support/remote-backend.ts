@@ -5,7 +5,8 @@ import { type Child, runChild } from "../../support/children.js";
 import { type OpenRemote, type Reply, read, readError, type Request, written } from "./remote-protocol.js";
 
 export interface RemoteHost {
-  open(options: OpenRemote): Promise<Backend>;
+  /** @param report is told what the backends of this test report */
+  open(options: OpenRemote, report: (text: string) => void): Promise<Backend>;
   /** Lets time pass for all backends of one test. */
   advance(test: number, ms: number): Promise<void>;
   stop(): Promise<void>;
@@ -22,7 +23,8 @@ export function startRemoteHost(): RemoteHost {
   const child = runChild(new URL("./remote-host.ts", import.meta.url));
   const line = connectTo(child);
   return {
-    open: async (options) => {
+    open: async (options, report) => {
+      line.reports.set(options.test, report);
       const opened = await line.call<Opened>(0, "open", options);
       return remoteBackend(opened, (method, ...args) => line.call(opened.handle, method, ...args), line);
     },
@@ -32,6 +34,16 @@ export function startRemoteHost(): RemoteHost {
       await line.ended;
     },
   };
+}
+
+/** What a listener throws is its own affair, here as in a backend: the conversation goes on. */
+function hearFor(listener: BroadcastListener | undefined, reply: Extract<Reply, { listener: number }>): void {
+  try {
+    if ("gap" in reply) listener?.gap(reply.gap);
+    else listener?.message(reply.channel, read(reply.data) as Uint8Array);
+  } catch {
+    // The case that throws here looks at what the others heard.
+  }
 }
 
 interface Opened extends Pick<Backend, "name" | "durability"> {
@@ -45,20 +57,20 @@ interface Line {
   callWithSignal<T>(signal: AbortSignal | undefined, on: number, method: string, args: readonly unknown[]): Promise<T>;
   /** @returns a number that the host names the listener by */
   listen(listener: BroadcastListener): number;
+  /** Who is told what a test's backends report. */
+  readonly reports: Map<number, (text: string) => void>;
   readonly ended: Promise<void>;
 }
 
 function connectTo(child: Child): Line {
   const waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   const listeners = new Map<number, BroadcastListener>();
+  const reports = new Map<number, (text: string) => void>();
   let calls = 0;
 
   const hear = (reply: Reply): void => {
-    if ("report" in reply) return console.warn(`the other process reported ${reply.report}`);
-    if ("gap" in reply) return listeners.get(reply.listener)?.gap(reply.gap);
-    if ("listener" in reply) {
-      return listeners.get(reply.listener)?.message(reply.channel, read(reply.data) as Uint8Array);
-    }
+    if ("report" in reply) return reports.get(reply.test)?.(reply.report);
+    if ("listener" in reply) return hearFor(listeners.get(reply.listener), reply);
     const caller = waiting.get(reply.call);
     waiting.delete(reply.call);
     if (reply.error === undefined) caller?.resolve(read(reply.result));
@@ -91,6 +103,7 @@ function connectTo(child: Child): Line {
       listeners.set(number, listener);
       return number;
     },
+    reports,
     ended: hearAll(),
   };
 }

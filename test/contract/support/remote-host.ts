@@ -26,7 +26,7 @@ function register(methods: Record<string, Method>): number {
 async function open({ path, namespace, test, now }: OpenRemote): Promise<unknown> {
   const clock = clocks.get(test) ?? createFakeClock(now);
   clocks.set(test, clock);
-  const report = (error: unknown, where: string): void => tell({ report: `${where}: ${String(error)}` });
+  const report = (error: unknown, where: string): void => tell({ test, report: `${where}: ${String(error)}` });
   const backend = await openSqlite({ path }, { namespace, clock, report });
   return { handle: register(backendMethods(backend)), name: backend.name, durability: backend.durability };
 }

@@ -13,7 +13,7 @@ export type Reply =
   | { readonly call: number; readonly result?: unknown; readonly error?: RemoteError }
   | { readonly listener: number; readonly channel: string; readonly data: unknown }
   | { readonly listener: number; readonly gap: string }
-  | { readonly report: string };
+  | { readonly test: number; readonly report: string };
 
 export interface RemoteError {
   readonly code?: ErrorCode;

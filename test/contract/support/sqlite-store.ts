@@ -31,7 +31,8 @@ export async function openSharedSqliteStore(host: RemoteHost): Promise<LaneStore
   const test = (opened += 1);
   return laneStore({
     open: (context) => openSqlite({ path }, context),
-    openSecond: ({ namespace }) => host.open({ path, namespace, test, now: clock.now() }),
+    openSecond: ({ namespace, report }) =>
+      host.open({ path, namespace, test, now: clock.now() }, (text) => report(text, "in the other process")),
     clock,
     elapse: async (ms) => {
       await clock.advance(ms);

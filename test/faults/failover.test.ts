@@ -1,0 +1,28 @@
+/** Sentinel and Cluster: the primary dies under load; its replica takes over, and the work goes on without a new publish. */
+
+import { expect, test } from "vitest";
+import { startCluster, startSentinelSet } from "../support/redis-servers.js";
+import { until } from "../support/wait.js";
+import { type Facade, startLoad, timeToProgress } from "./support/load.js";
+
+/** From the moment that a primary accepts writes again. */
+const RECOVERY_MS = 5_000;
+const FACADES: readonly Facade[] = ["events", "queue"];
+
+for (const facade of FACADES) {
+  test(`${facade}: a Sentinel failover loses nothing that a replica had, and work goes on by itself`, async () => {
+    const set = await startSentinelSet();
+    const load = await startLoad(set.url, facade, { durability: "replicated" });
+    try {
+      await until(() => load.acked.size >= 500, { deadlineMs: 15_000 });
+      const stopped = load.stopPublishing();
+      await set.failover();
+      expect(await timeToProgress(load, RECOVERY_MS)).toBeLessThan(RECOVERY_MS);
+      await stopped;
+      await load.assertNothingLost(30_000);
+    } finally {
+      await load.close();
+      await set.stop();
+    }
+  }, 90_000);
+}
