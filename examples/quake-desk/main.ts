@@ -48,9 +48,12 @@ async function run(
 
   const startedAt = performance.now();
   const timings = await openDesk(broker, ledger);
+  let playing = true;
   const [played, done] = await Promise.all([
-    play(broker, quakes, hoursPerSecond, ledger, stop.signal),
-    watch(broker, quakes.length, stop.signal),
+    play(broker, quakes, hoursPerSecond, ledger, stop.signal).finally(() => {
+      playing = false;
+    }),
+    watch(broker, quakes.length, () => playing, stop.signal),
   ]).catch((error: unknown) => {
     stop.abort(); // So that the other one ends too.
     throw error;
@@ -68,16 +71,22 @@ async function run(
   if (broker.backend === "redis") console.log("\nTo play it again, empty the store or name another database.");
 }
 
-/** Shows the progress until everything is handled, or the signal aborts. Resolves with whether everything was. */
-async function watch(broker: QuakeBroker, total: number, signal: AbortSignal): Promise<boolean> {
+/** Shows the progress until nothing is left to do, or the signal aborts. Resolves with whether nothing is left. */
+async function watch(
+  broker: QuakeBroker,
+  total: number,
+  isPlaying: () => boolean,
+  signal: AbortSignal,
+): Promise<boolean> {
   const view = createProgressView(total, process.stdout);
   try {
     for (;;) {
+      const playing = isPlaying();
       const progress = await readProgress(broker);
       view.show(progress);
-      if (progress.published === total && progress.unhandled === 0 && progress.alertsUnderWay === 0) return true;
-      if (signal.aborted) return false;
-      await sleep(LOOK_EVERY_MS, undefined, { signal }).catch(() => undefined);
+      if (!playing && progress.unhandled === 0 && progress.alertsUnderWay === 0) return progress.published === total;
+      if (!playing && signal.aborted) return false;
+      await sleep(LOOK_EVERY_MS);
     }
   } finally {
     view.end();

@@ -1,6 +1,7 @@
 /** Sentinel and Cluster: the primary dies under load; its replica takes over, and the work goes on without a new publish. */
 
 import { expect, test } from "vitest";
+import { logKeys, queueKeys } from "../../src/backends/redis/keys.js";
 import { startCluster, startSentinelSet } from "../support/redis-servers.js";
 import { until } from "../support/wait.js";
 import { type Facade, startLoad, timeToProgress } from "./support/load.js";
@@ -23,6 +24,24 @@ for (const facade of FACADES) {
     } finally {
       await load.close();
       await set.stop();
+    }
+  }, 90_000);
+
+  test(`${facade}: a Cluster's master killed: nothing that its replica had is lost, and work goes on by itself`, async () => {
+    const cluster = await startCluster();
+    const load = await startLoad(cluster.url, facade, { durability: "replicated" });
+    try {
+      await until(() => load.acked.size >= 500, { deadlineMs: 15_000 });
+      const stopped = load.stopPublishing();
+      const key =
+        facade === "events" ? logKeys("default", "load-events").stream : queueKeys("default", "load-queue").records;
+      await cluster.failover(key);
+      expect(await timeToProgress(load, RECOVERY_MS)).toBeLessThan(RECOVERY_MS);
+      await stopped;
+      await load.assertNothingLost(30_000);
+    } finally {
+      await load.close();
+      await cluster.stop();
     }
   }, 90_000);
 }

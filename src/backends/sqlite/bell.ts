@@ -1,35 +1,86 @@
-/** Wakes those who wait: in this process by topic, in other processes through a file that is touched and watched. */
+/** Wakes those who wait: in this process by topic, in other processes through a small file that is written and watched. */
 
-import { closeSync, constants, type FSWatcher, openSync, watch, writeSync } from "node:fs";
+import { closeSync, constants, type FSWatcher, openSync, readSync, watch, writeSync } from "node:fs";
 import type { BackendContext } from "../../core/backend.js";
 import type { Database } from "./driver.js";
 
 export interface Bell {
-  /** Calls `wake` when the topic changes here, or when anything changes in another process. @returns a function that stops it */
-  listen(topic: string, wake: () => void): () => void;
+  /** Calls `wake` when the topic changes, here or in another process. @returns a function that stops it */
+  readonly listen: (topic: string, wake: () => void) => () => void;
   /** Wakes the topic's listeners in this process. */
-  wake(topic: string): void;
-  /** Tells other processes that something was committed. */
-  ring(): void;
-  close(): void;
+  readonly wake: (topic: string) => void;
+  /** Tells other processes that these topics have changed, after the commit. */
+  readonly ring: (topics: ReadonlySet<string>) => void;
+  readonly close: () => void;
 }
 
-/** The topic of those who want to hear of other processes only. */
-export const ELSEWHERE = "";
+/**
+ * The file is a row of slots. Each topic has one, shared with others; who changed a topic writes any new number there, so
+ * that a process with a thousand consumers wakes those concerned. Slot 0 concerns everybody.
+ */
+const SLOTS = 1_024;
+const SLOT_BYTES = 4;
+const EVERYBODY = 0;
+/** Where more topics changed in one commit, everybody is told. */
+const MAX_SLOTS_WRITTEN = 16;
+
+/** FNV-1a. */
+function slotOf(topic: string): number {
+  let hash = 0x811c9dc5;
+  for (let at = 0; at < topic.length; at += 1) hash = Math.imul(hash ^ topic.charCodeAt(at), 0x01000193);
+  return 1 + ((hash >>> 0) % (SLOTS - 1));
+}
+
+/** The topics that somebody listens to. */
+class Listeners {
+  readonly #topics = new Map<string, Set<() => void>>();
+  readonly #slots = new Map<number, Set<string>>();
+
+  add(topic: string, wake: () => void): () => void {
+    const waiting = this.#topics.get(topic) ?? new Set();
+    const slot = slotOf(topic);
+    this.#topics.set(topic, waiting.add(wake));
+    this.#slots.set(slot, (this.#slots.get(slot) ?? new Set()).add(topic));
+    return () => {
+      waiting.delete(wake);
+      if (waiting.size > 0 || this.#topics.get(topic) !== waiting) return;
+      this.#topics.delete(topic);
+      const sharing = this.#slots.get(slot);
+      sharing?.delete(topic);
+      if (sharing?.size === 0) this.#slots.delete(slot);
+    };
+  }
+
+  wake(topic: string): void {
+    for (const wake of this.#topics.get(topic) ?? []) wake();
+  }
+
+  wakeSlot(slot: number): void {
+    for (const topic of [...(slot === EVERYBODY ? this.#topics.keys() : (this.#slots.get(slot) ?? []))]) this.wake(topic);
+  }
+}
 
 /**
- * A wake-up is a hint: it may be lost, and whoever waits looks again at least once a second anyway. The file beside the
- * database is touched after the commit; SQLite's own `-wal` file changes before what it tells of can be read.
+ * A wake-up is a hint: it may be lost, and whoever waits looks again at least once a second anyway. The file is written
+ * after the commit; SQLite's own `-wal` file changes before what it tells of can be read.
  */
-export function createBell(path: string, db: Database, report: BackendContext["report"]): Bell {
+export function createBell(path: string, db: Database, { namespace, report }: BackendContext): Bell {
   const file = `${path}-bell`;
   const dataVersion = db.prepare<{ data_version: number }>("PRAGMA data_version");
-  const listeners = new Map<string, Set<() => void>>();
+  const listeners = new Listeners();
+  const scoped = (topic: string): string => `${namespace}\n${topic}`;
   const fd = openSync(file, constants.O_RDWR | constants.O_CREAT, 0o666);
+  let slots = readSlots();
+  let version = versionNow();
   let watcher: FSWatcher | undefined;
   let state: "idle" | "watching" | "failed" | "closed" = "idle";
-  let seen = versionNow();
-  let rings = true;
+  let isRinging = true;
+
+  function readSlots(): Int32Array {
+    const read = new Int32Array(SLOTS);
+    readSync(fd, read, 0, read.byteLength, 0);
+    return read;
+  }
 
   /** Changes with every commit of other connections, and with none of our own. */
   function versionNow(): number {
@@ -37,16 +88,15 @@ export function createBell(path: string, db: Database, report: BackendContext["r
   }
 
   function heard(): void {
-    if (state === "closed") return;
-    const version = versionNow();
-    if (version === seen) return;
-    seen = version;
-    for (const topic of listeners.keys()) wake(topic);
-  }
-
-  function wake(topic: string): void {
-    const waiting = listeners.get(topic);
-    if (waiting !== undefined) for (const call of waiting) call();
+    if (state !== "watching") return;
+    const before = { slots, version };
+    version = versionNow();
+    // It was our own ring.
+    if (version === before.version) return;
+    slots = readSlots();
+    slots.forEach((value, slot) => {
+      if (value !== before.slots[slot]) listeners.wakeSlot(slot);
+    });
   }
 
   function startWatching(): void {
@@ -54,8 +104,6 @@ export function createBell(path: string, db: Database, report: BackendContext["r
       watcher = watch(file, { persistent: false }, heard);
       watcher.on("error", fail);
       state = "watching";
-      // What was committed before the watch began rang unheard.
-      seen = versionNow();
     } catch (error) {
       fail(error);
     }
@@ -69,32 +117,32 @@ export function createBell(path: string, db: Database, report: BackendContext["r
   }
 
   return {
-    listen(topic, call) {
+    listen(topic, wake) {
       if (state === "idle") startWatching();
-      const waiting = listeners.get(topic) ?? new Set();
-      listeners.set(topic, waiting.add(call));
-      return () => {
-        waiting.delete(call);
-        if (waiting.size === 0 && listeners.get(topic) === waiting) listeners.delete(topic);
-      };
+      return listeners.add(scoped(topic), wake);
     },
-    wake,
-    ring() {
-      // Always the same byte at the same place: the file does not grow, and only the event counts.
+    wake: (topic) => listeners.wake(scoped(topic)),
+    ring(topics) {
+      const changed = topics.size > MAX_SLOTS_WRITTEN ? [EVERYBODY] : [...topics].map((topic) => slotOf(scoped(topic)));
       try {
-        writeSync(fd, "!", 0);
-        rings = true;
+        for (const slot of changed) writeSync(fd, anyNumber(), 0, SLOT_BYTES, slot * SLOT_BYTES);
+        isRinging = true;
       } catch (error) {
-        if (rings) report(error, `touching ${file}; other processes now find messages once a second`);
-        rings = false;
+        // Once, until it works again: on a full disk each commit would say so.
+        if (isRinging) report(error, `writing ${file}; other processes now find messages once a second`);
+        isRinging = false;
       }
     },
     close() {
       if (state === "closed") return;
       state = "closed";
       watcher?.close();
-      listeners.clear();
       closeSync(fd);
     },
   };
+}
+
+/** Different from what another process writes at the same time, as good as always. */
+function anyNumber(): Int32Array {
+  return Int32Array.of(Math.floor(Math.random() * 0xffffffff));
 }

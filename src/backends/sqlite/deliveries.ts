@@ -1,29 +1,25 @@
 /** What a group of the log and an inbox of the queue have in common: deliveries that are leased, parked or dead. */
 
 import type { Outcome, Receipt } from "../../core/backend.js";
-import type { Database } from "./driver.js";
 import type { Burial } from "./dead-letters.js";
+import type { Database } from "./driver.js";
 import type { Reader } from "./readers.js";
 import { NEVER } from "./schema.js";
 import type { StoredText } from "./values.js";
 import type { Tx } from "./writer.js";
 
-/** What a consumer goes by. */
-export interface LeaseRules {
-  readonly leaseMs: number;
-  readonly maxAttempts: number;
-  readonly maxDeadLetters: number;
-}
-
 /** Where the messages of a reader come from, as far as settling concerns it. */
 export interface Supply {
+  /** Changes when there is something to take. */
   readonly topic: string;
   /** Copies the message to the dead letters. @returns false when it is gone */
   bury(reader: Reader, seq: number, burial: Burial): boolean;
   /** Ends and counts a delivery whose message is no longer there to come back: removed, or expired. @returns whether it was */
   endWhereOver(tx: Tx, reader: Reader, seq: number): boolean;
-  /** Called for messages that are acknowledged or dead, `first` to `last`, all of this reader. */
-  finished(tx: Tx, reader: Reader, first: number, last: number): void;
+  /** Called when a message is dead. */
+  finished(reader: Reader, seq: number): void;
+  /** Called before the leases of this fence on messages `first` to `last` end, because they are acknowledged. */
+  acknowledged(reader: Reader, first: number, last: number, fence: number): void;
 }
 
 /** The lease that one take grants to all that it hands out. */
@@ -69,17 +65,17 @@ export class Deliveries {
   /** Settles each outcome once. @returns the receipts that are no longer valid */
   settle(tx: Tx, reader: Reader, outcomes: readonly Outcome[], supply: Supply): Receipt[] {
     const lost: Receipt[] = [];
-    const acks: Claim[] = [];
+    const acks = new Map<number, Claim[]>();
     const seen = new Set<Receipt>();
     for (const outcome of outcomes) {
       const { receipt } = outcome;
       const claim = seen.has(receipt) ? undefined : parseReceipt(reader, receipt);
       seen.add(receipt);
       if (claim === undefined) lost.push(receipt);
-      else if (outcome.as === "ack") acks.push(claim);
+      else if (outcome.as === "ack") append(acks, claim);
       else if (!this.#settleOne(tx, reader, claim, outcome, supply)) lost.push(receipt);
     }
-    lost.push(...this.#acknowledge(tx, reader, acks, supply));
+    for (const [fence, claims] of acks) lost.push(...this.#acknowledge(reader, fence, claims, supply));
     tx.spend(outcomes.length);
     return lost;
   }
@@ -98,7 +94,7 @@ export class Deliveries {
       }
       const reason = { kind: "abandoned", message: `no consumer finished it in ${attempt} attempts` } as const;
       supply.bury(reader, seq, { attempts: attempt, consumer, reason, at: tx.now });
-      supply.finished(tx, reader, seq, seq);
+      supply.finished(reader, seq);
       poisoned += 1;
     }
     reader.nextEnd = this.#sql.earliestEnd.get(reader.id)?.until ?? NEVER;
@@ -150,8 +146,8 @@ export class Deliveries {
 
   /** Makes what the consumer was given after the fence `since` available again, uncounted. */
   giveBack(tx: Tx, reader: Reader, consumer: StoredText, since: number): void {
-    if (this.#sql.parkHeld.run(tx.now, reader.id, consumer, since) > 0)
-      this.#sql.dropHeld.run(reader.id, consumer, since);
+    const held = this.#sql.parkHeld.run(tx.now, reader.id, consumer, since);
+    if (held > 0) this.#sql.dropHeld.run(reader.id, consumer, since);
   }
 
   #settleOne(
@@ -175,56 +171,48 @@ export class Deliveries {
       reader.unreported += 1;
       reader.changed = true;
     }
-    supply.finished(tx, reader, seq, seq);
+    supply.finished(reader, seq);
     return true;
   }
 
-  /** Acknowledges runs of consecutive numbers with one statement each. @returns the receipts that are no longer valid */
-  #acknowledge(tx: Tx, reader: Reader, claims: Claim[], supply: Supply): Receipt[] {
-    claims.sort((a, b) => a.seq - b.seq);
-    const lost: Receipt[] = [];
-    for (let start = 0; start < claims.length; ) {
-      let end = start + 1;
-      while (continues(claims[end - 1], claims[end])) end += 1;
-      lost.push(...this.#acknowledgeRun(tx, reader, claims.slice(start, end), supply));
-      start = end;
+  /**
+   * Acknowledges what one take has given, with one statement where that is all that is left of it between the first and
+   * the last. @returns the receipts that are no longer valid
+   */
+  #acknowledge(reader: Reader, fence: number, claims: readonly Claim[], supply: Supply): Receipt[] {
+    let first = Number.POSITIVE_INFINITY;
+    let last = Number.NEGATIVE_INFINITY;
+    for (const { seq } of claims) {
+      first = Math.min(first, seq);
+      last = Math.max(last, seq);
     }
-    return lost;
-  }
-
-  #acknowledgeRun(tx: Tx, reader: Reader, run: readonly Claim[], supply: Supply): Receipt[] {
-    const [head] = run;
-    const tail = run.at(-1);
-    if (head === undefined || tail === undefined) return [];
-    if (run.length > 1) {
-      const held = this.#sql.countRun.get(reader.id, head.seq, tail.seq, head.fence)?.count;
-      if (held !== run.length) return run.flatMap((claim) => this.#acknowledgeRun(tx, reader, [claim], supply));
+    const held = this.#sql.countHeld.get(reader.id, first, last, fence)?.count;
+    if (held === claims.length) {
+      supply.acknowledged(reader, first, last, fence);
+      this.#sql.dropRange.run(reader.id, first, last, fence);
+      return [];
     }
-    if (this.#sql.dropRun.run(reader.id, head.seq, tail.seq, head.fence) === 0) return [head.receipt];
-    supply.finished(tx, reader, head.seq, tail.seq);
-    return [];
+    if (claims.length > 1) return claims.flatMap((claim) => this.#acknowledge(reader, fence, [claim], supply));
+    return claims.map(({ receipt }) => receipt);
   }
 }
 
-function continues(last: Claim | undefined, next: Claim | undefined): boolean {
-  return last !== undefined && next !== undefined && next.seq === last.seq + 1 && next.fence === last.fence;
+function append(byFence: Map<number, Claim[]>, claim: Claim): void {
+  const claims = byFence.get(claim.fence);
+  if (claims === undefined) byFence.set(claim.fence, [claim]);
+  else claims.push(claim);
 }
 
 // Parameters come in the order of the calls above.
 function prepare(db: Database) {
+  const range = "reader = ? AND seq BETWEEN ? AND ? AND fence = ?";
   return {
-    leased: db.prepare<Leased>(
-      "SELECT seq, attempt, consumer FROM sb1_leased WHERE reader = ? AND seq = ? AND fence = ?",
-    ),
-    lease: db.prepare(
-      "INSERT INTO sb1_leased (reader, seq, fence, attempt, until, consumer) VALUES (?, ?, ?, ?, ?, ?)",
-    ),
+    leased: db.prepare<Leased>("SELECT seq, attempt, consumer FROM sb1_leased WHERE reader = ? AND seq = ? AND fence = ?"),
+    lease: db.prepare("INSERT INTO sb1_leased (reader, seq, fence, attempt, until, consumer) VALUES (?, ?, ?, ?, ?, ?)"),
     extend: db.prepare("UPDATE sb1_leased SET until = ? WHERE reader = ? AND seq = ? AND fence = ?"),
     drop: db.prepare("DELETE FROM sb1_leased WHERE reader = ? AND seq = ?"),
-    countRun: db.prepare<{ count: number }>(
-      "SELECT count(*) AS count FROM sb1_leased WHERE reader = ? AND seq BETWEEN ? AND ? AND fence = ?",
-    ),
-    dropRun: db.prepare("DELETE FROM sb1_leased WHERE reader = ? AND seq BETWEEN ? AND ? AND fence = ?"),
+    countHeld: db.prepare<{ count: number }>(`SELECT count(*) AS count FROM sb1_leased WHERE ${range}`),
+    dropRange: db.prepare(`DELETE FROM sb1_leased WHERE ${range}`),
     abandoned: db.prepare<Leased>(
       "SELECT seq, attempt, consumer FROM sb1_leased WHERE reader = ? AND until <= ? ORDER BY seq LIMIT ?",
     ),

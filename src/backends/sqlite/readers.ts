@@ -1,9 +1,10 @@
-/** The bookkeeping of groups and inboxes: one row each, which every port of the backend shares. */
+/** The bookkeeping of groups and inboxes: one row each. */
 
-import { NEVER } from "./schema.js";
 import type { Database } from "./driver.js";
+import { type Row, Rows } from "./rows.js";
+import { NEVER } from "./schema.js";
 import { type StoredText, text } from "./values.js";
-import { createRows, type Row, type Rows, type Tx } from "./writer.js";
+import type { Tx } from "./writer.js";
 
 export type ReaderKind = "group" | "inbox";
 
@@ -27,56 +28,69 @@ export interface Reader extends Row {
   unreported: number;
 }
 
-type Columns = Omit<Reader, "changed">;
+export class Readers {
+  readonly #sql: ReturnType<typeof prepare>;
+  readonly #rows: Rows<number, Reader>;
 
-export interface Readers extends Rows<number, Reader> {
+  constructor(db: Database) {
+    const sql = prepare(db);
+    this.#sql = sql;
+    this.#rows = new Rows(
+      (id) => {
+        const row = sql.load.get(id);
+        return row && { ...row, changed: false };
+      },
+      ({ id, cursor, notBefore, fence, nextEnd, items, dead, expired, unreported }) =>
+        void sql.save.run(cursor, notBefore, fence, nextEnd, items, dead, expired, unreported, id),
+    );
+  }
+
+  /** As the transaction has it. */
+  get(tx: Tx, id: number): Reader | undefined {
+    return this.#rows.get(tx, id);
+  }
+
   /** The id of the reader of that name. */
-  find(kind: ReaderKind, parent: number, name: string): number | undefined;
-  insert(tx: Tx, kind: ReaderKind, parent: number, name: string, settings: string | null): Reader;
+  find(kind: ReaderKind, parent: number, name: string): number | undefined {
+    return this.#sql.find.get(kind, parent, text(name))?.id;
+  }
+
+  insert(tx: Tx, kind: ReaderKind, parent: number, name: string, settings: string | null): Reader {
+    const id = this.#sql.insert.insert(kind, parent, text(name), settings) ?? 0;
+    const counts = { cursor: 0, notBefore: 0, fence: 0, items: 0, dead: 0, expired: 0, unreported: 0 };
+    return this.#rows.add(tx, id, { id, ...counts, nextEnd: NEVER, changed: false });
+  }
+
   /** All readers of a stream or queue, in the order they were made. */
-  of(kind: ReaderKind, parent: number): readonly { readonly id: number; readonly name: StoredText }[];
-  settingsOf(id: number): string;
+  of(kind: ReaderKind, parent: number): readonly { readonly id: number; readonly name: StoredText }[] {
+    return this.#sql.of.all(kind, parent);
+  }
+
+  settingsOf(id: number): string {
+    return this.#sql.settings.get(id)?.settings ?? "{}";
+  }
+
   /** The fence of the last take that was committed. */
-  fenceOf(id: number): number;
+  fenceOf(id: number): number {
+    return this.#sql.load.get(id)?.fence ?? 0;
+  }
 }
 
-export function createReaders(db: Database): Readers {
-  const find = db.prepare<{ id: number }>("SELECT id FROM sb1_readers WHERE kind = ? AND parent = ? AND name = ?");
-  const insert = db.prepare("INSERT INTO sb1_readers (kind, parent, name, settings) VALUES (?, ?, ?, ?)");
-  const of = db.prepare<{ id: number; name: StoredText }>(
-    "SELECT id, name FROM sb1_readers WHERE kind = ? AND parent = ? ORDER BY id",
-  );
-  const fenceOf = db.prepare<{ fence: number }>("SELECT fence FROM sb1_readers WHERE id = ?");
-  const settingsOf = db.prepare<{ settings: string | null }>("SELECT settings FROM sb1_readers WHERE id = ?");
-  const load = db.prepare<Columns>(
-    `SELECT id, cursor, not_before AS notBefore, fence, next_end AS nextEnd, items, dead, expired, unreported
-     FROM sb1_readers WHERE id = ?`,
-  );
-  const save = db.prepare(
-    `UPDATE sb1_readers SET cursor = ?, not_before = ?, fence = ?, next_end = ?, items = ?, dead = ?, expired = ?,
-     unreported = ? WHERE id = ?`,
-  );
-  const rows = createRows<number, Reader>(
-    (id) => {
-      const row = load.get(id);
-      return row && { ...row, changed: false };
-    },
-    ({ id, cursor, notBefore, fence, nextEnd, items, dead, expired, unreported }) =>
-      void save.run(cursor, notBefore, fence, nextEnd, items, dead, expired, unreported, id),
-  );
-  const idOf = (kind: ReaderKind, parent: number, name: string): number | undefined =>
-    find.get(kind, parent, text(name))?.id;
+function prepare(db: Database) {
   return {
-    ...rows,
-    find: idOf,
-    insert(tx, kind, parent, name, settings) {
-      insert.run(kind, parent, text(name), settings);
-      const id = idOf(kind, parent, name) ?? 0;
-      const counts = { cursor: 0, notBefore: 0, fence: 0, items: 0, dead: 0, expired: 0, unreported: 0 };
-      return rows.add(tx, id, { id, ...counts, nextEnd: NEVER, changed: false });
-    },
-    of: (kind, parent) => of.all(kind, parent),
-    settingsOf: (id) => settingsOf.get(id)?.settings ?? "{}",
-    fenceOf: (id) => fenceOf.get(id)?.fence ?? 0,
+    find: db.prepare<{ id: number }>("SELECT id FROM sb1_readers WHERE kind = ? AND parent = ? AND name = ?"),
+    insert: db.prepare("INSERT INTO sb1_readers (kind, parent, name, settings) VALUES (?, ?, ?, ?)"),
+    of: db.prepare<{ id: number; name: StoredText }>(
+      "SELECT id, name FROM sb1_readers WHERE kind = ? AND parent = ? ORDER BY id",
+    ),
+    settings: db.prepare<{ settings: string | null }>("SELECT settings FROM sb1_readers WHERE id = ?"),
+    load: db.prepare<Omit<Reader, "changed">>(
+      `SELECT id, cursor, not_before AS notBefore, fence, next_end AS nextEnd, items, dead, expired, unreported
+       FROM sb1_readers WHERE id = ?`,
+    ),
+    save: db.prepare(
+      `UPDATE sb1_readers SET cursor = ?, not_before = ?, fence = ?, next_end = ?, items = ?, dead = ?, expired = ?,
+       unreported = ? WHERE id = ?`,
+    ),
   };
 }

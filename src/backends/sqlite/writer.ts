@@ -2,7 +2,7 @@
 
 import type { Clock } from "../../core/clock.js";
 import { PublishIndeterminateError, SignalboxError, toError } from "../../core/errors.js";
-import type { Database } from "./driver.js";
+import type { Database, Statement } from "./driver.js";
 import { isBusy, isFull, translate } from "./errors.js";
 
 /** One transaction, as the operations in it see it. */
@@ -19,20 +19,6 @@ export interface Tx {
   afterCommit(run: () => void): void;
 }
 
-export interface Writer {
-  /**
-   * Runs `work` in a transaction and resolves once that is on the disk. `work` either throws a `SignalboxError` before it
-   * writes anything, or is done; whatever else it throws rolls everything back, and each operation is then tried by itself. So
-   * it may run again, and keeps nothing outside the transaction.
-   *
-   * @param stores whether it stores messages: a commit that fails half-way then rejects with `PublishIndeterminateError`
-   * @throws {TimeoutError} when another process kept the file locked for five seconds
-   */
-  run<T>(work: (tx: Tx) => T, stores?: "messages"): Promise<T>;
-  /** Resolves when nothing is left to do. */
-  idle(): Promise<void>;
-}
-
 export interface WriterOptions {
   readonly db: Database;
   readonly path: string;
@@ -40,7 +26,7 @@ export interface WriterOptions {
   /** Wakes those who wait in this process. */
   readonly wake: (topic: string) => void;
   /** Wakes other processes. */
-  readonly ring: () => void;
+  readonly ring: (topics: ReadonlySet<string>) => void;
 }
 
 /** Beyond this many messages the rest waits for the next turn of the event loop. */
@@ -57,7 +43,7 @@ interface Job {
   attempt(tx: Tx): void;
   committed(): void;
   reject(error: Error): void;
-  readonly stores: boolean;
+  readonly storesMessages: boolean;
   waitingSince: number | undefined;
 }
 
@@ -65,7 +51,7 @@ class Transaction implements Tx {
   readonly now: number;
   readonly saves: (() => void)[] = [];
   readonly effects: (() => void)[] = [];
-  readonly topics: Set<string> = new Set<string>();
+  readonly topics: Set<string> = new Set();
   messages = 0;
   readonly #wake: (topic: string) => void;
 
@@ -92,179 +78,148 @@ class Transaction implements Tx {
   }
 }
 
-export function createWriter(options: WriterOptions): Writer {
-  const { db, path, clock, wake, ring } = options;
-  const begin = db.prepare("BEGIN IMMEDIATE");
-  const commit = db.prepare("COMMIT");
-  const rollback = db.prepare("ROLLBACK");
-  let jobs: Job[] = [];
-  let scheduled = false;
+export class Writer {
+  readonly #options: WriterOptions;
+  readonly #begin: Statement<unknown>;
+  readonly #commit: Statement<unknown>;
+  readonly #rollback: Statement<unknown>;
+  #jobs: Job[] = [];
+  #scheduled = false;
   /** How many of the next operations run alone, since something failed while they ran together. */
-  let alone = 0;
-  const idlers: (() => void)[] = [];
+  #alone = 0;
+  readonly #idlers: (() => void)[] = [];
 
-  function schedule(): void {
-    if (scheduled || jobs.length === 0) return;
-    scheduled = true;
-    setImmediate(flush);
+  constructor(options: WriterOptions) {
+    this.#options = options;
+    this.#begin = options.db.prepare("BEGIN IMMEDIATE");
+    this.#commit = options.db.prepare("COMMIT");
+    this.#rollback = options.db.prepare("ROLLBACK");
   }
 
-  function flush(): void {
-    scheduled = false;
-    if (!tryBegin()) return;
-    const tx = new Transaction(clock.now(), wake);
+  /**
+   * Runs `work` in a transaction and resolves once that is on the disk. `work` either throws a `SignalboxError` before it
+   * writes anything of its own, or is done; whatever else it throws rolls everything back, and each operation is then tried by
+   * itself. So it may run again, and keeps nothing outside the transaction.
+   *
+   * @param stores whether it stores messages: a commit that fails half-way then rejects with `PublishIndeterminateError`
+   * @throws {TimeoutError} when another process kept the file locked for five seconds
+   */
+  run<T>(work: (tx: Tx) => T, stores?: "messages"): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      let settle: () => void;
+      this.#jobs.push({
+        attempt(tx) {
+          try {
+            const value = work(tx);
+            settle = () => resolve(value);
+          } catch (error) {
+            if (!(error instanceof SignalboxError)) throw error;
+            settle = () => reject(error);
+          }
+        },
+        committed: () => settle(),
+        reject,
+        storesMessages: stores === "messages",
+        waitingSince: undefined,
+      });
+      this.#schedule();
+    });
+  }
+
+  /** Resolves when nothing is left to do. */
+  async idle(): Promise<void> {
+    if (this.#jobs.length > 0) await new Promise<void>((resolve) => void this.#idlers.push(resolve));
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(this.#flush);
+  }
+
+  readonly #flush = (): void => {
+    this.#scheduled = false;
+    if (!this.#tryBegin()) return;
+    const tx = new Transaction(this.#options.clock.now(), this.#options.wake);
     let done = 0;
     try {
-      const most = alone > 0 ? 1 : Number.POSITIVE_INFINITY;
+      const most = this.#alone > 0 ? 1 : Number.POSITIVE_INFINITY;
       // What an operation changes may add operations, such as the take that waited for it.
-      for (let job = jobs[0]; job !== undefined && done < most && tx.messages < MAX_MESSAGES; job = jobs[done]) {
+      for (let job = this.#jobs[0]; job !== undefined && done < most && tx.messages < MAX_MESSAGES; job = this.#jobs[done]) {
         done += 1;
         job.attempt(tx);
       }
       for (const save of tx.saves) save();
     } catch (error) {
-      undo(error, done, "in time");
+      this.#undo(error, done, "in time");
       return;
     }
     try {
-      commit.run();
+      this.#commit.run();
     } catch (error) {
-      undo(error, done, isFull(error) || isBusy(error) ? "in time" : "too late");
+      this.#undo(error, done, isFull(error) || isBusy(error) ? "in time" : "too late");
       return;
     }
     for (const effect of tx.effects) effect();
-    for (const job of take(done)) job.committed();
-    if (tx.topics.size > 0) ring();
-    goOn();
-  }
+    for (const job of this.#take(done)) job.committed();
+    if (tx.topics.size > 0) this.#options.ring(tx.topics);
+    this.#goOn();
+  };
 
   /** @returns false when there is no transaction: then whoever waited long enough has been told */
-  function tryBegin(): boolean {
+  #tryBegin(): boolean {
     try {
-      begin.run();
+      this.#begin.run();
       return true;
     } catch (error) {
-      if (isBusy(error)) waitForLock(error);
-      else refuse(take(jobs.length), error);
-      goOn();
+      if (isBusy(error)) this.#waitForLock(error);
+      else this.#refuse(this.#take(this.#jobs.length), error);
+      this.#goOn();
       return false;
     }
   }
 
-  function waitForLock(error: unknown): void {
-    const now = clock.now();
+  #waitForLock(error: unknown): void {
+    const now = this.#options.clock.now();
     const isOver = (job: Job): boolean => now - (job.waitingSince ?? now) >= BUSY_LIMIT_MS;
-    refuse(jobs.filter(isOver), error);
-    jobs = jobs.filter((job) => !isOver(job));
-    for (const job of jobs) job.waitingSince ??= now;
-    if (jobs.length === 0) return;
-    scheduled = true;
-    clock.setTimer(flush, BUSY_PAUSE_MS);
+    this.#refuse(this.#jobs.filter(isOver), error);
+    this.#jobs = this.#jobs.filter((job) => !isOver(job));
+    if (this.#jobs.length === 0) return;
+    for (const job of this.#jobs) job.waitingSince ??= now;
+    this.#scheduled = true;
+    this.#options.clock.setTimer(this.#flush, BUSY_PAUSE_MS);
   }
 
   /** Undoes everything. What failed among others is tried alone, so that one operation's failure is its own. */
-  function undo(error: unknown, done: number, when: "in time" | "too late"): void {
+  #undo(error: unknown, done: number, when: "in time" | "too late"): void {
     try {
-      rollback.run();
+      this.#rollback.run();
     } catch (secondary) {
       // SQLite rolls back by itself when the disk fails or is full, and then there is no transaction to end.
-      if (!toError(secondary).message.includes("no transaction")) refuse(take(jobs.length), secondary);
+      if (!toError(secondary).message.includes("no transaction")) this.#refuse(this.#take(this.#jobs.length), secondary);
     }
-    if (when === "too late") refuse(take(done), error, "may have happened");
-    else if (done === 1) refuse(take(1), error);
-    else alone = done;
-    goOn();
+    if (when === "too late") this.#refuse(this.#take(done), error, "may have happened");
+    else if (done === 1) this.#refuse(this.#take(1), error);
+    else this.#alone = done;
+    this.#goOn();
   }
 
-  function take(count: number): Job[] {
-    alone = Math.max(0, alone - count);
-    return jobs.splice(0, count);
+  #take(count: number): Job[] {
+    this.#alone = Math.max(0, this.#alone - count);
+    return this.#jobs.splice(0, count);
   }
 
-  function refuse(refused: readonly Job[], cause: unknown, fate?: "may have happened"): void {
-    const error = translate(cause, path);
+  #refuse(refused: readonly Job[], cause: unknown, fate?: "may have happened"): void {
+    const error = translate(cause, this.#options.path);
     const unknown = new PublishIndeterminateError(
       `the commit failed, and whether it took effect is not known: ${error.message}`,
       { cause },
     );
-    for (const job of refused) job.reject(fate !== undefined && job.stores ? unknown : error);
+    for (const job of refused) job.reject(fate !== undefined && job.storesMessages ? unknown : error);
   }
 
-  function goOn(): void {
-    if (jobs.length > 0) schedule();
-    else for (const resolve of idlers.splice(0)) resolve();
+  #goOn(): void {
+    if (this.#jobs.length > 0) this.#schedule();
+    else for (const resolve of this.#idlers.splice(0)) resolve();
   }
-
-  return {
-    run<T>(work: (tx: Tx) => T, stores?: "messages"): Promise<T> {
-      return new Promise<T>((resolve, reject) => {
-        let settle: () => void;
-        jobs.push({
-          attempt(tx) {
-            try {
-              const value = work(tx);
-              settle = () => resolve(value);
-            } catch (error) {
-              if (!(error instanceof SignalboxError)) throw error;
-              settle = () => reject(error);
-            }
-          },
-          committed: () => settle(),
-          reject,
-          stores: stores === "messages",
-          waitingSince: undefined,
-        });
-        schedule();
-      });
-    },
-    async idle() {
-      if (jobs.length > 0) await new Promise<void>((resolve) => void idlers.push(resolve));
-    },
-  };
-}
-
-/** A row of bookkeeping that several operations of a transaction change, and that is written once before the commit. */
-export interface Row {
-  changed: boolean;
-}
-
-export interface Rows<K, T extends Row> {
-  /** The row as this transaction has it; loaded at its first use. */
-  get(tx: Tx, key: K): T | undefined;
-  /** Adds a row that was just inserted. */
-  add(tx: Tx, key: K, row: T): T;
-}
-
-/** Keeps one table's rows for the length of a transaction: other processes may change them in between. */
-export function createRows<K, T extends Row>(load: (key: K) => T | undefined, save: (row: T) => void): Rows<K, T> {
-  let current: Tx | undefined;
-  let rows = new Map<K, T>();
-
-  function of(tx: Tx): Map<K, T> {
-    if (current === tx) return rows;
-    current = tx;
-    const fresh = new Map<K, T>();
-    rows = fresh;
-    tx.beforeCommit(() => {
-      for (const row of fresh.values()) {
-        if (row.changed) save(row);
-        row.changed = false;
-      }
-    });
-    return rows;
-  }
-
-  return {
-    get(tx, key) {
-      const known = of(tx).get(key);
-      if (known !== undefined) return known;
-      const row = load(key);
-      if (row !== undefined) of(tx).set(key, row);
-      return row;
-    },
-    add(tx, key, row) {
-      of(tx).set(key, row);
-      return row;
-    },
-  };
 }

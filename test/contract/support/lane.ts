@@ -28,6 +28,7 @@ export function defineParallelLane(name: string, openStore: OpenStore): void {
   describe(name, () => {
     const outcomes = new Map<string, Promise<void>>();
     // Vitest reads the names of fixtures from the first parameter, and wants to see that there are none.
+    // oxlint-disable-next-line eslint/no-empty-pattern
     beforeAll(({}, suite) => {
       const inTurn = createTurns(AT_THE_SAME_TIME);
       const skipped = new Set(suite.tasks.filter(({ mode }) => mode === "skip").map((task) => task.name));
