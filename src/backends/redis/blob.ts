@@ -5,6 +5,8 @@ import { SignalboxError } from "../../core/errors.js";
 import type { Arg, Reply } from "./connection.js";
 
 const LINE_FEED = 10;
+/** `m`, the field of a stream entry that holds the message. */
+const FIELD = 0x6d;
 
 /** A message as one value. Text stays text: the client sends it several times cheaper than bytes. */
 export function toBlob(header: string, data: Bytes): Arg {
@@ -27,7 +29,7 @@ export function fromBlob(blob: Buffer): { readonly header: string; readonly data
 /** The message in a stream entry's fields. What somebody else wrote has no header, and its fields as JSON for data. */
 export function blobOf(fields: readonly Reply[]): Buffer {
   const [name, value] = fields;
-  if (Buffer.isBuffer(value) && textOf(name) === "m") return value;
+  if (Buffer.isBuffer(name) && name.length === 1 && name[0] === FIELD && Buffer.isBuffer(value)) return value;
   return Buffer.from(`\n${JSON.stringify(fields.map(textOf))}`);
 }
 

@@ -66,6 +66,8 @@ test("a blocked reader, a publisher and a listener follow to the new primary", a
   );
   await connections.publishing("list").pair(["SET", "k", "v"], ["WAIT", "1", "1000"]);
   const popped = failureOf(Promise.resolve(own?.command(["BLPOP", "list", "20"], { deadlineMs: 22_000 })));
+  const primary = await set.currentMaster();
+  await until(async () => (await clientsOf(primary)).some((line) => line.includes("flags=b")));
   await set.failover({ by: "kill" });
   expect(await popped).toMatchObject({ interrupted: true });
   await until(() => gaps.length > 0, { what: "the gap" });
@@ -81,7 +83,7 @@ test("while all Sentinels are down the primary is kept, and found again after a 
   const connection = connections.shared("key");
   await Promise.all(set.sentinels.map((sentinel) => sentinel.kill()));
   expect(await connection.command(["SET", "key", "alone"])).toBe("OK");
-  await set.nodes.map((node) => node.cli("CLIENT", "KILL", "TYPE", "normal"));
+  await Promise.all(set.nodes.map((node) => node.cli("CLIENT", "KILL", "TYPE", "normal")));
   await until(() => connection.command(["SET", "key", "still"]), { what: "a write" });
 });
 

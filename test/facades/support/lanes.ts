@@ -19,7 +19,9 @@ export interface Lane {
 
 /** Runs `tests` for memory, SQLite and a Redis of their own. */
 export function onEveryBackend(title: string, tests: (lane: Lane) => void): void {
-  describe(`${title} on memory`, () => tests(createLane("memory", () => "memory:facades")));
+  describe(`${title} on memory`, () => {
+    tests(createLane("memory", () => "memory:facades"));
+  });
 
   describe(`${title} on sqlite`, () => {
     let dir = "";
@@ -30,7 +32,9 @@ export function onEveryBackend(title: string, tests: (lane: Lane) => void): void
     afterAll(() => rm(dir, { recursive: true, force: true }));
   });
 
-  describe(`${title} on redis`, () => onRedis(tests));
+  describe(`${title} on redis`, () => {
+    onRedis(tests);
+  });
 }
 
 /** Runs `tests` for a Redis of their own. */

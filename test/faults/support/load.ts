@@ -1,7 +1,7 @@
 /** Load with a ledger: what was tried, what was acknowledged, what was handled; and what has to hold between them. */
 
 import { expect } from "vitest";
-import { type Broker, connect, type ConnectOptions, OutOfMemoryError, SignalboxError } from "../../../src/index.js";
+import { type Broker, connect, type ConnectOptions, SignalboxError } from "../../../src/index.js";
 import { silentLogger } from "../../facades/support/lanes.js";
 import { until } from "../../support/wait.js";
 
@@ -42,7 +42,7 @@ export async function startLoad(url: string, facade: Facade, options: ConnectOpt
   const handled = new Map<number, number>();
   const failures: unknown[] = [];
   let lastHandledAt = 0;
-  let publishing = true;
+  const publishing = new AbortController();
   let next = 0;
 
   const handler = async (data: unknown): Promise<void> => {
@@ -59,7 +59,7 @@ export async function startLoad(url: string, facade: Facade, options: ConnectOpt
   const publishOne = (number: number): Promise<unknown> =>
     facade === "events" ? broker.events.publish(name, number) : broker.queue(name).publish(number);
   const publisher = async (): Promise<void> => {
-    while (publishing) {
+    while (!publishing.signal.aborted) {
       const number = next;
       next += 1;
       tried.add(number);
@@ -83,7 +83,7 @@ export async function startLoad(url: string, facade: Facade, options: ConnectOpt
     failures,
     lastHandledAt: () => lastHandledAt,
     async stopPublishing() {
-      publishing = false;
+      publishing.abort();
       await Promise.all(publishers);
     },
     async assertNothingLost(deadlineMs) {
@@ -109,8 +109,4 @@ export async function timeToProgress(load: Load, deadlineMs: number): Promise<nu
   const start = performance.now();
   await until(() => load.lastHandledAt() > start, { deadlineMs, what: "a handler to begin again" });
   return load.lastHandledAt() - start;
-}
-
-export function isOutOfMemory(error: unknown): boolean {
-  return error instanceof OutOfMemoryError;
 }

@@ -289,7 +289,9 @@ local function takeNew()
   local reply = unlessMissing(
     redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', room, 'STREAMS', stream, '>'))
   for _, entry in ipairs(reply and reply[1][2] or {}) do
-    deliver(entry[1], 0, 1, blobOf(entry[2]))
+    local n, fields = #receipts + 1, entry[2]
+    receipts[n] = entry[1]
+    out[n + 3] = fields[1] == 'm' and fields[2] or blobOf(fields)
   end
 end
 

@@ -80,21 +80,20 @@ local function bury(ticket, attempt, holder, reason)
   forget(ticket)
 end
 
--- Acknowledges first deliveries that are still held.
+-- Acknowledges first deliveries that are still held; the usual case, in which all of them are, takes no detours.
 local function acknowledge(from, to)
   local scores = redis.call('ZMSCORE', keys.leased, unpack(ARGV, from, to))
   local states = hasAttempts and redis.call('HMGET', keys.attempts, unpack(ARGV, from, to))
   local tickets, ids, known, expiring = {}, {}, {}, {}
   for i = from, to do
-    local state = states and states[i - from + 1]
+    local ticket, state = ARGV[i], states and states[i - from + 1]
     if not scores[i - from + 1] or (state and stateOf(state) ~= 0) then
       lost[#lost + 1] = i - 9
     else
-      local ticket = ARGV[i]
       tickets[#tickets + 1] = ticket
       ids[#ids + 1] = ARGV[i + plain]
       known[#known + 1] = state and ticket or nil
-      expiring[#expiring + 1] = string.byte(ticket, PLACE + 1) ~= 124 and ticket or nil
+      expiring[#expiring + 1] = string.byte(ticket, PLACE + 1) ~= BAR and ticket or nil
     end
   end
   if #tickets > 0 then
@@ -155,8 +154,12 @@ local function deliver(tickets, ids, states)
   local gones = {}
   for i, blob in ipairs(redis.call('HMGET', keys.records, unpack(ids))) do
     if blob then
-      local fence, attempt = stateOf(states and states[i])
-      receipts[#receipts + 1] = fence == 0 and tickets[i] or '+' .. fence .. '/' .. attempt .. '/' .. tickets[i]
+      local receipt = tickets[i]
+      if states and states[i] then
+        local fence, attempt = stateOf(states[i])
+        receipt = fence == 0 and receipt or '+' .. fence .. '/' .. attempt .. '/' .. receipt
+      end
+      receipts[#receipts + 1] = receipt
       out[#receipts + 3] = blob
     else
       gones[#gones + 1] = tickets[i]
@@ -170,6 +173,9 @@ end
 
 -- Notes who holds what, where a dead letter may have to tell.
 local function noteHolder(tickets, states)
+  if maxAttempts > 1 and not states then
+    return
+  end
   local words = {}
   for i, ticket in ipairs(tickets) do
     if maxAttempts == 1 or (states and states[i]) then
@@ -190,14 +196,12 @@ local function takeWaiting(room)
   local leaseEnd = string.format('%.0f', now + leaseMs)
   for i = 1, #popped, 2 do
     local ticket = popped[i]
-    local expiresAt = expiryOf(ticket)
-    if expiresAt and expiresAt <= now then
+    if string.byte(ticket, PLACE + 1) ~= BAR and expiryOf(ticket) <= now then
       ended[#ended + 1] = ticket
     else
-      tickets[#tickets + 1] = ticket
-      ids[#ids + 1] = idOf(ticket)
-      leases[#leases + 1] = leaseEnd
-      leases[#leases + 1] = ticket
+      local n = #tickets + 1
+      tickets[n], ids[n] = ticket, idOf(ticket)
+      leases[2 * n - 1], leases[2 * n] = leaseEnd, ticket
     end
   end
   if #ended > 0 then

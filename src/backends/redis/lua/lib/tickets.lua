@@ -1,5 +1,6 @@
 -- A ticket is a queued item's place in line and what has to be known of it: "<place><expiry>|<priority>|<id>".
 local PLACE = 16
+local BAR = 124
 
 local function idOf(ticket)
   local bar = string.find(ticket, '|', PLACE + 1, true)
@@ -8,7 +9,7 @@ end
 
 -- Milliseconds since the epoch, or nil.
 local function expiryOf(ticket)
-  if string.byte(ticket, PLACE + 1) == 124 then
+  if string.byte(ticket, PLACE + 1) == BAR then
     return nil
   end
   return tonumber(string.match(ticket, '^%d+', PLACE + 1))
