@@ -77,7 +77,14 @@ function nameOf({ functionName, url, lineNumber, columnNumber }: V8.Profile["nod
   place: string;
 } {
   const name = functionName === "" ? "(anonymous)" : functionName;
-  if (url === "") return { text: name, place: functionName.startsWith("(") ? functionName : "(builtin)" };
+  if (url === "") {
+    const isState = ["(garbage collector)", "(idle)", "(program)", "(root)"].includes(functionName);
+    // V8 names what is written in C++ as best it can: a driver's functions all go by the name of one of them.
+    return {
+      text: isState || functionName === "dispatch" ? name : `${name} [native]`,
+      place: isState ? name : "native",
+    };
+  }
   if (!url.startsWith("file:")) return { text: `${name} ${url}:${lineNumber + 1}`, place: "node" };
   const { file, line } = original(fileURLToPath(url), lineNumber, columnNumber);
   const packages = /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(file)?.[1];

@@ -42,6 +42,10 @@ export function rate(row: string): Figure {
   return { row, field: "perSecond" };
 }
 
+export function cpu(row: string): Figure {
+  return { row, field: "cpuMicros" };
+}
+
 export function judge(
   specs: readonly RatioSpec[],
   rows: readonly Row[],

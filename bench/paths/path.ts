@@ -2,7 +2,7 @@
 
 import type { Contender, Measure } from "../harness.js";
 import type { PathName } from "../options.js";
-import { rate, type RatioSpec } from "../report.js";
+import { cpu, rate, type RatioSpec } from "../report.js";
 
 export interface BenchmarkPath {
   readonly name: PathName;
@@ -63,6 +63,9 @@ export function redisRatios(asked: {
       unlessBeyond: rate("endToEnd floor redis"),
     },
     { name: "publish/bullmq bulk", of: publish, over: rate("publish bullmq bulk") },
+    // Steadier than the rates, on a machine that others use.
+    { name: "publish cpu/floor", of: cpu("publish signalbox redis"), over: cpu("publish floor redis") },
+    { name: "endToEnd cpu/floor", of: cpu("endToEnd signalbox redis"), over: cpu("endToEnd floor redis") },
     {
       name: "bytes/floor",
       of: { row: "signalbox redis", field: "bytes" },

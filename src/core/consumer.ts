@@ -186,9 +186,8 @@ export class Consumer {
       try {
         await this.#call({ max: 0, waitMs: 0 }, this.#takeSettlements());
       } catch (error) {
+        if (error instanceof ClosedError) return;
         await this.#fail(error);
-        // While draining nobody else would try again; otherwise the loop does.
-        if (!this.#stopping.signal.aborted || error instanceof ClosedError) return;
       }
     }
   }
@@ -344,7 +343,7 @@ export class Consumer {
       run.lost = true;
       run.abort(new ClosedError("the consumer is closing"));
     }
-    await this.#within(FINAL_SETTLE_MS, this.#settleAll());
+    await this.#within(FINAL_SETTLE_MS, this.#settleRest());
     this.#closed = true;
     this.#renewal?.cancel();
     for (const { run } of this.#takeSettlements())
@@ -358,6 +357,13 @@ export class Consumer {
       if (this.#settlements.length > 0) await this.#settleAll();
       else await this.#nextChange();
     }
+    await this.#settleRest();
+  }
+
+  async #settleRest(): Promise<void> {
+    // One may be under way, with outcomes that are no longer on the list.
+    await this.#settling;
+    await this.#settleAll();
   }
 
   async #within(ms: number, work: Promise<void>): Promise<void> {

@@ -23,7 +23,7 @@ import { PROMPT_MS } from "./waiting.js";
 /** A lease that no case outlives. */
 export const LONG_LEASE_MS = 60_000;
 /** A lease to be outlived: short enough to wait for on a real server, long enough to settle in on a slow machine. */
-export const SHORT_LEASE_MS = 1_000;
+export const SHORT_LEASE_MS = 1_500;
 /** Longer than any case waits: a call that resolves at all was woken. */
 export const LONG_WAIT_MS = 20_000;
 
@@ -142,6 +142,18 @@ export async function collect(store: ContractStore, feed: Feed, count: number): 
 /** Takes the one delivery that is expected. */
 export async function collectOne(store: ContractStore, feed: Feed): Promise<Delivery> {
   return first(await collect(store, feed, 1));
+}
+
+/**
+ * Takes the one delivery that is expected, and expects it no sooner than `ms` of the store's time after `since`.
+ *
+ * Time is measured and not waited for, as a busy machine may take any time between two calls.
+ */
+export async function collectAfter(store: ContractStore, feed: Feed, since: number, ms: number): Promise<Delivery> {
+  const delivery = await collectOne(store, feed);
+  const passed = (await store.now()) - since;
+  ok(passed >= ms, `it came after ${passed} ms, and not before ${ms} were over`);
+  return delivery;
 }
 
 /** Expects that nothing is delivered now, nor while `ms` of the store's time pass. */

@@ -179,7 +179,7 @@ const starting: readonly ContractCase[] = [
     run: async (store) => {
       const { log } = store.backend;
       const stream = store.name();
-      const time = (await store.now()) + 2_000;
+      const time = (await store.now()) + 3_000;
       await log.createGroup(stream, "group", { ...GROUP, from: { time } });
       const feed = await log.open(stream, "group", store.name());
       await append(log, stream, "early");

@@ -7,6 +7,7 @@ import {
   allLetters,
   attemptsOf,
   collect,
+  collectAfter,
   collectOne,
   deadLetter,
   first,
@@ -27,11 +28,10 @@ const abandoned: readonly ContractCase[] = [
   ...bothPorts("an abandoned delivery comes again after its lease, as the next attempt", async (store, start) => {
     const work = await start({ leaseMs: SHORT_LEASE_MS });
     const [position] = await work.add("a");
-    await collectOne(store, await work.open());
     const other = await work.open({ backend: await store.second() });
-    await quiet(store, other);
-    await store.elapse(OUTLIVED_MS);
-    const delivery = await collectOne(store, other);
+    const since = await store.now();
+    await collectOne(store, await work.open());
+    const delivery = await collectAfter(store, other, since, SHORT_LEASE_MS);
     equal(delivery.attempt, 2);
     equal(delivery.position, position);
     equal(delivery.header, "header of a");

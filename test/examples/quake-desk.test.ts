@@ -3,177 +3,197 @@
 import { readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
+import { readArguments } from "../../examples/quake-desk/arguments.js";
+import { readFeed } from "../../examples/quake-desk/feed.js";
 import { removeDir, tempDir } from "../support/process.js";
 import { startRedis } from "../support/redis-servers.js";
 import {
   expectedSummary,
   feed,
-  feedFile,
   readSummary,
   runDesk,
   startExample,
+  type Summary,
   storedIds,
   untilPublished,
 } from "./desk.js";
 
-const expected = expectedSummary(feed);
-const sorted = <T extends { readonly dead: readonly string[] }>(summary: T): T => ({
-  ...summary,
-  dead: summary.dead.toSorted(),
-});
+const ids = feed.map(({ id }) => id);
+const inOrder = (summary: Summary): Summary => ({ ...summary, dead: summary.dead.toSorted() });
+const summaryOf = (stdout: string): Summary => inOrder(readSummary(stdout));
+const expected = inOrder(expectedSummary(feed));
+const asLines = (quakes: readonly object[]): string => quakes.map((quake) => JSON.stringify(quake)).join("\n");
 /** The feed in 3.4 seconds: time enough to stop it on the way. */
 const slowly = ["--until-done", "--speed", "50"];
 
-describe("the quake desk", () => {
-  let dir: string;
-  let url: string;
-  beforeEach(async () => {
-    dir = await tempDir();
-    url = `sqlite:${join(dir, "quake-desk.db")}`;
-  });
-  afterEach(async () => {
+/** Runs a test in a directory of its own, where the desk keeps its store. */
+const inDir = (body: (dir: string, url: string) => Promise<void>) => async (): Promise<void> => {
+  const dir = await tempDir();
+  try {
+    await body(dir, `sqlite:${join(dir, "quake-desk.db")}`);
+  } finally {
     await removeDir(dir);
-  });
+  }
+};
 
-  test("plays the whole feed on SQLite and counts it exactly", async () => {
-    const { code, stdout, stderr } = await runDesk(dir, ["--until-done"]);
-    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-    expect(expected).toMatchObject({ published: 1_707, handled: 73, retried: 20 });
-    expect(sorted(readSummary(stdout))).toEqual(sorted(expected));
-    expect(await storedIds(url)).toEqual(feed.map(({ id }) => id));
+// They mostly wait, so they wait together.
+describe.concurrent("the quake desk", () => {
+  test(
+    "plays the whole feed on SQLite and counts it exactly; once done, it only reports",
+    inDir(async (dir, url) => {
+      expect(expected).toMatchObject({ published: 1_707, handled: 73, retried: 20 });
+      expect(expected.dead).toHaveLength(12);
 
-    const again = await runDesk(dir, ["--until-done"]);
-    expect(again.code).toBe(0);
-    expect(again.stdout).toContain("had nothing left to publish");
-    expect(sorted(readSummary(again.stdout))).toEqual(sorted(expected));
-  });
+      const { code, stdout, stderr } = await runDesk(dir, ["--until-done"]);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+      expect(summaryOf(stdout)).toEqual(expected);
 
-  test("goes on after kill -9, again and again, and skips and doubles nothing", async () => {
-    for (const atLeast of [300, 800, 1_300]) {
+      const again = await runDesk(dir, []);
+      expect(again).toMatchObject({ code: 0, stderr: "" });
+      expect(again.stdout).toContain("had nothing left to publish");
+      expect(summaryOf(again.stdout)).toEqual(expected);
+      expect(await storedIds(url)).toEqual(ids);
+    }),
+  );
+
+  test(
+    "plays it on Redis to the same end",
+    inDir(async (dir) => {
+      await using redis = await startRedis();
+      const { code, stdout, stderr } = await runDesk(dir, ["--until-done", "--url", redis.url]);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+      expect(summaryOf(stdout)).toEqual(expected);
+      expect(await storedIds(redis.url)).toEqual(ids);
+    }),
+  );
+
+  test(
+    "goes on after kill -9, again and again, and skips and doubles nothing",
+    inDir(async (dir, url) => {
+      for (const atLeast of [400, 1_100]) {
+        const desk = startExample("quake-desk/main.ts", dir, slowly);
+        await untilPublished(desk, atLeast);
+        desk.kill("SIGKILL");
+        expect(await desk.exited).toEqual({ code: null, signal: "SIGKILL" });
+      }
+      const { code, stdout, stderr } = await runDesk(dir, ["--until-done"]);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+      expect(stdout).toMatch(/^Going on: 1,[1-6]\d\d of 1,707 quakes were published before/);
+      // A kill counts as an attempt, so how many alerts were retried depends on the moment.
+      const { retried: _, ...exact } = expected;
+      expect(summaryOf(stdout)).toMatchObject(exact);
+      expect(await storedIds(url)).toEqual(ids);
+      const ledger = readFileSync(join(dir, "quake-desk.db.ledger"), "utf8").split("\n");
+      expect(ledger.filter((line) => line.includes('"counted"'))).toHaveLength(feed.length);
+    }),
+  );
+
+  test.each(["SIGINT", "SIGTERM"] as const)("ends in good order on %s, and goes on from there", async (signal) =>
+    inDir(async (dir) => {
       const desk = startExample("quake-desk/main.ts", dir, slowly);
-      await untilPublished(desk, atLeast);
-      desk.kill("SIGKILL");
-      expect(await desk.exited).toEqual({ code: null, signal: "SIGKILL" });
-    }
-    const { code, stdout, stderr } = await runDesk(dir, ["--until-done"]);
-    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-    expect(stdout).toMatch(/^Going on: 1,[3-6]\d\d of 1,707 quakes were published before/);
-    // A kill counts as an attempt, so which alerts were retried depends on the moment.
-    const { retried: _, ...exact } = sorted(expected);
-    expect(sorted(readSummary(stdout))).toMatchObject(exact);
-    expect(await storedIds(url)).toEqual(feed.map(({ id }) => id));
-    const counted = readFileSync(join(dir, "quake-desk.db.ledger"), "utf8")
-      .split("\n")
-      .filter((line) => line.includes('"counted"'));
-    expect(counted).toHaveLength(1_707);
-  });
+      await untilPublished(desk, 500);
+      const asked = performance.now();
+      desk.kill(signal);
+      desk.kill(signal); // A terminal and npm both pass it on.
+      expect(await desk.exited).toEqual({ code: 0, signal: null });
+      expect(performance.now() - asked).toBeLessThan(5_000);
+      expect(desk.output("stdout")).toMatch(/^Stopped: [\d,]+ of 1,707 quakes are published\.$/m);
 
-  test.each(["SIGINT", "SIGTERM"] as const)("ends in good order on %s, and goes on from there", async (signal) => {
-    const desk = startExample("quake-desk/main.ts", dir, slowly);
-    await untilPublished(desk, 500);
-    const asked = performance.now();
-    desk.kill(signal);
-    desk.kill(signal); // as a terminal and npm do, both
-    expect(await desk.exited).toEqual({ code: 0, signal: null });
-    expect(performance.now() - asked).toBeLessThan(5_000);
-    expect(desk.output("stdout")).toMatch(/^Stopped: [\d,]+ of 1,707 quakes are published\.$/m);
+      const { code, stdout } = await runDesk(dir, ["--until-done"]);
+      expect(code).toBe(0);
+      expect(summaryOf(stdout)).toEqual(expected);
+    })(),
+  );
 
-    const { code, stdout } = await runDesk(dir, ["--until-done"]);
-    expect(code).toBe(0);
-    expect(sorted(readSummary(stdout))).toEqual(sorted(expected));
-  });
+  test(
+    "two desks on one store, as when npm was killed and the desk was not, come to the same numbers",
+    inDir(async (dir, url) => {
+      const first = startExample("quake-desk/main.ts", dir, slowly);
+      await untilPublished(first, 200);
+      const second = await runDesk(dir, slowly);
+      expect(await first.exited).toEqual({ code: 0, signal: null });
+      expect(second).toMatchObject({ code: 0, stderr: "" });
+      expect(summaryOf(first.output("stdout"))).toEqual(expected);
+      expect(summaryOf(second.stdout)).toEqual(expected);
+      expect(await storedIds(url)).toEqual(ids);
+    }),
+  );
 
-  test("plays on Redis as it does on SQLite", async () => {
-    await using redis = await startRedis();
-    const { code, stdout, stderr } = await runDesk(dir, ["--until-done", "--url", redis.url]);
-    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-    expect(sorted(readSummary(stdout))).toEqual(sorted(expected));
-    expect(await storedIds(redis.url)).toEqual(feed.map(({ id }) => id));
-  });
+  test(
+    "takes a handful of lines from stdin; refuses to mix feeds; --fresh begins anew",
+    inDir(async (dir) => {
+      const quakes = [
+        ...feed.slice(0, 5),
+        ...feed.slice(5).filter(({ magnitude }) => magnitude >= 4.5 && magnitude < 5),
+      ];
+      const fromStdin = await runDesk(dir, ["--until-done", "--input", "-"], asLines(quakes));
+      expect(fromStdin).toMatchObject({ code: 0, stderr: "" });
+      expect(summaryOf(fromStdin.stdout)).toEqual(inOrder(expectedSummary(quakes)));
 
-  test("a second desk on the same store helps, and both come to the same numbers", async () => {
-    const first = startExample("quake-desk/main.ts", dir, slowly);
-    await untilPublished(first, 200);
-    const second = await runDesk(dir, slowly);
-    expect(await first.exited).toEqual({ code: 0, signal: null });
-    expect(second).toMatchObject({ code: 0, stderr: "" });
-    for (const stdout of [first.output("stdout"), second.stdout]) {
-      expect(sorted(readSummary(stdout))).toEqual(sorted(expected));
-    }
-    expect(await storedIds(url)).toEqual(feed.map(({ id }) => id));
-  });
+      await writeFile(join(dir, "other.ndjson"), asLines([{ ...feed[0], id: "other" }]));
+      const refused = await runDesk(dir, ["--until-done", "--input", "other.ndjson"]);
+      expect(refused).toMatchObject({ code: 1, stdout: "" });
+      expect(refused.stderr).toContain("the store holds another feed");
 
-  test("--fresh plays from the beginning, and another feed is refused without it", async () => {
-    const few = feed.slice(0, 5).map((quake) => JSON.stringify(quake));
-    expect((await runDesk(dir, ["--until-done", "--input", "-"], few.join("\n"))).code).toBe(0);
-    await writeFile(join(dir, "other.ndjson"), `${JSON.stringify({ ...feed[0], id: "other" })}\n`);
+      const fresh = await runDesk(dir, ["--until-done", "--fresh", "--input", "other.ndjson"]);
+      expect(fresh).toMatchObject({ code: 0, stderr: "" });
+      expect(readSummary(fresh.stdout)).toMatchObject({ published: 1, counted: 1, handled: 0 });
+    }),
+  );
 
-    const refused = await runDesk(dir, ["--until-done", "--input", "other.ndjson"]);
-    expect(refused.code).toBe(1);
-    expect(refused.stderr).toContain("the store holds another feed");
+  test(
+    "names a line that is no quake, and plays nothing",
+    inDir(async (dir) => {
+      const input = `${asLines(feed.slice(0, 2))}\n\n{"id":"x1","time":"noon","magnitude":1,"place":"here","net":"xx"}\n`;
+      const { code, stdout, stderr } = await runDesk(dir, ["--url", "memory:", "--input", "-"], input);
+      expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+      expect(stderr).toMatch(/^quake-desk: stdin, line 4 is no quake: time: .+\n$/);
+    }),
+  );
 
-    const fresh = await runDesk(dir, ["--until-done", "--fresh", "--input", "other.ndjson"]);
-    expect(fresh.code).toBe(0);
-    expect(readSummary(fresh.stdout)).toMatchObject({ published: 1, counted: 1 });
-  });
+  test(
+    "refuses an unknown option and an unknown URL with exit code 2 and no stack",
+    inDir(async (dir) => {
+      const option = await runDesk(dir, ["--until-dine"]);
+      expect(option).toMatchObject({ code: 2, stdout: "" });
+      expect(option.stderr).toBe("quake-desk: Unknown option '--until-dine'\nnpm start -- --help lists the options\n");
+      const url = await runDesk(dir, ["--url", "http://localhost"]);
+      expect(url).toMatchObject({ code: 2, stdout: "" });
+      expect(url.stderr).toMatch(/^quake-desk: .+ has the scheme "http:".+\n$/);
+    }),
+  );
+
+  test(
+    "--help lists the options",
+    inDir(async (dir) => {
+      const { code, stdout } = await runDesk(dir, ["--help"]);
+      expect(code).toBe(0);
+      for (const option of ["--until-done", "--speed", "--url", "--input", "--fresh"]) expect(stdout).toContain(option);
+    }),
+  );
 });
 
-describe.concurrent("what it is given", () => {
-  let dir: string;
-  beforeAll(async () => {
-    dir = await tempDir();
-  });
-  afterAll(async () => {
-    await removeDir(dir);
-  });
-
-  test("a handful of lines through stdin", async () => {
-    const strong = feed
-      .slice(5)
-      .filter(({ magnitude }) => magnitude >= 4.5)
-      .slice(0, 3);
-    const quakes = [...feed.slice(0, 5), ...strong];
-    const lines = quakes.map((quake) => JSON.stringify(quake)).join("\n");
-    const { code, stdout } = await runDesk(dir, ["--until-done", "--url", "memory:", "--input", "-"], lines);
-    expect(code).toBe(0);
-    expect(readSummary(stdout)).toEqual(expectedSummary(quakes));
-  });
-
-  test.each([
-    ["no JSON", '{"id":', "stdin, line 3 is not JSON"],
-    [
-      "no quake",
-      '{"id":"x1","time":"noon","magnitude":1,"place":"here","net":"xx"}',
-      "stdin, line 3 is no quake: time:",
-    ],
-    ["an id twice", readFileSync(feedFile, "utf8").split("\n")[0]!, "line 3: the id"],
-  ])("a line that is %s is named, and nothing is played", async (_, line, problem) => {
-    const input = `${JSON.stringify(feed[0])}\n\n${line}\n`;
-    const { code, stdout, stderr } = await runDesk(dir, ["--url", "memory:", "--input", "-"], input);
-    expect(code).toBe(1);
-    expect(stderr).toContain(problem);
-    expect(stderr.trimEnd().split("\n")).toHaveLength(1);
-    expect(stdout).toBe("");
-  });
-
-  test.each([
-    [["--until-dine"], "Unknown option '--until-dine'"],
-    [["week.ndjson"], "Unexpected argument 'week.ndjson'"],
-    [["--speed", "fast"], '--speed takes a number of hours per second above 0, not "fast"'],
-    [["--url"], "--url"],
-    [["--url", "http://localhost"], 'has the scheme "http:"'],
-    [["--url", "memory:", "--fresh"], "--fresh removes the file of a sqlite: URL"],
-  ])("%j is refused with a helpful line and exit code 2", async (args, problem) => {
-    const { code, stderr } = await runDesk(dir, args);
-    expect(code).toBe(2);
-    expect(stderr).toContain(problem);
-    expect(stderr).not.toContain("    at ");
-  });
-
-  test("--help lists the options", async () => {
-    const { code, stdout } = await runDesk(dir, ["--help"]);
-    expect(code).toBe(0);
-    for (const option of ["--until-done", "--speed", "--url", "--input", "--fresh"]) expect(stdout).toContain(option);
-  });
+test.each([
+  [["week.ndjson"], "Unexpected argument 'week.ndjson'"],
+  [["--speed", "fast"], '--speed takes a number of hours per second above 0, not "fast"'],
+  [["--speed", "0"], '--speed takes a number of hours per second above 0, not "0"'],
+  [["--url"], "--url <value>' argument missing"],
+  [["--url", "memory:", "--fresh"], "--fresh removes the file of a sqlite: URL"],
+])("the arguments %j are refused", (args, problem) => {
+  expect(() => readArguments(args)).toThrow(
+    expect.objectContaining({ message: expect.stringContaining(problem), exitCode: 2 }),
+  );
 });
+
+test.each([
+  ["cut off", '{"id":', "line 3 is not JSON"],
+  ["no object", "7", "line 3 is no quake: Invalid input"],
+  ["an id for the second time", JSON.stringify(feed[0]), `line 3: the id "${ids[0]}" stands on line 1 already`],
+])("a line that is %s is refused", async (_, line, problem) =>
+  inDir(async (dir) => {
+    const file = join(dir, "feed.ndjson");
+    await writeFile(file, `${JSON.stringify(feed[0])}\n\n${line}\n`);
+    await expect(readFeed(file)).rejects.toThrow(problem);
+  })(),
+);

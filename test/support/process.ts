@@ -19,7 +19,7 @@ export interface ManagedProcess extends AsyncDisposable {
   /** Undefined when the program could not be started. */
   readonly pid: number | undefined;
   readonly child: ChildProcess;
-  /** Resolves when the process has ended and its output has been read; never rejects. */
+  /** Resolves when the process has ended and its output has been read, at most 100 ms later; never rejects. */
   readonly exited: Promise<Exit>;
   running(): boolean;
   /** The last bytes it wrote, of one stream or of both, one after the other. */
@@ -62,9 +62,11 @@ export function startProcess(command: string, args: readonly string[], options: 
   let failure = "";
   alive.add(child);
   const exited = new Promise<Exit>((resolve) => {
-    child.once("exit", () => {
+    child.once("exit", (code, signal) => {
       ended = true;
       alive.delete(child);
+      // A child of its own, such as a Redis that is saving, may hold the streams open for long after it.
+      setTimeout(() => resolve({ code, signal }), 100).unref();
     });
     child.once("close", (code, signal) => resolve({ code, signal }));
     child.once("error", (error) => {

@@ -3,7 +3,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type ManagedProcess, releasePort, removeDir, startProcess } from "./process.js";
-import { type CliArgument, harnessUser, redisCli } from "./redis-cli.js";
+import { type Cli, type CliArgument, harnessUser, redisCli } from "./redis-cli.js";
 import { until } from "./wait.js";
 
 export type RedisState = "running" | "paused" | "down";
@@ -74,12 +74,7 @@ export async function launchRedis(launch: Launch): Promise<RedisServer> {
   let state: RedisState = "running";
   let daemon = startProcess(launch.binary, args, { cwd: dir, env: { ...env } });
 
-  const answering = (): Promise<unknown> =>
-    until(async () => (await cli.send("PING")) === "PONG", {
-      deadlineMs: answerWithinMs,
-      what: `Redis on port ${port} to answer`,
-      giveUp: () => (daemon.running() ? undefined : `it exited, saying: ${daemon.output()}`),
-    });
+  const answering = (): Promise<void> => awaitAnswer(daemon, cli, port);
   const end = async (how: (running: ManagedProcess) => Promise<unknown>): Promise<void> => {
     await how(daemon);
     state = "down";
@@ -129,6 +124,20 @@ export async function launchRedis(launch: Launch): Promise<RedisServer> {
     stop,
     [Symbol.asyncDispose]: stop,
   };
+}
+
+async function awaitAnswer(daemon: ManagedProcess, cli: Cli, port: number): Promise<void> {
+  // Another server on the port would answer for one that is about to fail for want of it.
+  const isIts = (info: unknown): boolean => String(info).includes(`process_id:${daemon.pid}\r\n`);
+  let lastWords: string | undefined;
+  void daemon.exited.then(() => {
+    lastWords = `it exited, saying: ${daemon.output()}`;
+  });
+  await until(async () => (await cli.send("PING")) === "PONG" && isIts(await cli.send("INFO", "server")), {
+    deadlineMs: answerWithinMs,
+    what: `Redis on port ${port} to answer`,
+    giveUp: () => lastWords,
+  });
 }
 
 /** Starts several at once; when one fails, those that did start are stopped. */

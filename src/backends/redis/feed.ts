@@ -24,7 +24,7 @@ export interface RoundResult {
   readonly gone: number;
   readonly expired: number;
   readonly poisoned: number;
-  /** When something will be ready by the clock alone; known only where nothing was taken. */
+  /** When something will be ready by the clock alone, as far as is known. */
   readonly readyInMs: number | undefined;
   /** More was abandoned than there was room for. */
   readonly moreAbandoned: boolean;
@@ -35,6 +35,11 @@ export interface Source {
   readonly key: string;
   readonly leaseMs: number;
   round(round: Round): Promise<RoundResult>;
+  /**
+   * Takes what is new and nothing else, where that is cheaper than a round: sent right behind one that only settles
+   * while nothing is due.
+   */
+  readonly read?: (max: number) => Promise<readonly Delivery[]>;
   /** Blocks until there may be something to take. What it brings is leased. */
   block(connection: OwnConnection, max: number, ms: number): Promise<readonly Delivery[]>;
   /** Deliveries that are leased to this consumer, from `after`, where the last call ended. */
@@ -85,6 +90,8 @@ class RedisFeed implements Feed {
   #calls = 0;
   #takers = 0;
   #sweepAt = 0;
+  /** When something will be ready by the clock, as the last round saw it. */
+  #readyAt = 0;
   #tidyAt = uptime() + TIDY_MS;
   /** Where to go on reading what is held already: a reply was lost. Undefined: all is known. */
   #recoverFrom: string | undefined;
@@ -143,7 +150,7 @@ class RedisFeed implements Feed {
     try {
       if (this.#recoverFrom !== undefined && this.#takers === 1) await this.#recover();
       const result = await this.#takeNow(want.max, outcomes);
-      if (outcomes.length > 0 || !isEmpty(result)) return result;
+      if (outcomes.length > 0 || !isEmpty(result)) return toTaken(result.deliveries, result);
       return await this.#wait(want, result);
     } finally {
       this.#takers -= 1;
@@ -151,21 +158,53 @@ class RedisFeed implements Feed {
   }
 
   /** What is at hand, then what the store has. */
-  async #takeNow(max: number, outcomes: readonly Outcome[]): Promise<Taken & Pick<RoundResult, "readyInMs">> {
-    const stashed = this.#stash.splice(0, max);
+  async #takeNow(max: number, outcomes: readonly Outcome[]): Promise<RoundResult> {
+    const stashed = this.#stash.splice(0, max).filter(({ receipt }) => this.#isCurrent(receipt));
+    const room = Math.min(max - stashed.length, MAX_AT_ONCE);
     try {
-      const result = await this.#round(Math.min(max - stashed.length, MAX_AT_ONCE), outcomes);
+      const result = this.#onlyNewIsReady(room, outcomes)
+        ? await this.#settleAndRead(room, outcomes)
+        : await this.#round(room, outcomes);
       // What comes in while the feed closes is given back with the rest.
-      const deliveries = this.#closing.signal.aborted ? [] : [...stashed, ...result.deliveries];
-      this.#stash.push(...deliveries.splice(max));
-      return { ...toTaken(deliveries, result), readyInMs: result.readyInMs };
+      if (this.#closing.signal.aborted) return { ...result, deliveries: [] };
+      const deliveries = stashed.concat(result.deliveries);
+      if (deliveries.length > max) this.#stash.push(...deliveries.splice(max));
+      return { ...result, deliveries };
     } catch (error) {
       this.#stash.unshift(...stashed);
       throw error;
     }
   }
 
-  async #wait(want: TakeRequest, found: Taken & Pick<RoundResult, "readyInMs">): Promise<Taken> {
+  /** What waited here until its lease was over may be somebody else's by now. */
+  #isCurrent(receipt: Receipt): boolean {
+    const isCurrent = (this.#held.get(receipt)?.until ?? 0) > uptime();
+    if (!isCurrent) this.#held.delete(receipt);
+    return isCurrent;
+  }
+
+  #onlyNewIsReady(room: number, outcomes: readonly Outcome[]): boolean {
+    const now = uptime();
+    if (this.#source.read === undefined || room === 0 || now >= this.#readyAt || now >= this.#sweepAt) return false;
+    return outcomes.length > 0 && outcomes.every(({ as }) => as !== "retry");
+  }
+
+  async #settleAndRead(room: number, outcomes: readonly Outcome[]): Promise<RoundResult> {
+    const startedAt = uptime();
+    const settling = this.#round(0, outcomes);
+    const [settled, read] = await Promise.allSettled([settling, this.#source.read?.(room)]);
+    const deliveries = read.status === "fulfilled" ? this.#hold(read.value ?? [], startedAt) : [];
+    if (read.status === "rejected") {
+      // The next round looks at everything, and says what is wrong if something is.
+      this.#sweepAt = 0;
+      if (isInterrupted(read.reason)) this.#recoverFrom ??= "";
+    }
+    if (settled.status === "fulfilled") return { ...settled.value, deliveries };
+    this.#stash.push(...deliveries);
+    throw settled.reason;
+  }
+
+  async #wait(want: TakeRequest, found: RoundResult): Promise<Taken> {
     const deadline = uptime() + want.waitMs;
     const ended = (): boolean => this.#closing.signal.aborted || want.signal?.aborted === true || uptime() >= deadline;
     let taken = found;
@@ -212,7 +251,7 @@ class RedisFeed implements Feed {
     try {
       return this.#hold(await this.#source.block(own, max, ms), startedAt);
     } catch (error) {
-      if (!(error instanceof ConnectionError && error.interrupted)) throw error;
+      if (!isInterrupted(error)) throw error;
       // The shared connection will tell whether the store is there.
       this.#recoverFrom ??= "";
       return [];
@@ -233,11 +272,12 @@ class RedisFeed implements Feed {
       const result = await this.#source.round(round);
       for (const { receipt } of claimed.outcomes) this.#held.delete(receipt);
       this.#hold(result.deliveries, startedAt);
+      this.#readyAt = startedAt + (result.readyInMs ?? Number.POSITIVE_INFINITY);
       if (result.moreAbandoned) this.#sweepAt = 0;
       return claimed.repeated.length === 0 ? result : { ...result, lost: [...result.lost, ...claimed.repeated] };
     } catch (error) {
       // What was taken, if the call came through after all, is ours and unknown to us.
-      if (max > 0 && error instanceof ConnectionError && error.interrupted) this.#recoverFrom ??= "";
+      if (max > 0 && isInterrupted(error)) this.#recoverFrom ??= "";
       throw error;
     }
   }
@@ -334,6 +374,10 @@ const NOTHING = { lost: [], gone: 0, expired: 0, poisoned: 0 };
 
 function toTaken(deliveries: readonly Delivery[], { lost, gone, expired, poisoned }: Omit<Taken, "deliveries">): Taken {
   return { deliveries, lost, gone, expired, poisoned };
+}
+
+function isInterrupted(error: unknown): boolean {
+  return error instanceof ConnectionError && error.interrupted;
 }
 
 function isEmpty({ deliveries, gone, expired, poisoned }: Taken): boolean {

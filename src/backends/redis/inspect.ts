@@ -1,6 +1,6 @@
 /** Looks at a server's settings before anything is entrusted to it. */
 
-import { AuthError, ConfigError, type SignalboxError } from "../../core/errors.js";
+import { AuthError } from "../../core/errors.js";
 import type { Arg, Reply } from "./connection.js";
 import { RedisReplyError } from "./errors.js";
 import { parseInfo } from "./info.js";
@@ -85,9 +85,4 @@ async function inspectFsync(
   }
   const value = Array.isArray(reply) ? String(reply[1]) : "unknown";
   if (value !== "always") problems.push(`Redis at ${name} has appendfsync ${value}: ${wanted}`);
-}
-
-/** What several servers have in common is said once. */
-export function configError(problems: readonly string[]): SignalboxError {
-  return new ConfigError([...new Set(problems)]);
 }

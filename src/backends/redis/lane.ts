@@ -136,7 +136,16 @@ export class Lane {
   #request(slot: number, args: readonly Arg[], follow: readonly Arg[] | undefined, options?: CommandOptions): Request {
     const deadlineMs = options?.deadlineMs ?? this.#settings.commandTimeoutMs;
     this.#places += 1;
-    return { slot, args, follow, deadlineMs, deadlineAt: uptime() + deadlineMs, place: this.#places, refusals: 0, waited: false };
+    return {
+      slot,
+      args,
+      follow,
+      deadlineMs,
+      deadlineAt: uptime() + deadlineMs,
+      place: this.#places,
+      refusals: 0,
+      waited: false,
+    };
   }
 
   /** The hot path: an array, a map, a promise. */
@@ -323,7 +332,8 @@ export class Lane {
           onLost?.(server, reason);
         },
         failed: (_, reason) => {
-          this.#topology.suspect(server, reason);
+          // A refused login says nothing against the server.
+          if (reason.retryable) this.#topology.suspect(server, reason);
           this.#drain();
         },
       });

@@ -10,6 +10,8 @@ const MIN_BACKOFF_MS = 50;
 const MAX_BACKOFF_MS = 1_000;
 /** A socket that lives shorter counts as a failed attempt: a server may accept and drop. */
 const LASTING_MS = 1_000;
+/** A refused login is tried again this slowly: it was an administrator's doing, and takes another to undo. */
+const REFUSED_MS = 2_000;
 /** How often a pausing link looks whether everything has been answered. */
 const ANSWERS_MS = 5;
 
@@ -38,6 +40,8 @@ export class Link {
   readonly #events: LinkEvents;
   readonly #closing = new AbortController();
   #current: Socket | undefined;
+  /** Given up, but still answering. */
+  #former: Socket | undefined;
   #connecting = false;
   #failures = 0;
   #liveSince = 0;
@@ -86,6 +90,8 @@ export class Link {
     if (this.#current !== socket) return;
     const problem = new ConnectionError(reason);
     socket.onEnd = undefined;
+    this.#former?.destroy(reason);
+    this.#former = socket;
     socket.retire(reason);
     this.#ended(problem);
   }
@@ -96,6 +102,7 @@ export class Link {
     this.#closing.abort();
     this.#timer?.cancel();
     this.#pause?.cancel();
+    this.#former?.destroy(reason);
     const socket = this.#current;
     this.#current = undefined;
     this.socket = undefined;
@@ -145,10 +152,13 @@ export class Link {
   #retry(): void {
     const { signal } = this.#closing;
     if (signal.aborted || this.#timer !== undefined) return;
-    this.#timer = this.#clock.setTimer(() => {
-      this.#timer = undefined;
-      this.start();
-    }, backoffMs(this.#failures));
+    this.#timer = this.#clock.setTimer(
+      () => {
+        this.#timer = undefined;
+        this.start();
+      },
+      this.problem?.retryable === false ? REFUSED_MS * (0.5 + Math.random() / 2) : backoffMs(this.#failures),
+    );
   }
 }
 

@@ -73,6 +73,10 @@ export function createLogSource(options: LogFeedOptions): Source {
     key: keys.stream,
     leaseMs: settings.leaseMs,
     round,
+    async read(max) {
+      const words = ["XREADGROUP", "GROUP", group, consumer, "COUNT", String(max), "STREAMS", keys.stream, ">"];
+      return readStreams(await shared.command(words));
+    },
     block,
     async recover(after) {
       const args = [group, consumer, after === "" ? "0-0" : after, RECOVERED_AT_ONCE];
@@ -156,11 +160,14 @@ function toDeliveries(joined: Reply | undefined, blobs: readonly Reply[]): Deliv
 
 /** First deliveries, as XREADGROUP gives them. */
 function readStreams(reply: Reply): Delivery[] {
-  return listOf(reply).flatMap((stream) =>
-    listOf(listOf(stream)[1]).map((entry) => {
-      const [id, fields] = listOf(entry);
-      const position = textOf(id);
-      return { receipt: position, position, attempt: 1, ...fromBlob(blobOf(listOf(fields))) };
-    }),
-  );
+  const deliveries: Delivery[] = [];
+  for (const stream of listOf(reply)) {
+    for (const entry of listOf(listOf(stream)[1])) {
+      const parts = listOf(entry);
+      const position = textOf(parts[0]);
+      const { header, data } = fromBlob(blobOf(listOf(parts[1])));
+      deliveries.push({ receipt: position, position, attempt: 1, header, data });
+    }
+  }
+  return deliveries;
 }

@@ -5,11 +5,11 @@ import { ConfigError, ConnectionError } from "../../core/errors.js";
 import { createBroadcast } from "./broadcast.js";
 import type { Connections } from "./connection.js";
 import { createHealth, type Health } from "./health.js";
-import { type Ask, configError, type Findings, inspect } from "./inspect.js";
+import { type Ask, inspect } from "./inspect.js";
 import { uptime } from "./ledger.js";
 import { Pool } from "./pool.js";
 import { Subscriber } from "./subscriber.js";
-import { type RedisOptions, type RedisTarget, type Server, targetName } from "./target.js";
+import { type RedisOptions, type RedisTarget, targetName } from "./target.js";
 
 /** Everything that the ports need of Redis, and the port that needs nothing more. */
 export interface OpenRedis extends Health {
@@ -32,9 +32,14 @@ export async function openConnections(
   context: BackendContext,
 ): Promise<OpenRedis> {
   const pool = new Pool(target, options, context);
-  const inspected = new Set<Server>();
+  const warned = new Set<string>();
+  const warn = (warning: string): void => {
+    if (warned.has(warning)) return;
+    warned.add(warning);
+    context.report(new ConfigError([warning]), "redis settings");
+  };
   try {
-    await inspectAll(pool, options, context, inspected);
+    for (const warning of await inspectAll(pool, options)) warn(warning);
   } catch (error) {
     pool.close();
     if (!(error instanceof ConnectionError)) throw error;
@@ -42,7 +47,14 @@ export async function openConnections(
     const message = `cannot open ${targetName(target)} within ${pool.connectTimeoutMs} ms: ${why}`;
     throw new ConnectionError(message, { cause: error });
   }
-  watchNewPrimaries(pool, options, context, inspected);
+  // A server that is promoted or restarted later is looked at too: too late to refuse it, not to say so.
+  pool.onCommandSocket = (socket) => {
+    inspect((args) => socket.ask(args, pool.commandTimeoutMs), socket.server.name, options).then(
+      ({ problems, warnings }) => [...problems, ...warnings].forEach(warn),
+      // Lost again: asked when it is back.
+      () => {},
+    );
+  };
   const subscriber = new Subscriber(pool, context.clock, (error) => context.report(error, "redis subscriber"));
   const { ping, check } = createHealth(pool, subscriber, context);
   return {
@@ -57,48 +69,24 @@ export async function openConnections(
   };
 }
 
-async function inspectAll(
-  pool: Pool,
-  options: RedisOptions,
-  context: BackendContext,
-  inspected: Set<Server>,
-): Promise<void> {
+/** @returns what the operator should know */
+async function inspectAll(pool: Pool, options: RedisOptions): Promise<readonly string[]> {
   const { commands, topology } = pool;
   const until = uptime() + pool.connectTimeoutMs;
-  const askAt =
-    (slot: number): Ask =>
-    (args) =>
-      persistently(() => commands.command(slot, args, { deadlineMs: left(until) }), until);
+  const askAt = (slot: number): Ask => {
+    return (args) => persistently(() => commands.command(slot, args, { deadlineMs: left(until) }), until);
+  };
   // Whoever answers, the primaries are known from then on.
   await askAt(0)(["PING"]);
   const findings = await Promise.all(
-    topology.primarySlots().map((slot) => {
-      const server = topology.ownerOf(slot);
-      if (server !== undefined) inspected.add(server);
-      return inspect(askAt(slot), server?.name ?? "an unknown address", options);
-    }),
+    topology
+      .primarySlots()
+      .map((slot) => inspect(askAt(slot), topology.ownerOf(slot)?.name ?? "an unknown address", options)),
   );
-  warn(findings, context);
   const problems = findings.flatMap((one) => one.problems);
-  if (problems.length > 0) throw configError(problems);
-}
-
-/** A server promoted later was not asked at the beginning; it is too late to refuse it, not to say so. */
-function watchNewPrimaries(pool: Pool, options: RedisOptions, context: BackendContext, inspected: Set<Server>): void {
-  pool.onCommandSocket = (socket) => {
-    if (inspected.has(socket.server)) return;
-    inspected.add(socket.server);
-    inspect((args) => socket.ask(args, pool.commandTimeoutMs), socket.server.name, options).then(
-      (findings) => warn([findings, { problems: [], warnings: findings.problems }], context),
-      // Lost again: asked when it is back.
-      () => void inspected.delete(socket.server),
-    );
-  };
-}
-
-function warn(findings: readonly Findings[], context: BackendContext): void {
-  for (const warning of new Set(findings.flatMap(({ warnings }) => warnings)))
-    context.report(new ConfigError([warning]), "redis settings");
+  // What several servers have in common is said once.
+  if (problems.length > 0) throw new ConfigError([...new Set(problems)]);
+  return findings.flatMap(({ warnings }) => warnings);
 }
 
 /** Repeats a harmless command that was interrupted, while there is time. */

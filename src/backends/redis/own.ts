@@ -29,6 +29,7 @@ export class BlockingConnection implements OwnConnection {
   /** The last call whose socket was dropped to end it. */
   #droppedCall = 0;
   #closed = false;
+  #dropping = false;
 
   constructor(slot: number, settings: OwnSettings) {
     this.#slot = slot;
@@ -38,6 +39,8 @@ export class BlockingConnection implements OwnConnection {
       afterWaiting: "whole",
       keep: () => (this.generation > 0 ? [slot] : []),
       onLive: (socket) => this.#opened(socket),
+      // What it drops itself is no loss to report.
+      onLost: (server, reason) => (this.#dropping ? undefined : settings.onLost?.(server, reason)),
     });
   }
 
@@ -121,7 +124,9 @@ export class BlockingConnection implements OwnConnection {
     }
     if (!stillBlocks()) return;
     this.#droppedCall = call;
+    this.#dropping = true;
     this.#lane.drop("a blocking command was ended");
+    this.#dropping = false;
   }
 }
 

@@ -2,7 +2,7 @@
 
 import type { BackendContext } from "../../core/backend.js";
 import type { Timer } from "../../core/clock.js";
-import type { SignalboxError } from "../../core/errors.js";
+import { ConnectionError, type SignalboxError } from "../../core/errors.js";
 import { ClusterTopology } from "./cluster.js";
 import type { Connection, Connections, OwnConnection } from "./connection.js";
 import { confirmPrimary } from "./info.js";
@@ -95,6 +95,7 @@ export class Pool {
   #openPublishing(): Lane {
     this.publishing = this.#lane(() => {});
     if (this.#closed) this.publishing.close();
+    this.publishing.update();
     return this.publishing;
   }
 
@@ -160,15 +161,19 @@ function opener(topology: Topology, settings: SocketSettings): Opener {
   return async (server, signal) => {
     const socket = await openSocket(server, settings, signal);
     const close = (): void => socket.destroy("closed");
+    let refusal: unknown;
     signal.addEventListener("abort", close, { once: true });
     try {
       // A name helps the operator; a user who may not set one is served all the same.
-      socket.ask(["CLIENT", "SETNAME", settings.clientName], settings.connectTimeoutMs).catch(() => {});
+      socket.ask(["CLIENT", "SETNAME", settings.clientName], settings.connectTimeoutMs).catch((error: unknown) => {
+        refusal = error;
+      });
       await topology.confirm(socket);
       return socket;
     } catch (error) {
       socket.destroy("it is of no use");
-      throw error;
+      // A server that is full says so to the first command, and hangs up.
+      throw refusal instanceof ConnectionError && !refusal.interrupted ? refusal : error;
     } finally {
       signal.removeEventListener("abort", close);
     }

@@ -160,7 +160,8 @@ function watchSentinels(sentinels: readonly Server[], settings: SocketSettings, 
       live: changed,
       resumed: ignored,
       lost: ignored,
-      failed: ignored,
+      // Where the ACL forbids listening, asking must do.
+      failed: (_, reason) => (reason.retryable ? undefined : link.close(reason)),
     });
     link.start();
     return link;

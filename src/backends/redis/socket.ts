@@ -29,8 +29,9 @@ type Client = ReturnType<typeof newClient>;
 const RETIRE_MS = 1_000;
 
 function newClient(server: Server, settings: SocketSettings, signal: AbortSignal) {
-  const { login, connectTimeoutMs } = settings;
-  const common = { connectTimeout: connectTimeoutMs, reconnectStrategy: false, signal } as const;
+  const { login } = settings;
+  // The signal ends an attempt in time; the client's own timeout would watch every byte for ever.
+  const common = { connectTimeout: 0, reconnectStrategy: false, signal } as const;
   const { at } = server;
   return createClient({
     // RESP 2 has the fewest types: every reply is what `Reply` says.
@@ -38,7 +39,6 @@ function newClient(server: Server, settings: SocketSettings, signal: AbortSignal
     database: login.database,
     ...(login.username === undefined ? {} : { username: login.username }),
     ...(login.password === undefined ? {} : { password: login.password }),
-    // The signal is the only way to end an attempt before the client knows its socket.
     socket:
       "path" in at
         ? { ...common, path: at.path, tls: false }

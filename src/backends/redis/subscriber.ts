@@ -141,8 +141,8 @@ export class Subscriber {
         lost(server, reason);
       },
       failed: (_, reason) => {
-        topology.suspect(server, reason);
-        if (!reason.retryable) this.#fail(reason);
+        if (reason.retryable) topology.suspect(server, reason);
+        else this.#fail(reason);
         const other = this.#choose(server);
         if (other !== undefined && other !== server) this.#turnTo(other, reason);
       },

@@ -56,7 +56,8 @@ class Listeners {
   }
 
   wakeSlot(slot: number): void {
-    for (const topic of [...(slot === EVERYBODY ? this.#topics.keys() : (this.#slots.get(slot) ?? []))]) this.wake(topic);
+    const topics = slot === EVERYBODY ? this.#topics.keys() : (this.#slots.get(slot) ?? []);
+    for (const topic of topics) this.wake(topic);
   }
 }
 

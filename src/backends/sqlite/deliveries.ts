@@ -176,24 +176,25 @@ export class Deliveries {
   }
 
   /**
-   * Acknowledges what one take has given, with one statement where that is all that is left of it between the first and
+   * Acknowledges deliveries of one take: with one statement, where they are all that it still holds between the first and
    * the last. @returns the receipts that are no longer valid
    */
   #acknowledge(reader: Reader, fence: number, claims: readonly Claim[], supply: Supply): Receipt[] {
+    const end = (first: number, last: number): void => {
+      supply.acknowledged(reader, first, last, fence);
+      this.#sql.dropRange.run(reader.id, first, last, fence);
+    };
     let first = Number.POSITIVE_INFINITY;
     let last = Number.NEGATIVE_INFINITY;
     for (const { seq } of claims) {
       first = Math.min(first, seq);
       last = Math.max(last, seq);
     }
-    const held = this.#sql.countHeld.get(reader.id, first, last, fence)?.count;
-    if (held === claims.length) {
-      supply.acknowledged(reader, first, last, fence);
-      this.#sql.dropRange.run(reader.id, first, last, fence);
-      return [];
-    }
-    if (claims.length > 1) return claims.flatMap((claim) => this.#acknowledge(reader, fence, [claim], supply));
-    return claims.map(({ receipt }) => receipt);
+    const held = new Set(this.#sql.held.all(reader.id, first, last, fence).map(({ seq }) => seq));
+    const valid = claims.filter(({ seq }) => held.has(seq));
+    if (valid.length === held.size && valid.length > 0) end(first, last);
+    else for (const { seq } of valid) end(seq, seq);
+    return claims.filter(({ seq }) => !held.has(seq)).map(({ receipt }) => receipt);
   }
 }
 
@@ -207,11 +208,15 @@ function append(byFence: Map<number, Claim[]>, claim: Claim): void {
 function prepare(db: Database) {
   const range = "reader = ? AND seq BETWEEN ? AND ? AND fence = ?";
   return {
-    leased: db.prepare<Leased>("SELECT seq, attempt, consumer FROM sb1_leased WHERE reader = ? AND seq = ? AND fence = ?"),
-    lease: db.prepare("INSERT INTO sb1_leased (reader, seq, fence, attempt, until, consumer) VALUES (?, ?, ?, ?, ?, ?)"),
+    leased: db.prepare<Leased>(
+      "SELECT seq, attempt, consumer FROM sb1_leased WHERE reader = ? AND seq = ? AND fence = ?",
+    ),
+    lease: db.prepare(
+      "INSERT INTO sb1_leased (reader, seq, fence, attempt, until, consumer) VALUES (?, ?, ?, ?, ?, ?)",
+    ),
     extend: db.prepare("UPDATE sb1_leased SET until = ? WHERE reader = ? AND seq = ? AND fence = ?"),
     drop: db.prepare("DELETE FROM sb1_leased WHERE reader = ? AND seq = ?"),
-    countHeld: db.prepare<{ count: number }>(`SELECT count(*) AS count FROM sb1_leased WHERE ${range}`),
+    held: db.prepare<{ seq: number }>(`SELECT seq FROM sb1_leased WHERE ${range}`),
     dropRange: db.prepare(`DELETE FROM sb1_leased WHERE ${range}`),
     abandoned: db.prepare<Leased>(
       "SELECT seq, attempt, consumer FROM sb1_leased WHERE reader = ? AND until <= ? ORDER BY seq LIMIT ?",

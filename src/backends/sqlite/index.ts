@@ -11,10 +11,10 @@ import { type Database, type Driver, loadDriver } from "./driver.js";
 import { translate } from "./errors.js";
 import { createLog } from "./log.js";
 import { createQueue } from "./queue.js";
-import { createReaders } from "./readers.js";
+import { Readers } from "./readers.js";
 import { checkPath, prepareSchema } from "./schema.js";
 import type { Store } from "./store.js";
-import { BUSY_TIMEOUT_MS, createWriter } from "./writer.js";
+import { BUSY_TIMEOUT_MS, Writer } from "./writer.js";
 
 export interface SqliteOptions {
   /** A file on a local disk, made where it does not exist. Beside it lie `-wal`, `-shm` and `-bell`. */
@@ -60,11 +60,10 @@ function openDatabase(driver: Driver, path: string, synchronous: "full" | "norma
 }
 
 function createBackend(path: string, db: Database, synchronous: "full" | "normal", context: BackendContext): Backend {
-  const { clock, report } = context;
-  const bell = createBell(path, db, report);
-  const writer = createWriter({ db, path, clock, wake: bell.wake, ring: bell.ring });
+  const bell = createBell(path, db, context);
+  const writer = new Writer({ db, path, clock: context.clock, wake: bell.wake, ring: bell.ring });
   const { store, close } = createStore(path, db, bell, writer, context);
-  const readers = createReaders(db);
+  const readers = new Readers(db);
   const deliveries = new Deliveries(db);
   const probe = db.prepare("SELECT 1");
   const opened = statSync(path);

@@ -35,7 +35,7 @@ export class Readers {
   constructor(db: Database) {
     const sql = prepare(db);
     this.#sql = sql;
-    this.#rows = new Rows(
+    this.#rows = new Rows<number, Reader>(
       (id) => {
         const row = sql.load.get(id);
         return row && { ...row, changed: false };

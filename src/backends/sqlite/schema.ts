@@ -43,6 +43,7 @@ CREATE TABLE sb1_items (
 );
 CREATE UNIQUE INDEX sb1_items_id ON sb1_items (queue, id);
 CREATE INDEX sb1_items_expiry ON sb1_items (reader, expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX sb1_items_queue_expiry ON sb1_items (queue, expires_at) WHERE expires_at IS NOT NULL;
 CREATE TABLE sb1_waiting (
   reader INTEGER NOT NULL, urgency INTEGER NOT NULL, seq INTEGER NOT NULL, attempt INTEGER NOT NULL,
   PRIMARY KEY (reader, urgency, seq)

@@ -20,8 +20,9 @@ export function textOf(value: StoredText): string {
 
 /**
  * Payload as it is bound to `CAST(? AS BLOB)`, which is cheaper than encoding text here. Bytes are copied: what the
- * caller does to its buffer before the commit changes nothing.
+ * caller does to its buffer before the commit changes nothing. Some drivers bind an empty array as NULL.
  */
 export function payload(data: Bytes): StoredText {
-  return typeof data === "string" ? text(data) : data.slice();
+  if (typeof data === "string") return text(data);
+  return data.length === 0 ? "" : data.slice();
 }

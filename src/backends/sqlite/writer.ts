@@ -13,6 +13,8 @@ export interface Tx {
   spend(messages: number): void;
   /** Wakes whoever waits for the topic: here at once, so that what they then take rides along; elsewhere after the commit. */
   changed(topic: string): void;
+  /** Wakes those in other processes only. */
+  changedForOthers(topic: string): void;
   /** Runs before the commit, to write what was kept in memory. */
   beforeCommit(save: () => void): void;
   /** Runs after the commit, before the operations' promises resolve. Must not throw. */
@@ -67,6 +69,10 @@ class Transaction implements Tx {
   changed(topic: string): void {
     this.topics.add(topic);
     this.#wake(topic);
+  }
+
+  changedForOthers(topic: string): void {
+    this.topics.add(topic);
   }
 
   beforeCommit(save: () => void): void {
@@ -145,7 +151,11 @@ export class Writer {
     try {
       const most = this.#alone > 0 ? 1 : Number.POSITIVE_INFINITY;
       // What an operation changes may add operations, such as the take that waited for it.
-      for (let job = this.#jobs[0]; job !== undefined && done < most && tx.messages < MAX_MESSAGES; job = this.#jobs[done]) {
+      for (
+        let job = this.#jobs[0];
+        job !== undefined && done < most && tx.messages < MAX_MESSAGES;
+        job = this.#jobs[done]
+      ) {
         done += 1;
         job.attempt(tx);
       }
@@ -196,7 +206,8 @@ export class Writer {
       this.#rollback.run();
     } catch (secondary) {
       // SQLite rolls back by itself when the disk fails or is full, and then there is no transaction to end.
-      if (!toError(secondary).message.includes("no transaction")) this.#refuse(this.#take(this.#jobs.length), secondary);
+      if (!toError(secondary).message.includes("no transaction"))
+        this.#refuse(this.#take(this.#jobs.length), secondary);
     }
     if (when === "too late") this.#refuse(this.#take(done), error, "may have happened");
     else if (done === 1) this.#refuse(this.#take(1), error);

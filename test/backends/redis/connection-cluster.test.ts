@@ -72,10 +72,10 @@ test.each(["kill", "pause", "command"] as const)("after a failover by %s command
 test("a blocked reader goes on at the new master", async () => {
   const { connections } = await open(clusterOf(cluster));
   const own = connections.blocking("list");
-  let stop = false;
+  const stop = new AbortController();
   const popped: unknown[] = [];
   const reader = async (): Promise<void> => {
-    while (!stop) {
+    while (!stop.signal.aborted) {
       const reply = await own?.command(["BLPOP", "list", "1"], { deadlineMs: 3_000 }).catch(() => null);
       if (reply !== null) popped.push(reply);
     }
@@ -85,7 +85,7 @@ test("a blocked reader goes on at the new master", async () => {
   await promoted.cli("RPUSH", "list", "hello");
   await until(() => popped.length > 0, { what: "the reader to hear" });
   expect(popped).toEqual([[Buffer.from("list"), Buffer.from("hello")]]);
-  stop = true;
+  stop.abort();
   own?.unblock();
   await reading;
 });

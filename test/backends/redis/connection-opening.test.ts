@@ -72,6 +72,15 @@ test("a command that the ACL forbids is named", async () => {
   expect(error.message).toContain("CONFIG");
 });
 
+test("a server without room for another client says so", async () => {
+  const server = await startRedis({ config: { maxclients: "1" } });
+  onTestFinished(() => server.stop());
+  await server.cli("PING");
+  const error = await failureOf(open(standalone(server), { connectTimeoutMs: 300 }));
+  expect(error).toBeInstanceOf(ConnectionError);
+  expect(error.message).toContain("max number of clients");
+});
+
 test("a user who may not use INFO is told so", async () => {
   const error = await failureOf(open(standalone(guarded, { username: "poor", password: PASSWORD })));
   expect(error).toBeInstanceOf(AuthError);

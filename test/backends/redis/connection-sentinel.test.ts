@@ -34,10 +34,10 @@ test("a primary that was paused and deposed is not written to again once it is b
   const { connections } = await open(sentinelsOf(set));
   const connection = connections.shared("count");
   await connection.command(["SET", "count", "0"]);
-  let stop = false;
+  const stop = new AbortController();
   const confirmed = new Set<string>();
   const writing = (async () => {
-    for (let round = 0; !stop; round += 1) {
+    for (let round = 0; !stop.signal.aborted; round += 1) {
       await connection.command(["SADD", "confirmed", String(round)]).then(
         () => confirmed.add(String(round)),
         (error: unknown) => expect(error).toMatchObject({ code: "CONNECTION" }),
@@ -49,7 +49,7 @@ test("a primary that was paused and deposed is not written to again once it is b
   await until(() => confirmed.size > before + 100, { what: "writes at the new primary" });
   former.resume();
   await set.awaitHealthy();
-  stop = true;
+  stop.abort();
   await writing;
   const stored = new Set(((await (await set.currentMaster()).cli("SMEMBERS", "confirmed")) as unknown[]).map(String));
   expect([...confirmed].filter((member) => !stored.has(member))).toEqual([]);

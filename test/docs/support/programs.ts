@@ -41,12 +41,11 @@ const COMPILER_OPTIONS = {
 export async function compileBlocks(blocks: readonly Block[]): Promise<Programs> {
   mkdirSync(join(root, ".cache"), { recursive: true });
   const workspace = await mkdtemp(join(root, ".cache/docs-"));
-  const source = join(workspace, "blocks");
   const out = join(workspace, "out");
-  mkdirSync(source);
-  for (const block of blocks) writeFileSync(join(source, `${nameOf(block)}.ts`), `${block.code}\nexport {};\n`);
+  // Two folders below the root, as `test/contract` is: `../../src` leads to the source.
+  for (const block of blocks) writeFileSync(join(workspace, `${nameOf(block)}.ts`), `${block.code}\nexport {};\n`);
   const compilerOptions = { ...COMPILER_OPTIONS, rootDir: root, outDir: out };
-  const config = { extends: join(root, "tsconfig.json"), compilerOptions, include: [source] };
+  const config = { extends: join(root, "tsconfig.json"), compilerOptions, include: ["*.ts"] };
   writeFileSync(join(workspace, "tsconfig.json"), JSON.stringify(config));
 
   const tsc = join(root, "node_modules/typescript/bin/tsc");
@@ -63,13 +62,15 @@ export async function compileBlocks(blocks: readonly Block[]): Promise<Programs>
 
   return {
     complaints,
-    run: (block) => run(join(out, workspace.slice(root.length), "blocks"), workspace, block),
+    run: (block) => run(join(out, workspace.slice(root.length)), workspace, block),
     dispose: () => rmSync(workspace, { recursive: true, force: true }),
   };
 }
 
 /** Makes `signalbox` resolve to the compiled source, as it does to the package for a user. */
 function installPackage(out: string): void {
+  // Without a package of their own the blocks would belong to this repository's, which finds itself under its name.
+  writeFileSync(join(out, "package.json"), JSON.stringify({ name: "a-user", private: true, type: "module" }));
   const library = join(out, "src");
   const exports = { ".": "./index.js", "./testing": "./testing/index.js" };
   writeFileSync(join(library, "package.json"), JSON.stringify({ name: "signalbox", type: "module", exports }));
@@ -82,7 +83,7 @@ function installPackage(out: string): void {
 function complaintsIn(said: string, blocks: readonly Block[]): string[] {
   const places = new Map(blocks.map((block) => [nameOf(block), block]));
   return said.split("\n").flatMap((line) => {
-    const [, name = "", at = "", text = ""] = /blocks\/(\S+)\.ts\((\d+),\d+\): (.*)$/.exec(line) ?? [];
+    const [, name = "", at = "", text = ""] = /docs-[^/]*\/([^/\s]+)\.ts\((\d+),\d+\): (.*)$/.exec(line) ?? [];
     const block = places.get(name);
     if (block === undefined) return [];
     const [path, start] = block.place.split(":");

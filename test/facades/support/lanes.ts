@@ -70,7 +70,7 @@ function createLane(name: string, url: () => string): Lane {
     },
     async open(options) {
       const broker = await connect(url(), { logger: silentLogger, ...options });
-      open.push(broker as Broker<object>);
+      open.push(broker);
       return broker;
     },
   };

@@ -315,11 +315,8 @@ if max > 0 then
   end
 end
 
-local untilDue = -1
-if #receipts == 0 then
-  local head = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
-  untilDue = head[2] and math.max(0, tonumber(head[2]) - now()) or -1
-end
+local head = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
+local untilDue = head[2] and math.max(0, tonumber(head[2]) - now()) or -1
 out[1] = table.concat({ gone, poisoned, string.format('%.0f', untilDue), left, missing }, ' ')
 out[2] = table.concat(lost, ' ')
 out[3] = table.concat(receipts, ' ')

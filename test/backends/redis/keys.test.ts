@@ -1,0 +1,117 @@
+/** Names and keys: nothing a user calls something can reach another key, slot or namespace. */
+
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import {
+  channelKey,
+  channelName,
+  channelPattern,
+  decodeName,
+  encodeName,
+  fromStoredId,
+  logKeys,
+  queueKeys,
+  toStoredId,
+} from "../../../src/backends/redis/keys.js";
+import { slotOfKey } from "../../../src/backends/redis/slots.js";
+import { compileGlob } from "../../../src/core/glob.js";
+
+const name = fc.oneof(fc.string({ unit: "binary" }), fc.string({ unit: fc.constantFrom(..."{}:%*?[]\\ 0A\n|/.é😀") }));
+
+function allLogKeys(namespace: string, stream: string, group: string): string[] {
+  const keys = logKeys(namespace, stream);
+  const own = keys.group(group);
+  return [keys.stream, keys.groups, keys.parked, keys.dropped, keys.publisher("p"), ...Object.values(own)];
+}
+
+function allQueueKeys(namespace: string, queue: string, recipient: string): string[] {
+  const keys = queueKeys(namespace, queue);
+  const { taken, ...own } = keys.recipient(recipient);
+  return [keys.records, keys.line, keys.expiring, keys.publisher("p"), ...Object.values(own), taken("c")];
+}
+
+describe("names", () => {
+  test("every name can be read back, and is written in harmless characters", () => {
+    fc.assert(
+      fc.property(name, (one) => {
+        expect(encodeName(one)).toMatch(/^(?:[A-Za-z0-9._-]|%[0-9A-F]{2})*$/);
+        expect(decodeName(encodeName(one))).toBe(one);
+      }),
+    );
+  });
+
+  test("no two names are written the same way", () => {
+    fc.assert(fc.property(name, name, (one, other) => (encodeName(one) === encodeName(other)) === (one === other)));
+  });
+
+  test("half a surrogate pair is refused", () => {
+    expect(() => encodeName("a\ud800")).toThrow(expect.objectContaining({ code: "INVALID_ARGUMENT" }));
+  });
+
+  test("an id can be read back, and is stored without line feeds", () => {
+    fc.assert(
+      fc.property(name, (id) => {
+        expect(toStoredId(id)).not.toContain("\n");
+        expect(fromStoredId(toStoredId(id))).toBe(id);
+      }),
+    );
+    expect(toStoredId("0190a000-0000-7000-8000-000000000000")).toBe("0190a000-0000-7000-8000-000000000000");
+  });
+});
+
+describe("keys", () => {
+  test("all keys of a stream or a queue begin with the layout and are in one Cluster slot", () => {
+    fc.assert(
+      fc.property(name, name, name, (namespace, subject, part) => {
+        for (const keys of [allLogKeys(namespace, subject, part), allQueueKeys(namespace, subject, part)]) {
+          expect(new Set(keys).size).toBe(keys.length);
+          expect(new Set(keys.map(slotOfKey)).size).toBe(1);
+          for (const key of keys) expect(key).toMatch(/^sb1:\{[^{}]*:0\}:/);
+        }
+      }),
+    );
+  });
+
+  test("two different names never share a key", () => {
+    fc.assert(
+      fc.property(fc.tuple(name, name, name), fc.tuple(name, name, name), (one, other) => {
+        fc.pre(one.join("\u0000") !== other.join("\u0000"));
+        // Names of streams and queues have keys of their own, those of groups and recipients within them.
+        const sameSubject = one[0] === other[0] && one[1] === other[1];
+        const own = (keys: string[]): string[] => (sameSubject ? keys.filter((key) => /:[gr]:/.test(key)) : keys);
+        const first = new Set([...own(allLogKeys(...one)), ...own(allQueueKeys(...one))]);
+        for (const key of [...own(allLogKeys(...other)), ...own(allQueueKeys(...other))])
+          expect(first).not.toContain(key);
+      }),
+    );
+  });
+
+  test("a stream and a queue of the same name have nothing in common", () => {
+    const keys = [...allLogKeys("ns", "name", "part"), ...allQueueKeys("ns", "name", "part")];
+    expect(new Set(keys).size).toBe(keys.length);
+  });
+});
+
+describe("channels", () => {
+  test("a channel's name stays as it is, and is found again in its namespace only", () => {
+    fc.assert(
+      fc.property(name, name, name, (namespace, other, channel) => {
+        const key = channelKey(namespace, channel);
+        expect(key.endsWith(channel)).toBe(true);
+        expect(channelName(namespace, key)).toBe(channel);
+        if (other !== namespace) expect(channelName(other, key)).toBeUndefined();
+      }),
+    );
+  });
+
+  test("a pattern matches the channels of its namespace that its glob matches, whatever the namespace is called", () => {
+    const namespaces = ["shop", "a*b", "[x]", "a?c", "back\\slash", "%2A"];
+    for (const namespace of namespaces) {
+      const matches = compileGlob(channelPattern(namespace, "events.*"));
+      for (const other of namespaces) {
+        expect(matches(channelKey(other, "events.signup"))).toBe(other === namespace);
+        expect(matches(channelKey(other, "other.signup"))).toBe(false);
+      }
+    }
+  });
+});

@@ -1,0 +1,211 @@
+/** The consumer loop against a feed that the test plays: slots, leases, failures, draining. Time stands still. */
+
+import { describe, expect, test } from "vitest";
+import type { Delivery, Feed, Outcome, Receipt, Taken, TakeRequest } from "../../src/core/backend.js";
+import { Consumer, type ConsumerOptions, type Run } from "../../src/core/consumer.js";
+import { ACK, type Verdict } from "../../src/core/outcome.js";
+import { createFakeClock } from "../../src/testing/index.js";
+import { until } from "../support/wait.js";
+
+interface Call {
+  readonly want: TakeRequest;
+  readonly outcomes: readonly Outcome[];
+  answer(taken?: Partial<Taken>): void;
+  fail(error: Error): void;
+}
+
+const EMPTY: Taken = { deliveries: [], lost: [], gone: 0, expired: 0, poisoned: 0 };
+
+/** A feed whose calls the test answers, and a consumer on it whose handlers the test finishes. */
+function createStage(options: Partial<ConsumerOptions> = {}) {
+  const clock = createFakeClock();
+  const calls: Call[] = [];
+  const extended: (readonly Receipt[])[] = [];
+  let lostLeases: readonly Receipt[] = [];
+  let closed = 0;
+  const feed: Feed = {
+    take: (want, outcomes) =>
+      new Promise((resolve, reject) => {
+        const answer = (taken: Partial<Taken> = {}): void => resolve({ ...EMPTY, ...taken });
+        calls.push({ want, outcomes, answer, fail: reject });
+        want.signal?.addEventListener("abort", () => answer(), { once: true });
+      }),
+    async extend(receipts) {
+      extended.push(receipts);
+      return lostLeases;
+    },
+    async close() {
+      closed += 1;
+    },
+  };
+  const running = new Map<string, { run: Run; finish(verdict?: Verdict): void }>();
+  const failures: unknown[] = [];
+  let opened = 0;
+  const consumer = new Consumer({
+    open: async () => {
+      opened += 1;
+      return feed;
+    },
+    handle: ({ position }, run) =>
+      new Promise((resolve) => running.set(position, { run, finish: (verdict = ACK) => resolve(verdict) })),
+    concurrency: 2,
+    leaseMs: 3_000,
+    clock,
+    events: {
+      taken: () => undefined,
+      lost: () => undefined,
+      failing: (error) => void failures.push(error),
+      recovered: () => undefined,
+    },
+    ...options,
+  });
+  return {
+    clock,
+    calls,
+    extended,
+    running,
+    failures,
+    consumer,
+    loseLeases: (receipts: readonly Receipt[]) => {
+      lostLeases = receipts;
+    },
+    opened: () => opened,
+    closed: () => closed,
+    next: (index: number) => until(() => calls[index], { what: `call ${index} of the feed` }),
+  };
+}
+
+const delivery = (position: string): Delivery => ({
+  receipt: `r${position}`,
+  position,
+  attempt: 1,
+  header: "1\u001fid",
+  data: new Uint8Array(),
+});
+
+describe("the consumer loop", () => {
+  test("fetches as many as there are free slots, and settles together with the next fetch", async () => {
+    const stage = createStage();
+    await stage.consumer.start();
+    const first = await stage.next(0);
+    expect([first.want.max, first.want.waitMs > 0, first.outcomes]).toEqual([2, true, []]);
+    first.answer({ deliveries: [delivery("a"), delivery("b")] });
+    await until(() => stage.running.size === 2);
+    stage.running.get("a")?.finish();
+    stage.running.get("b")?.finish({ as: "retry", delayMs: 5, counted: true });
+    const second = await stage.next(1);
+    expect(second.want).toMatchObject({ max: 2, waitMs: 0 });
+    expect(second.outcomes).toEqual([
+      { receipt: "ra", as: "ack" },
+      { receipt: "rb", as: "retry", delayMs: 5, counted: true },
+    ]);
+    second.answer();
+    await until(() => stage.consumer.stats().settled === 2);
+    await stage.consumer.close(0);
+  });
+
+  test("settles at once while a fetch waits for messages", async () => {
+    const stage = createStage();
+    await stage.consumer.start();
+    (await stage.next(0)).answer({ deliveries: [delivery("a")] });
+    const waiting = await stage.next(1);
+    expect(waiting.want.max).toBe(1);
+    stage.running.get("a")?.finish();
+    const settling = await stage.next(2);
+    expect(settling.want).toMatchObject({ max: 0, waitMs: 0 });
+    expect(settling.outcomes).toEqual([{ receipt: "ra", as: "ack" }]);
+    settling.answer();
+    await until(() => stage.consumer.stats().settled === 1);
+    await stage.consumer.close(0);
+  });
+
+  test("renews the leases of all running handlers in one call, and aborts the handler whose lease is lost", async () => {
+    const stage = createStage();
+    await stage.consumer.start();
+    (await stage.next(0)).answer({ deliveries: [delivery("a"), delivery("b")] });
+    await until(() => stage.running.size === 2);
+    await stage.clock.advance(1_000);
+    expect(stage.extended).toEqual([["ra", "rb"]]);
+    stage.loseLeases(["ra"]);
+    await stage.clock.advance(1_000);
+    const lost = stage.running.get("a")?.run.signal;
+    expect(lost?.aborted).toBe(true);
+    expect(lost?.reason).toMatchObject({ code: "LEASE_LOST" });
+    expect(stage.running.get("b")?.run.signal.aborted).toBe(false);
+    // Its outcome is no longer anybody's business.
+    stage.running.get("a")?.finish();
+    stage.running.get("b")?.finish();
+    const settling = await stage.next(1);
+    expect(settling.outcomes).toEqual([{ receipt: "rb", as: "ack" }]);
+    await stage.consumer.close(0);
+  });
+
+  test("keeps outcomes over a failure, backs off, and says that it fails until it does not", async () => {
+    const stage = createStage();
+    await stage.consumer.start();
+    (await stage.next(0)).answer({ deliveries: [delivery("a")] });
+    stage.calls[1]?.answer();
+    await until(() => stage.running.size === 1);
+    (await stage.next(1)).answer();
+    stage.running.get("a")?.finish();
+    const broken = await until(() => stage.calls.find(({ outcomes }) => outcomes.length === 1));
+    broken.fail(new Error("connection reset"));
+    await until(() => stage.failures.length === 1);
+    expect(stage.consumer.stats().state).toBe("failing");
+    const before = stage.calls.length;
+    await stage.clock.advance(1_000);
+    const again = await until(() => stage.calls.slice(before).find(({ outcomes }) => outcomes.length === 1));
+    expect(again.outcomes).toEqual([{ receipt: "ra", as: "ack" }]);
+    again.answer();
+    await until(() => stage.consumer.stats().state === "running");
+    await stage.consumer.close(0);
+  });
+
+  test("gives up a feed that never answers, and opens another: silently dead does not exist", async () => {
+    const stage = createStage();
+    await stage.consumer.start();
+    await stage.next(0);
+    await stage.clock.advance(20_000);
+    await until(() => stage.failures.length > 0);
+    expect(stage.failures[0]).toMatchObject({ code: "TIMEOUT" });
+    await stage.clock.advance(1_000);
+    await stage.next(1);
+    expect([stage.opened(), stage.closed()]).toEqual([2, 1]);
+    await stage.consumer.close(0);
+  });
+
+  test("close waits for handlers, settles what they return, then gives the feed back", async () => {
+    const stage = createStage();
+    await stage.consumer.start();
+    (await stage.next(0)).answer({ deliveries: [delivery("a")] });
+    await until(() => stage.running.size === 1);
+    const closing = stage.consumer.close(5_000);
+    expect(stage.consumer.stats().state).toBe("draining");
+    stage.running.get("a")?.finish();
+    const settling = await until(() => stage.calls.find(({ outcomes }) => outcomes.length === 1));
+    expect(stage.closed()).toBe(0);
+    settling.answer();
+    await closing;
+    expect([stage.closed(), stage.consumer.stats().state, stage.consumer.stats().settled]).toEqual([1, "closed", 1]);
+  });
+
+  test("close aborts what has not finished in time, and its late outcome goes nowhere", async () => {
+    const stage = createStage();
+    await stage.consumer.start();
+    (await stage.next(0)).answer({ deliveries: [delivery("a")] });
+    await until(() => stage.running.size === 1);
+    const closing = stage.consumer.close(1_000);
+    await stage.clock.advance(1_000);
+    await closing;
+    const { run, finish } = stage.running.get("a") ?? {};
+    expect(run?.signal.aborted).toBe(true);
+    finish?.();
+    expect(stage.calls.filter(({ outcomes }) => outcomes.length > 0)).toEqual([]);
+    expect(stage.closed()).toBe(1);
+  });
+
+  test("the first failure to open is the caller's", async () => {
+    const stage = createStage({ open: () => Promise.reject(new Error("no such group")) });
+    await expect(stage.consumer.start()).rejects.toThrow("no such group");
+  });
+});

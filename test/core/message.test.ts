@@ -1,0 +1,144 @@
+/** Envelopes, ids, codecs: what goes in comes out, and what would not is refused. */
+
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { jsonCodec } from "../../src/core/codec.js";
+import { createIdFactory, timeOfId } from "../../src/core/ids.js";
+import { decodeHeader, encodeHeader, type Envelope, isBareHeader } from "../../src/core/message.js";
+import { createFakeClock } from "../../src/testing/index.js";
+
+const text = fc.string({ unit: "grapheme", minLength: 1, maxLength: 40 }).filter((value) => !/\p{Cc}/u.test(value));
+const time = fc.integer({ min: 0, max: 8.64e15 });
+
+describe("the header", () => {
+  test("gives back every envelope that it was written from", () => {
+    const envelope = fc.record(
+      {
+        id: text,
+        type: text,
+        source: text,
+        channel: text,
+        time,
+        contentType: fc.constantFrom("json", "bytes", "msgpack"),
+        target: text,
+        key: text,
+        priority: fc.maxSafeInteger(),
+        expiresAt: time,
+        correlationId: text,
+        causationId: text,
+        replyTo: text,
+        traceparent: text,
+        schemaVersion: fc.nat(),
+        // Headers may hold anything, the header's own separator and line feeds included.
+        headers: fc.dictionary(
+          fc.string({ minLength: 1 }).filter((key) => key !== "__proto__"),
+          fc.string(),
+          { minKeys: 1, noNullPrototype: true },
+        ),
+      },
+      { requiredKeys: ["id", "type", "source", "channel", "time", "contentType"] },
+    );
+    fc.assert(
+      fc.property(envelope, (original: Envelope) => {
+        const header = encodeHeader(original);
+        expect(header).not.toContain("\n");
+        expect(decodeHeader(header, original.channel)).toEqual(original);
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  test("of an ordinary message is its version and its id, and is known as such", () => {
+    const id = createIdFactory(createFakeClock())();
+    const header = encodeHeader({ id, type: "t", channel: "t", source: "signalbox", contentType: "json" });
+    expect(header).toBe(`1\u001f${id}`);
+    expect(isBareHeader(header)).toBe(true);
+    expect(isBareHeader(encodeHeader({ id, type: "t", channel: "t", source: "shop", contentType: "json" }))).toBe(
+      false,
+    );
+    expect(decodeHeader(header, "t").time).toBe(createFakeClock().now());
+  });
+
+  test.each(["", "2\u001fid", "1", "1\u001f", "{}", "id"])("refuses %j", (header) => {
+    expect(() => decodeHeader(header, "t")).toThrow(expect.objectContaining({ code: "CODEC" }));
+  });
+});
+
+describe("ids", () => {
+  test("sort by creation, also within a millisecond, beyond 4,096 of them and when the clock goes back", () => {
+    let now = Date.UTC(2026, 0, 1);
+    const createId = createIdFactory({ ...createFakeClock(), now: () => now });
+    const ids: string[] = [];
+    for (let index = 0; index < 10_000; index += 1) ids.push(createId());
+    now -= 3_600_000;
+    for (let index = 0; index < 10; index += 1) ids.push(createId());
+    expect(ids.toSorted()).toEqual(ids);
+    expect(new Set(ids).size).toBe(ids.length);
+    for (const id of ids) expect(id).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  });
+
+  test("hold the time they were made at", () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 2 ** 48 - 2 }), (now) => {
+        expect(timeOfId(createIdFactory({ ...createFakeClock(), now: () => now })())).toBe(now);
+      }),
+    );
+    expect(timeOfId("order-7")).toBeUndefined();
+  });
+});
+
+describe("strict JSON", () => {
+  test("gives back what JSON can hold", () => {
+    fc.assert(
+      fc.property(fc.jsonValue({ maxDepth: 6 }), (value) => {
+        fc.pre(!JSON.stringify(value).includes("__proto__"));
+        expect(jsonCodec.decode(Buffer.from(jsonCodec.encode(value)))).toEqual(JSON.parse(JSON.stringify(value)));
+      }),
+    );
+  });
+
+  test("writes dates as text, leaves out what is undefined, and uses toJSON", () => {
+    const value = { at: new Date(0), nothing: undefined, money: { toJSON: () => "1 EUR" } };
+    expect(jsonCodec.encode(value)).toBe('{"at":"1970-01-01T00:00:00.000Z","money":"1 EUR"}');
+  });
+
+  const cyclic: unknown[] = [];
+  cyclic.push(cyclic);
+  let deep: unknown = 1;
+  for (let level = 0; level < 65; level += 1) deep = { deep };
+  const throwing = {
+    get trap(): never {
+      throw new Error("boo");
+    },
+  };
+  test.each([
+    ["undefined", undefined, "payload is undefined"],
+    ["a function", { handler: () => 1 }, "payload.handler is a function"],
+    ["a symbol", [Symbol("x")], "payload[0] is a symbol"],
+    ["a BigInt", { a: { b: [0, 1n] } }, "payload.a.b[1] is a bigint"],
+    ["NaN", { n: Number.NaN }, "payload.n is NaN"],
+    ["an infinity", [Number.NEGATIVE_INFINITY], "payload[0] is -Infinity"],
+    ["a hole", [1, undefined], "payload[1] is undefined"],
+    ["a Map", { m: new Map() }, "payload.m is a Map"],
+    ["a Set", new Set([1]), "payload is a Set"],
+    ["an invalid date", { d: new Date(Number.NaN) }, "payload.d is an invalid Date"],
+    ["bytes inside", { b: new Uint8Array(1) }, "payload.b holds bytes"],
+    ["a buffer inside", { b: Buffer.from("x") }, "payload.b holds bytes"],
+    ["a cycle", cyclic, "contains itself"],
+    ["too deep a value", deep, "deeper than 64"],
+    ["a getter that throws", throwing, "getters"],
+    ["a toJSON that throws", { toJSON: () => throwing.trap }, "toJSON"],
+  ])("refuses %s, naming the path", (_, value, message) => {
+    expect(() => jsonCodec.encode(value)).toThrow(
+      expect.objectContaining({ code: "CODEC", message: expect.stringContaining(message) }),
+    );
+  });
+
+  test("never lets an own __proto__ through, nor bytes that are no JSON", () => {
+    const decoded = jsonCodec.decode(Buffer.from('{"a":{"__proto__":{"admin":true}},"b":1}'));
+    expect(Object.hasOwn((decoded as { a: object }).a, "__proto__")).toBe(false);
+    for (const bytes of [Buffer.from("{"), Buffer.from([0xff, 0xfe]), Buffer.alloc(0)]) {
+      expect(() => jsonCodec.decode(bytes)).toThrow(expect.objectContaining({ code: "CODEC" }));
+    }
+  });
+});
