@@ -129,6 +129,10 @@ function parseRedis(text: string, scheme: string, rest: string): RedisAddress {
 }
 
 function splitRedis(text: string, rest: string): Parts {
+  // Otherwise a part of the password would be taken for a host, and shown in a message.
+  if (/[/?]/.test(rest.slice(0, rest.lastIndexOf("@") + 1))) {
+    throw refuse(text, 'holds a "/" or a "?" in front of its "@": write them as %2F and %3F in a password');
+  }
   const [beforeQuery, query = ""] = splitOnce(rest, "?");
   const slash = beforeQuery.indexOf("/");
   const fullAuthority = slash < 0 ? beforeQuery : beforeQuery.slice(0, slash);

@@ -169,8 +169,8 @@ const extending: readonly ContractCase[] = [
     ok(kept);
     const other = await work.open({ backend: await store.second() });
     const others: string[] = [];
-    for (let passed = 0; passed < 2 * leaseMs; passed += leaseMs / 2) {
-      await store.elapse(leaseMs / 2);
+    for (let passed = 0; passed < 2 * leaseMs; passed += leaseMs / 3) {
+      await store.elapse(leaseMs / 3);
       deepEqual(await feed.extend([kept.receipt]), []);
       const taken = await haul(store, other, () => true);
       others.push(...attemptsOf(taken.deliveries));
