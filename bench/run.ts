@@ -1,9 +1,9 @@
 /** Runs the chosen paths in this process, prints what came out, and writes bench/results. */
 
 import { mkdirSync, writeFileSync } from "node:fs";
-import { cpus } from "node:os";
 import { join } from "node:path";
 import { type Environment, measure, measureBytes, type Row } from "./harness.js";
+import { describeMachine, watchOthers } from "./machine.js";
 import { isComplete, type Options } from "./options.js";
 import { eventsPath } from "./paths/events.js";
 import type { BenchmarkPath } from "./paths/path.js";
@@ -50,11 +50,25 @@ export async function runBenchmarks({ options, redisUrl, dir, resultsDir, commit
     const reports: Report[] = [];
     for (const name of options.paths) {
       const path = PATHS[name](options.quick ? "quick" : "full");
+      const othersCores = await watchOthers(redis);
       const report = await runPath(path, environment, options, profiler);
       if (report !== undefined) {
         reports.push(report);
-        if (isComplete(options))
-          writeResults(resultsDir, report, { commit, quick: options.quick, redis: redis?.version });
+        const others = await othersCores();
+        if (!options.json) console.log(`Other processes used ${others} cores meanwhile.\n`);
+        if (isComplete(options)) {
+          const { quick } = options;
+          const conditions = {
+            date: new Date().toISOString(),
+            commit,
+            quick,
+            ...describeMachine(redis),
+            othersCores: others,
+          };
+          mkdirSync(resultsDir, { recursive: true });
+          const text = JSON.stringify({ ...report, conditions }, undefined, 2);
+          writeFileSync(join(resultsDir, `${report.path}.json`), `${text}\n`);
+        }
       }
     }
     if (options.json) console.log(JSON.stringify(reports.length === 1 ? reports[0] : reports, undefined, 2));
@@ -101,21 +115,4 @@ function createProgress(path: string): (text: string) => void {
   return (text) => {
     if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text === "" ? "" : `${path}: ${text}`}`);
   };
-}
-
-function writeResults(
-  dir: string,
-  report: Report,
-  run: { readonly commit: string; readonly quick: boolean; readonly redis: string | undefined },
-): void {
-  const conditions = {
-    date: new Date().toISOString(),
-    node: process.version,
-    cpu: cpus()[0]?.model.trim() ?? "unknown",
-    cores: cpus().length,
-    platform: `${process.platform}-${process.arch}`,
-    ...run,
-  };
-  mkdirSync(dir, { recursive: true });
-  writeFileSync(join(dir, `${report.path}.json`), `${JSON.stringify({ ...report, conditions }, undefined, 2)}\n`);
 }

@@ -241,11 +241,9 @@ const patterns: readonly ContractCase[] = [
         const ear = await listen(store.backend, { pattern: prefix + glob });
         for (const name of [...others, ...matches]) await say(second, prefix + name, name);
         await eventually(store, () => ear.heard.length >= matches.length, `all that match ${glob}`).catch(() => {});
-        deepEqual(
-          ear.heard,
-          matches.map((name) => `${prefix}${name}: ${name}`),
-          glob,
-        );
+        // Channels keep their order each, and have none among each other.
+        const expected = matches.map((name) => `${prefix}${name}: ${name}`);
+        deepEqual(ear.heard.toSorted(), expected.toSorted(), glob);
         await ear.unsubscribe();
       }
     },
@@ -258,13 +256,15 @@ const patterns: readonly ContractCase[] = [
         await listen(store.backend, { pattern: `${prefix}h?llo` }),
         await listen(store.backend, { pattern: `${prefix}h[é-ë]llo` }),
         await listen(store.backend, { pattern: `${prefix}h[^e]llo` }),
-      ] as const;
+      ];
       for (const name of ["héllo", "h😀llo", "hééllo", "h--llo"]) await say(store.backend, prefix + name, name);
-      await expectHeard(store, [
-        [ears[0], ["héllo", "h😀llo"]],
-        [ears[1], ["héllo"]],
-        [ears[2], ["héllo", "h😀llo"]],
-      ]);
+      const expected = [["héllo", "h😀llo"], ["héllo"], ["héllo", "h😀llo"]];
+      const enough = (): boolean => ears.every(({ texts }, index) => texts.length >= (expected[index]?.length ?? 0));
+      await eventually(store, enough, "what matches").catch(() => {});
+      deepEqual(
+        ears.map(({ texts }) => texts.toSorted()),
+        expected,
+      );
     },
   },
   {

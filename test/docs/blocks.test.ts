@@ -28,7 +28,11 @@ test("[X10] every ts block of the documentation compiles", () => {
 describe.concurrent("the documentation's programs", () => {
   test.each(programs)("[X10] $place runs to its end and prints what it says", async (block) => {
     const { code, stdout, stderr } = await compiled.run(block);
-    expect({ place: block.place, code, stderr: code === 0 ? "" : stderr }).toEqual({ place: block.place, code: 0, stderr: "" });
+    expect({ place: block.place, code, stderr: code === 0 ? "" : stderr }).toEqual({
+      place: block.place,
+      code: 0,
+      stderr: "",
+    });
     const printed = stdout.split("\n").map((line) => line.trim());
     expect(printed).toEqual(expect.arrayContaining(promisedOutput(block)));
   });

@@ -22,7 +22,9 @@ import {
 const ids = feed.map(({ id }) => id);
 const inOrder = (summary: Summary): Summary => ({ ...summary, dead: summary.dead.toSorted() });
 const summaryOf = (stdout: string): Summary => inOrder(readSummary(stdout));
-const expected = inOrder(expectedSummary(feed));
+const planned = inOrder(expectedSummary(feed));
+/** A kill counts as an attempt, and so does a lease that runs out on a busy machine: more may be retried than planned. */
+const expected: Summary = { ...planned, retried: expect.toSatisfy((retried: number) => retried >= planned.retried) };
 const asLines = (quakes: readonly object[]): string => quakes.map((quake) => JSON.stringify(quake)).join("\n");
 /** The feed in 3.4 seconds: time enough to stop it on the way. */
 const slowly = ["--until-done", "--speed", "50"];
@@ -38,16 +40,17 @@ const inDir = (body: (dir: string, url: string) => Promise<void>) => async (): P
 };
 
 // They mostly wait, so they wait together.
-describe.concurrent("the quake desk", () => {
+describe.concurrent("the quake desk", { timeout: 60_000 }, () => {
   test(
     "plays the whole feed on SQLite and counts it exactly; once done, it only reports",
     inDir(async (dir, url) => {
-      expect(expected).toMatchObject({ published: 1_707, handled: 73, retried: 20 });
-      expect(expected.dead).toHaveLength(12);
+      expect(planned).toMatchObject({ published: 1_707, handled: 73, retried: 20 });
+      expect(planned.dead).toHaveLength(12);
 
       const { code, stdout, stderr } = await runDesk(dir, ["--until-done"]);
       expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
       expect(summaryOf(stdout)).toEqual(expected);
+      expect(stdout.match(/failed after 4: Error: nobody answers/g)).toHaveLength(4);
 
       const again = await runDesk(dir, []);
       expect(again).toMatchObject({ code: 0, stderr: "" });
@@ -80,9 +83,7 @@ describe.concurrent("the quake desk", () => {
       const { code, stdout, stderr } = await runDesk(dir, ["--until-done"]);
       expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
       expect(stdout).toMatch(/^Going on: 1,[1-6]\d\d of 1,707 quakes were published before/);
-      // A kill counts as an attempt, so how many alerts were retried depends on the moment.
-      const { retried: _, ...exact } = expected;
-      expect(summaryOf(stdout)).toMatchObject(exact);
+      expect(summaryOf(stdout)).toEqual(expected);
       expect(await storedIds(url)).toEqual(ids);
       const ledger = readFileSync(join(dir, "quake-desk.db.ledger"), "utf8").split("\n");
       expect(ledger.filter((line) => line.includes('"counted"'))).toHaveLength(feed.length);

@@ -1,6 +1,7 @@
 /** Broadcast over Redis pub/sub: at most once, to whoever is subscribed now. */
 
 import type { Broadcast, Bytes } from "../../core/backend.js";
+import { compileGlob } from "../../core/glob.js";
 import { channelKey, channelName, channelPattern } from "./keys.js";
 import type { Pool } from "./pool.js";
 import type { Subscriber } from "./subscriber.js";
@@ -30,15 +31,32 @@ export function createBroadcast(pool: Pool, subscriber: Subscriber, namespace: s
           message: (data) => listener.message(target.channel, data),
           gap,
         });
-      return subscriber.subscribe("pattern", channelPattern(namespace, target.pattern), {
+      const { wider, matches } = redisPattern(target.pattern);
+      return subscriber.subscribe("pattern", channelPattern(namespace, wider), {
         message(data, key) {
           const channel = channelName(namespace, key.toString());
-          if (channel !== undefined && !channel.startsWith(PROBE)) listener.message(channel, data);
+          if (channel !== undefined && !channel.startsWith(PROBE) && matches(channel)) listener.message(channel, data);
         },
         gap,
       });
     },
   };
+}
+
+/**
+ * A pattern as Redis can be given it. Redis matches bytes, so that its `?` is half an `ä`: where a part stands for one
+ * character that may have several bytes, Redis is asked for more, and the rest is left out here.
+ */
+export function redisPattern(pattern: string): { readonly wider: string; readonly matches: (name: string) => boolean } {
+  // An escaped character; a set, which an end of the pattern closes too; any other character.
+  const parts = pattern.match(/\\[^]|\[\^?(?:(?:\\[^]|[^\]\\])(?:-[^])?)*\]?|[^]/gu) ?? [];
+  const wider = parts.map((part) => (part === "?" || (part.startsWith("[") && !isByteSet(part)) ? "*" : part)).join("");
+  return wider === pattern ? { wider, matches: () => true } : { wider, matches: compileGlob(pattern) };
+}
+
+/** A set of ASCII characters matches one byte, and that byte is a character. */
+function isByteSet(set: string): boolean {
+  return !set.startsWith("[^") && /^[\x20-\x7e]*$/.test(set);
 }
 
 /** The client takes Buffers only; the bytes are shared, not copied. */

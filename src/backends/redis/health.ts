@@ -27,12 +27,12 @@ export function createHealth(pool: Pool, subscriber: Subscriber, context: Backen
       return [Promise.resolve(failure(name, topology.problem ?? new ConnectionError("no primary is known")))];
     return slots.map((slot) => {
       const server = topology.ownerOf(slot);
-      const socket = server === undefined ? undefined : lane.socketTo(server);
       const own = slots.length === 1 ? name : `${name} ${server?.name ?? slot}`;
       const missing = [...lane.missing()].find((one) => one.server === server);
       return timed(own, async () => {
-        if (socket === undefined) throw missing?.problem ?? new ConnectionError("not connected");
-        await socket.ask(["PING"], pool.commandTimeoutMs);
+        // What is lost is told at once; what is just being connected is waited for.
+        if (missing?.problem !== undefined) throw missing.problem;
+        await lane.command(slot, ["PING"]);
       });
     });
   };

@@ -44,10 +44,9 @@ export class BlockingConnection implements OwnConnection {
     });
   }
 
-  /** It is wanted, and not connected. */
+  /** Its connection was lost or could not be made. */
   get broken(): boolean {
-    const connected = this.#current !== undefined && this.#current.ended === undefined;
-    return !connected && (this.generation > 0 || this.#underway > 0);
+    return [...this.#lane.missing()].some(({ problem }) => problem !== undefined);
   }
 
   command(args: readonly Arg[], options?: CommandOptions): Promise<Reply> {

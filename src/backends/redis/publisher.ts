@@ -39,26 +39,26 @@ export interface Publisher {
   close(): void;
 }
 
-/** Batches of one target under way at once; the scripts remember the results of twice as many. */
+/** Batches of one target under way at once. */
 const WINDOW = 4;
-const SLOTS = 2 * WINDOW;
+/** Results that the scripts remember: nobody runs further than this ahead of a batch that is still asked about. */
+const SLOTS = 8;
 const MAX_PAUSE_MS = 500;
 /** A try may use the connection's own time limit until less than this is left. */
 const LAST_TRY_MS = 5_000;
 
 interface Lane {
+  /** How many there were. */
   batches: number;
-  underway: number;
+  /** In order. */
+  readonly underway: Batch[];
   readonly waiting: (() => void)[];
-  last: Batch | undefined;
 }
 
 interface Batch {
   readonly number: number;
-  readonly slot: number;
-  /** Forgotten once this batch is decided, or all batches would hang together for ever. */
-  predecessor: Batch | undefined;
-  decided: boolean;
+  /** Its place in the lane. */
+  readonly index: number;
   whenDecided: Promise<unknown>;
 }
 
@@ -68,21 +68,22 @@ export function createPublisher(clock: Clock, timeoutMs: number = 15_000): Publi
   const closing = new AbortController();
   let numbers = 0;
 
-  async function decide(batch: Batch, attempt: Attempt): Promise<string> {
+  async function decide(lane: Lane, batch: Batch, attempt: Attempt): Promise<string> {
     const deadline = uptime() + timeoutMs;
     let interruption: unknown;
     for (let failures = 0; ; ) {
-      const { predecessor } = batch;
-      const behind = predecessor === undefined || predecessor.decided ? 0 : predecessor.number;
+      // The next one before it that is undecided; those between may have been refused, and left no trace.
+      const before = lane.underway[lane.underway.indexOf(batch) - 1];
       const leftMs = deadline - uptime();
       try {
-        const stamp = { number: batch.number, slot: batch.slot, behind };
+        const stamp = { number: batch.number, slot: batch.index % SLOTS, behind: before?.number ?? 0 };
         const reply = await attempt(stamp, leftMs < LAST_TRY_MS ? Math.max(1, leftMs) : undefined);
-        if (reply === FORGOTTEN)
-          throw new PublishIndeterminateError("Redis no longer knows what became of the publish");
+        if (reply === FORGOTTEN) throw new PublishIndeterminateError("Redis has forgotten what became of the publish");
         if (reply !== GAP) return reply;
-        await predecessor?.whenDecided;
+        await before?.whenDecided;
       } catch (error) {
+        // Asking again would give the same answer.
+        if (error instanceof PublishIndeterminateError) throw error;
         if (isInterrupted(error)) interruption = error;
         // Refused before anything was under way: the caller may know at once.
         else if (interruption === undefined && !(error instanceof ConnectionError)) throw error;
@@ -96,16 +97,16 @@ export function createPublisher(clock: Clock, timeoutMs: number = 15_000): Publi
 
   /** Runs synchronously up to the attempt's first command, so that batches are sent in the order of their numbers. */
   function start(lane: Lane, attempt: Attempt): Promise<string> {
-    lane.underway += 1;
     numbers += 1;
-    const predecessor = lane.last?.decided === false ? lane.last : undefined;
-    const slot = lane.batches % SLOTS;
-    const batch: Batch = { number: numbers, slot, predecessor, decided: false, whenDecided: Promise.resolve() };
+    const batch: Batch = {
+      number: numbers,
+      index: lane.batches,
+      whenDecided: Promise.resolve(),
+    };
     lane.batches += 1;
-    lane.last = batch;
-    const decision = decide(batch, attempt).finally(() => {
-      batch.decided = true;
-      batch.predecessor = undefined;
+    lane.underway.push(batch);
+    const decision = decide(lane, batch, attempt).finally(() => {
+      lane.underway.splice(lane.underway.indexOf(batch), 1);
     });
     batch.whenDecided = decision.catch(() => undefined);
     return decision;
@@ -113,25 +114,27 @@ export function createPublisher(clock: Clock, timeoutMs: number = 15_000): Publi
 
   function publish(target: string, attempt: Attempt): Promise<string> {
     if (closing.signal.aborted) return Promise.reject(new ClosedError("the Redis backend is closed"));
-    const lane = lanes.get(target) ?? { batches: 0, underway: 0, waiting: [], last: undefined };
+    const lane = lanes.get(target) ?? { batches: 0, underway: [], waiting: [] };
     lanes.set(target, lane);
     return new Promise((resolve, reject) => {
       const begin = (): void => {
         start(lane, attempt)
           .finally(() => {
-            lane.underway -= 1;
-            lane.last = lane.last?.decided === true ? undefined : lane.last;
-            lane.waiting.shift()?.();
-            if (lane.underway === 0) lanes.delete(target);
+            while (lane.waiting.length > 0 && hasRoom(lane)) lane.waiting.shift()?.();
+            if (lane.underway.length === 0) lanes.delete(target);
           })
           .then(resolve, reject);
       };
-      if (lane.underway < WINDOW) begin();
+      if (lane.waiting.length === 0 && hasRoom(lane)) begin();
       else lane.waiting.push(begin);
     });
   }
 
   return { id: randomBytes(9).toString("base64url"), publish, close: () => closing.abort() };
+}
+
+function hasRoom({ batches, underway }: Lane): boolean {
+  return underway.length < WINDOW && batches - (underway[0]?.index ?? batches) < SLOTS;
 }
 
 function isInterrupted(error: unknown): boolean {
@@ -140,7 +143,7 @@ function isInterrupted(error: unknown): boolean {
 
 /** What the caller is told in the end: whether it may have been stored decides. */
 function verdict(error: unknown, interruption: unknown): unknown {
-  if (interruption === undefined || error instanceof PublishIndeterminateError) return error;
+  if (interruption === undefined) return error;
   return new PublishIndeterminateError(
     "the connection to Redis was lost while publishing, and whether the messages were stored cannot be known",
     { cause: error },

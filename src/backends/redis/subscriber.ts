@@ -28,10 +28,9 @@ export class Subscriber {
     pool.others.add(this.#sockets);
   }
 
-  /** Why it hears nothing now. */
+  /** Why it hears nothing now; undefined also while it connects for the first time. */
   get problem(): SignalboxError | undefined {
-    if (this.#link?.socket !== undefined) return undefined;
-    return this.#link?.problem ?? this.#pool.topology.problem ?? new ConnectionError("not connected");
+    return this.#link === undefined ? this.#pool.topology.problem : this.#link.problem;
   }
 
   /**

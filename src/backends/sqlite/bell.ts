@@ -70,16 +70,25 @@ export function createBell(path: string, db: Database, { namespace, report }: Ba
   const dataVersion = db.prepare<{ data_version: number }>("PRAGMA data_version");
   const listeners = new Listeners();
   const scoped = (topic: string): string => `${namespace}\n${topic}`;
-  const fd = openSync(file, constants.O_RDWR | constants.O_CREAT, 0o666);
-  let slots = readSlots();
-  let version = versionNow();
   let watcher: FSWatcher | undefined;
   let state: "idle" | "watching" | "failed" | "closed" = "idle";
   let isRinging = true;
+  const fd = openFile();
+  let slots = readSlots();
+  let version = versionNow();
+
+  function openFile(): number | undefined {
+    try {
+      return openSync(file, constants.O_RDWR | constants.O_CREAT, 0o666);
+    } catch (error) {
+      fail(error);
+      return undefined;
+    }
+  }
 
   function readSlots(): Int32Array {
     const read = new Int32Array(SLOTS);
-    readSync(fd, read, 0, read.byteLength, 0);
+    if (fd !== undefined) readSync(fd, read, 0, read.byteLength, 0);
     return read;
   }
 
@@ -114,7 +123,7 @@ export function createBell(path: string, db: Database, { namespace, report }: Ba
     if (state === "closed") return;
     state = "failed";
     watcher?.close();
-    report(error, `watching ${file}; messages of other processes are now found once a second`);
+    report(error, `no bell at ${file}: messages of other processes are found once a second`);
   }
 
   return {
@@ -124,13 +133,14 @@ export function createBell(path: string, db: Database, { namespace, report }: Ba
     },
     wake: (topic) => listeners.wake(scoped(topic)),
     ring(topics) {
+      if (fd === undefined) return;
       const changed = topics.size > MAX_SLOTS_WRITTEN ? [EVERYBODY] : [...topics].map((topic) => slotOf(scoped(topic)));
       try {
         for (const slot of changed) writeSync(fd, anyNumber(), 0, SLOT_BYTES, slot * SLOT_BYTES);
         isRinging = true;
       } catch (error) {
         // Once, until it works again: on a full disk each commit would say so.
-        if (isRinging) report(error, `writing ${file}; other processes now find messages once a second`);
+        if (isRinging) report(error, `ringing the bell at ${file}: other processes find messages once a second`);
         isRinging = false;
       }
     },
@@ -138,7 +148,7 @@ export function createBell(path: string, db: Database, { namespace, report }: Ba
       if (state === "closed") return;
       state = "closed";
       watcher?.close();
-      closeSync(fd);
+      if (fd !== undefined) closeSync(fd);
     },
   };
 }

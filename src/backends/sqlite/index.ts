@@ -12,7 +12,7 @@ import { translate } from "./errors.js";
 import { createLog } from "./log.js";
 import { createQueue } from "./queue.js";
 import { Readers } from "./readers.js";
-import { checkPath, prepareSchema } from "./schema.js";
+import { checkPath, prepareSchema, WRITE_PROBE } from "./schema.js";
 import type { Store } from "./store.js";
 import { BUSY_TIMEOUT_MS, Writer } from "./writer.js";
 
@@ -31,13 +31,18 @@ const OPEN_TIMEOUT_MS = 5_000;
  * @throws {TimeoutError} when another process keeps the file locked
  */
 export async function openSqlite(options: SqliteOptions, context: BackendContext): Promise<Backend> {
+  return openWith(await loadDriver(), options, context);
+}
+
+/** Opens the file with this driver, whichever others there are. */
+export function openWith(driver: Driver, options: SqliteOptions, context: BackendContext): Backend {
   const synchronous = options.synchronous ?? "full";
   if (options.path === ":memory:") {
     throw new ConfigError(['SQLite\'s ":memory:" is not shared by anybody: use the URL "memory:" instead']);
   }
   const path = options.path === "" ? "" : resolve(options.path);
   checkPath(path);
-  const db = openDatabase(await loadDriver(), path, synchronous);
+  const db = openDatabase(driver, path, synchronous);
   try {
     return createBackend(path, db, synchronous, context);
   } catch (error) {
@@ -65,13 +70,14 @@ function createBackend(path: string, db: Database, synchronous: "full" | "normal
   const { store, close } = createStore(path, db, bell, writer, context);
   const readers = new Readers(db);
   const deliveries = new Deliveries(db);
-  const probe = db.prepare("SELECT 1");
+  const readProbe = db.prepare("SELECT 1");
+  const writeProbe = db.prepare(WRITE_PROBE);
   const opened = statSync(path);
 
   async function ping(): Promise<number> {
     store.assertOpen();
     const start = performance.now();
-    store.read(() => probe.get());
+    store.read(() => readProbe.get());
     return performance.now() - start;
   }
 
@@ -93,8 +99,7 @@ function createBackend(path: string, db: Database, synchronous: "full" | "normal
       const start = performance.now();
       try {
         store.assertOpen();
-        // Takes the lock that every write needs.
-        await writer.run(() => undefined);
+        await writer.run(() => writeProbe.run());
         return [{ name: "sqlite", ok: true, latencyMs: performance.now() - start }, checkFile()];
       } catch (error) {
         return [{ name: "sqlite", ok: false, error: toError(error).message }];
@@ -119,6 +124,16 @@ function createStore(
     await Promise.all([...resources].map((end) => end()));
     await writer.idle();
     bell.close();
+    closeDatabase();
+  }
+
+  function closeDatabase(): void {
+    try {
+      // Not all drivers really close while prepared statements exist: so that the file is whole without its log.
+      db.prepare("PRAGMA wal_checkpoint(TRUNCATE)").get();
+    } catch (error) {
+      context.report(error, `moving the write-ahead log into ${path}; what is committed is safe in ${path}-wal`);
+    }
     db.close();
   }
 

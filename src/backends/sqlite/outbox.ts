@@ -36,7 +36,8 @@ export function createOutbox(db: Database, namespace: string, backend: string): 
     let bytes = end.get()?.bytes ?? 0;
     let last = 0;
     for (const { channel, data } of messages) {
-      last = insert.insert(text(namespace), backend, text(channel), data.length === 0 ? "" : data, tx.now, bytes) ?? last;
+      last =
+        insert.insert(text(namespace), backend, text(channel), data.length === 0 ? "" : data, tx.now, bytes) ?? last;
       bytes += data.length;
     }
     // What was just written stays whatever its size, so that readers can tell by the numbers what they missed.

@@ -89,6 +89,9 @@ CREATE TABLE sb1_versions (
 INSERT INTO sb1_versions VALUES ('listeners', 0);
 `;
 
+/** Writes without changing anything, to see whether that works. */
+export const WRITE_PROBE = "UPDATE signalbox_layout SET layout = layout";
+
 /** @throws {ConfigError} when the path cannot be a database file, each with what to do about it */
 export function checkPath(path: string): void {
   if (path === "") throw new ConfigError(['the path of the SQLite file is empty: write "sqlite:./messages.db"']);
@@ -124,6 +127,8 @@ export function prepareSchema(db: Database, path: string, synchronous: "full" | 
       `${path} has the layout "${layout}" of a newer signalbox; this version reads "${LAYOUT}": upgrade signalbox, or use another file`,
     ]);
   }
+  // SQLite opens, and even locks, what may only be read without a word.
+  db.exec(`BEGIN IMMEDIATE; ${WRITE_PROBE}; ROLLBACK`);
 }
 
 function layoutOf(db: Database): string | undefined {

@@ -2,6 +2,7 @@
 
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import type { BroadcastTarget } from "../../../src/core/backend.js";
+import { compileGlob } from "../../../src/core/glob.js";
 import { AuthError, ConnectionError } from "../../../src/core/errors.js";
 import { type RedisServer, startCluster, startRedis } from "../../support/redis-servers.js";
 import { until } from "../../support/wait.js";
@@ -170,6 +171,37 @@ test("a channel that the ACL forbids is refused, and leaves others alone", async
   await say(redis, "mine", "x");
   await until(() => ear.heard.length === 1, { what: "the message" });
   expect(ear.gaps).toEqual([]);
+});
+
+test("patterns match characters as everywhere else, though Redis matches bytes", async () => {
+  const redis = await open(standalone(server));
+  const names = ["ab", "aä", "a😀", "aéb", "abb", "a-b", "a]b", "a", "A", "äb", "a b", "a^"];
+  const patterns = [
+    "a?",
+    "?b",
+    "a?b",
+    "a[bä]",
+    "a[^b]",
+    "a[^b]b",
+    "[a-z]b",
+    "[ä-ö]b",
+    "a[]-]b",
+    "a\\?",
+    "a*",
+    "?",
+    "a[a-]b]",
+  ];
+  patterns.push("a[ä-]b]", "a[b", "a[^ä", "[^-]b", "a[\\]x]b", "??", "*?");
+  const ears = await Promise.all(patterns.map((pattern) => listen(redis, { pattern })));
+  const published = [...names, "a-end"];
+  await redis.broadcast.publish(published.map((channel) => ({ channel, data: "x" })));
+  const expected = patterns.map((pattern) => published.filter(compileGlob(pattern)).map((name) => `${name}: x`));
+  const last = await listen(redis, { channel: "last" });
+  await say(redis, "last", "x");
+  await until(() => last.heard.length > 0, { what: "the last message" });
+  expect(ears.map(({ heard }, index) => [patterns[index], ...heard.filter((text) => text !== "last: x")])).toEqual(
+    expected.map((heard, index) => [patterns[index], ...heard]),
+  );
 });
 
 test("two namespaces hear nothing of each other, and health checks are heard by nobody", async () => {

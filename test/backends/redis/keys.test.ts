@@ -1,6 +1,6 @@
 /** Names and keys: nothing a user calls something can reach another key, slot or namespace. */
 
-import fc from "fast-check";
+import { assert, constantFrom, oneof, pre, property, string, tuple } from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   channelKey,
@@ -16,7 +16,7 @@ import {
 import { slotOfKey } from "../../../src/backends/redis/slots.js";
 import { compileGlob } from "../../../src/core/glob.js";
 
-const name = fc.oneof(fc.string({ unit: "binary" }), fc.string({ unit: fc.constantFrom(..."{}:%*?[]\\ 0A\n|/.é😀") }));
+const name = oneof(string({ unit: "binary" }), string({ unit: constantFrom(...Array.from("{}:%*?[]\\ 0A\n|/.é😀")) }));
 
 function allLogKeys(namespace: string, stream: string, group: string): string[] {
   const keys = logKeys(namespace, stream);
@@ -32,8 +32,8 @@ function allQueueKeys(namespace: string, queue: string, recipient: string): stri
 
 describe("names", () => {
   test("every name can be read back, and is written in harmless characters", () => {
-    fc.assert(
-      fc.property(name, (one) => {
+    assert(
+      property(name, (one) => {
         expect(encodeName(one)).toMatch(/^(?:[A-Za-z0-9._-]|%[0-9A-F]{2})*$/);
         expect(decodeName(encodeName(one))).toBe(one);
       }),
@@ -41,7 +41,7 @@ describe("names", () => {
   });
 
   test("no two names are written the same way", () => {
-    fc.assert(fc.property(name, name, (one, other) => (encodeName(one) === encodeName(other)) === (one === other)));
+    assert(property(name, name, (one, other) => (encodeName(one) === encodeName(other)) === (one === other)));
   });
 
   test("half a surrogate pair is refused", () => {
@@ -49,8 +49,8 @@ describe("names", () => {
   });
 
   test("an id can be read back, and is stored without line feeds", () => {
-    fc.assert(
-      fc.property(name, (id) => {
+    assert(
+      property(name, (id) => {
         expect(toStoredId(id)).not.toContain("\n");
         expect(fromStoredId(toStoredId(id))).toBe(id);
       }),
@@ -61,8 +61,8 @@ describe("names", () => {
 
 describe("keys", () => {
   test("all keys of a stream or a queue begin with the layout and are in one Cluster slot", () => {
-    fc.assert(
-      fc.property(name, name, name, (namespace, subject, part) => {
+    assert(
+      property(name, name, name, (namespace, subject, part) => {
         for (const keys of [allLogKeys(namespace, subject, part), allQueueKeys(namespace, subject, part)]) {
           expect(new Set(keys).size).toBe(keys.length);
           expect(new Set(keys.map(slotOfKey)).size).toBe(1);
@@ -73,9 +73,9 @@ describe("keys", () => {
   });
 
   test("two different names never share a key", () => {
-    fc.assert(
-      fc.property(fc.tuple(name, name, name), fc.tuple(name, name, name), (one, other) => {
-        fc.pre(one.join("\u0000") !== other.join("\u0000"));
+    assert(
+      property(tuple(name, name, name), tuple(name, name, name), (one, other) => {
+        pre(one.join("\u0000") !== other.join("\u0000"));
         // Names of streams and queues have keys of their own, those of groups and recipients within them.
         const sameSubject = one[0] === other[0] && one[1] === other[1];
         const own = (keys: string[]): string[] => (sameSubject ? keys.filter((key) => /:[gr]:/.test(key)) : keys);
@@ -94,8 +94,8 @@ describe("keys", () => {
 
 describe("channels", () => {
   test("a channel's name stays as it is, and is found again in its namespace only", () => {
-    fc.assert(
-      fc.property(name, name, name, (namespace, other, channel) => {
+    assert(
+      property(name, name, name, (namespace, other, channel) => {
         const key = channelKey(namespace, channel);
         expect(key.endsWith(channel)).toBe(true);
         expect(channelName(namespace, key)).toBe(channel);

@@ -119,6 +119,45 @@ describe("several batches", () => {
     expect(log).toEqual(["second behind 1", "first behind 0", "first behind 0", "second behind 0"]);
   });
 
+  test("a batch does not overtake one that is undecided, though the one between them was refused", async () => {
+    const publisher = createPublisher(systemClock);
+    let tries = 0;
+    const behinds: number[] = [];
+    const first = publisher.publish("stream", async () => {
+      tries += 1;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      return tries === 1 ? interrupted() : "1-0";
+    });
+    const second = publisher.publish("stream", () => Promise.reject(new OutOfMemoryError("full")));
+    await expect(second).rejects.toMatchObject({ code: "OUT_OF_MEMORY" });
+    const third = publisher.publish("stream", async ({ behind }) => {
+      behinds.push(behind);
+      return behind === 0 ? "3-0" : "GAP";
+    });
+    expect(await Promise.all([first, third])).toEqual(["1-0", "3-0"]);
+    expect(behinds).toEqual([1, 0]);
+  });
+
+  test("no batch runs so far ahead of one that is still asked about that its result would be forgotten", async () => {
+    const publisher = createPublisher(systemClock);
+    const answered: number[] = [];
+    let letGo = (_result: string): void => {};
+    const slow = publisher.publish("stream", () => new Promise((resolve) => (letGo = resolve)));
+    const others = Array.from({ length: 20 }, () =>
+      publisher.publish("stream", async ({ number }) => {
+        answered.push(number);
+        return `${number}-0`;
+      }),
+    );
+    await Promise.all(others.slice(0, 7));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(answered).toEqual([2, 3, 4, 5, 6, 7, 8]);
+    letGo("1-0");
+    expect(await slow).toBe("1-0");
+    await Promise.all(others);
+    expect(answered.at(-1)).toBe(21);
+  });
+
   test("targets do not wait for each other", async () => {
     const publisher = createPublisher(systemClock);
     const stuck = Array.from({ length: 8 }, () => publisher.publish("stuck", () => new Promise(() => {})));

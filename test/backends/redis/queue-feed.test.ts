@@ -1,0 +1,345 @@
+/** Consuming a queue when something goes wrong: replies are lost, memory is full, others meddle. */
+
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type RedisServer, startRedis } from "../../support/redis-servers.js";
+import { pause, until } from "../../support/wait.js";
+import {
+  acks,
+  CONSUMER,
+  collect,
+  isScriptWith,
+  item,
+  LIMITS,
+  losing,
+  openPorts,
+  type Ports,
+  textsOf,
+} from "./log-queue-support.js";
+
+let server: RedisServer;
+beforeAll(async () => {
+  server = await startRedis();
+});
+afterAll(() => server.stop());
+
+let queues = 0;
+
+async function start(ports: Ports, ids: readonly string[]) {
+  const name = `queue-${(queues += 1)}`;
+  if (ids.length > 0)
+    await ports.queue.push(
+      name,
+      ids.map((id) => item(id)),
+      LIMITS,
+    );
+  return {
+    name,
+    key: (part: string) => `sb1:{test:queue:${name}:0}:${part}`,
+    open: (consumer: string, more: Partial<typeof CONSUMER> = {}) =>
+      ports.queue.open(name, "", { ...CONSUMER, ...more, consumer }),
+    stats: () => ports.queue.stats(name, ""),
+  };
+}
+
+const isTake = isScriptWith("taker");
+const NONE = { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 0 };
+
+describe("lost replies", () => {
+  test.each(["unsent", "unanswered"] as const)("a take that is %s takes nothing from anybody", async (fate) => {
+    const ports = await openPorts(server);
+    const { open, stats } = await start(ports, ["a", "b", "c"]);
+    const feed = await open("taker");
+    ports.judge(losing(isTake, fate));
+    await expect(feed.take({ max: 2, waitMs: 0 }, [])).rejects.toMatchObject({ code: "CONNECTION" });
+    // The next call brings what the lost one had, at once and as a first attempt, and never more than is asked for.
+    const one = await feed.take({ max: 1, waitMs: 0 }, []);
+    expect(textsOf(one)).toEqual(["a"]);
+    const two = await feed.take({ max: 2, waitMs: 0 }, acks(one));
+    expect(textsOf(two)).toEqual(["b", "c"]);
+    expect((await feed.take({ max: 0, waitMs: 0 }, acks(two))).lost).toEqual([]);
+    expect(await stats()).toEqual(NONE);
+  });
+
+  test("a take that is lost several times over is made up for in the end", async () => {
+    const ports = await openPorts(server);
+    const { open } = await start(ports, ["a", "b", "c", "d"]);
+    const feed = await open("taker");
+    let left = 3;
+    ports.judge((args) => {
+      if (!isTake(args) || left === 0) return "well";
+      left -= 1;
+      return left === 1 ? "unsent" : "unanswered";
+    });
+    for (let round = 0; round < 3; round += 1) {
+      await expect(feed.take({ max: 2, waitMs: 0 }, [])).rejects.toMatchObject({ code: "CONNECTION" });
+    }
+    expect(textsOf(await collect(feed, 4)).toSorted()).toEqual(["a", "b", "c", "d"]);
+  });
+
+  test("what was lost and has passed to somebody else is not taken again", async () => {
+    const ports = await openPorts(server);
+    const { open } = await start(ports, ["a"]);
+    const feed = await open("taker", { leaseMs: 300 });
+    ports.judge(losing(isTake, "unanswered"));
+    await expect(feed.take({ max: 1, waitMs: 0 }, [])).rejects.toMatchObject({ code: "CONNECTION" });
+    await pause(350);
+    const taken = await collect(await open("other"), 1);
+    expect(textsOf(taken)).toEqual(["a#2"]);
+    expect(textsOf(await feed.take({ max: 1, waitMs: 0 }, []))).toEqual([]);
+  });
+
+  test("a settlement whose reply was lost is settled, and says so when it is given again", async () => {
+    const ports = await openPorts(server);
+    const { open, stats } = await start(ports, ["a", "b", "c"]);
+    const feed = await open("taker");
+    const [a, b, c] = (await collect(feed, 3)).deliveries.map(({ receipt }) => receipt);
+    if (a === undefined || b === undefined || c === undefined) throw new Error("there are three");
+    const outcomes = [
+      { receipt: a, as: "ack" },
+      { receipt: b, as: "retry", delayMs: 60_000, counted: true },
+      { receipt: c, as: "deadLetter", reason: { kind: "rejected", message: "no" } },
+    ] as const;
+    ports.judge(losing(isTake, "unanswered"));
+    await expect(feed.take({ max: 0, waitMs: 0 }, outcomes)).rejects.toMatchObject({ code: "CONNECTION" });
+    expect((await feed.take({ max: 0, waitMs: 0 }, outcomes)).lost.toSorted()).toEqual([a, b, c].toSorted());
+    expect(await stats()).toEqual({ ...NONE, delayed: 1, dead: 1 });
+  });
+
+  test("an acknowledgement that comes late does not touch a new item of the same id", async () => {
+    const ports = await openPorts(server);
+    const { name, open } = await start(ports, ["a"]);
+    const late = await open("late", { leaseMs: 300 });
+    const held = await collect(late, 1);
+    await pause(350);
+    const feed = await open("taker");
+    await feed.take({ max: 0, waitMs: 0 }, acks(await collect(feed, 1)));
+    await ports.queue.push(name, [item("a", { data: "anew" })], LIMITS);
+    expect((await late.take({ max: 0, waitMs: 0 }, acks(held))).lost).toHaveLength(1);
+    expect(textsOf(await collect(feed, 1))).toEqual(["anew"]);
+  });
+
+  test("closing gives back also what was taken without a reply", async () => {
+    const ports = await openPorts(server);
+    const { open } = await start(ports, ["a", "b"]);
+    const feed = await open("taker");
+    ports.judge(losing(isTake, "unanswered"));
+    await expect(feed.take({ max: 5, waitMs: 0 }, [])).rejects.toMatchObject({ code: "CONNECTION" });
+    await feed.close();
+    expect(textsOf(await collect(await open("other"), 2))).toEqual(["a", "b"]);
+  });
+
+  test("connections that are killed under load: everything is delivered, and nothing in hand is delivered again", async () => {
+    const ports = await openPorts(server);
+    const count = 1_500;
+    const { open, stats } = await start(
+      ports,
+      Array.from({ length: count }, (_, index) => `${index}`),
+    );
+    const over = new AbortController();
+    const killing = (async () => {
+      while (!over.signal.aborted) {
+        await pause(20 + Math.random() * 30);
+        await server.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes");
+      }
+    })();
+    const delivered = new Set<string>();
+    const acknowledged = new Set<string>();
+    const consume = async (consumer: string): Promise<void> => {
+      const feed = await open(consumer);
+      let outcomes: { receipt: string; as: "ack" }[] = [];
+      while (acknowledged.size < count) {
+        try {
+          const { deliveries } = await feed.take({ max: 10, waitMs: 100 }, outcomes);
+          for (const { receipt } of outcomes) acknowledged.add(receipt);
+          for (const { position, attempt } of deliveries) {
+            expect(attempt).toBe(1);
+            expect(delivered).not.toContain(position);
+            delivered.add(position);
+          }
+          outcomes = deliveries.map(({ receipt }) => ({ receipt, as: "ack" }));
+        } catch (error) {
+          // The outcomes are given again.
+          expect(error).toMatchObject({ code: "CONNECTION" });
+        }
+        await pause(1);
+      }
+    };
+    await Promise.all(["one", "two"].map(consume));
+    over.abort();
+    await killing;
+    expect(delivered.size).toBe(count);
+    expect(await stats()).toEqual(NONE);
+  }, 60_000);
+});
+
+describe("full memory", () => {
+  test("pushing is refused whole, while taking, retrying, dead-lettering and acknowledging go on", async () => {
+    await using full = await startRedis();
+    const ports = await openPorts(full);
+    const { name, open, stats } = await start(
+      ports,
+      Array.from({ length: 40 }, (_, index) => `m${index}`),
+    );
+    await full.cli("CONFIG", "SET", "maxmemory", "1");
+    await expect(ports.queue.push(name, [item("no")], LIMITS)).rejects.toMatchObject({ code: "OUT_OF_MEMORY" });
+    const feed = await open("taker");
+    const taken = await collect(feed, 40);
+    expect(await feed.extend(taken.deliveries.map(({ receipt }) => receipt))).toEqual([]);
+    const { lost } = await feed.take(
+      { max: 0, waitMs: 0 },
+      taken.deliveries.map(({ receipt }, index) => {
+        if (index % 3 === 0) return { receipt, as: "ack" };
+        if (index % 3 === 1) return { receipt, as: "retry", delayMs: 0, counted: true };
+        return { receipt, as: "deadLetter", reason: { kind: "failed", message: "no" } };
+      }),
+    );
+    expect(lost).toEqual([]);
+    const again = await collect(feed, 13);
+    expect(again.deliveries.every(({ attempt }) => attempt === 2)).toBe(true);
+    await feed.take({ max: 0, waitMs: 0 }, acks(again));
+    expect(await stats()).toEqual({ ...NONE, dead: 13 });
+    await feed.close();
+  });
+});
+
+describe("waiting", () => {
+  test("a lone item is handed over as fast as a bell can ring", async () => {
+    const ports = await openPorts(server);
+    const { name, open } = await start(ports, []);
+    const feed = await open("taker");
+    const latencies: number[] = [];
+    for (let round = 0; round < 30; round += 1) {
+      const taking = feed.take({ max: 1, waitMs: 5_000 }, []);
+      await pause(5);
+      const startedAt = performance.now();
+      await ports.queue.push(name, [item(`i${round}`)], LIMITS);
+      await taking;
+      latencies.push(performance.now() - startedAt);
+    }
+    const median = latencies.toSorted((a, b) => a - b)[15] ?? Number.NaN;
+    expect(median).toBeLessThan(50);
+  });
+
+  test("a lost bell delays by a second at most", async () => {
+    const ports = await openPorts(server);
+    const { name, key, open } = await start(ports, []);
+    const feed = await open("taker");
+    const taking = feed.take({ max: 1, waitMs: 10_000 }, []);
+    await pause(50);
+    const startedAt = performance.now();
+    // In one step, so that nobody hears the bell.
+    await server.cli("MULTI").catch(() => undefined);
+    await ports.queue.push(name, [item("a")], LIMITS);
+    await server.cli("DEL", key("r::bell"));
+    await server.cli("EXEC").catch(() => undefined);
+    expect(textsOf(await taking)).toEqual(["a"]);
+    expect(performance.now() - startedAt).toBeLessThan(2_500);
+  });
+});
+
+describe("others who meddle", () => {
+  test("a ticket whose record was deleted is counted as gone, and no wait is cut short by it for ever", async () => {
+    const ports = await openPorts(server);
+    const { key, open, stats } = await start(ports, ["a", "b"]);
+    await server.cli("HDEL", key("records"), "a");
+    const feed = await open("taker");
+    const found = await collect(feed, 1);
+    expect([textsOf(found), found.gone]).toEqual([["b"], 1]);
+    await feed.take({ max: 0, waitMs: 0 }, acks(found));
+    expect(await stats()).toEqual(NONE);
+  });
+
+  test("everything may be deleted beneath a consumer that waits", async () => {
+    const ports = await openPorts(server);
+    const { name, open } = await start(ports, ["a"]);
+    const feed = await open("taker");
+    const held = await collect(feed, 1);
+    const taking = feed.take({ max: 1, waitMs: 10_000 }, []);
+    await pause(30);
+    await server.cli("FLUSHALL");
+    await server.cli("SCRIPT", "FLUSH");
+    await ports.queue.push(name, [item("b")], LIMITS);
+    expect(textsOf(await taking)).toEqual(["b"]);
+    expect((await feed.take({ max: 0, waitMs: 0 }, acks(held))).lost).toHaveLength(1);
+  });
+});
+
+describe("many and large", () => {
+  test("ids of any text come out as they went in, also from receipts and dead letters", async () => {
+    const ports = await openPorts(server);
+    const ids = ["with\nline feed", "100%", "%0A", "a|b|c", "+1/2/x", "-5|3", "é😀", " "];
+    const { name, open } = await start(ports, ids);
+    const feed = await open("taker");
+    const first = await collect(feed, ids.length);
+    expect(first.deliveries.map(({ position }) => position)).toEqual(ids);
+    await feed.take(
+      { max: 0, waitMs: 0 },
+      first.deliveries.map(({ receipt }) => ({ receipt, as: "retry", delayMs: 0, counted: true })),
+    );
+    const second = await collect(feed, ids.length);
+    expect(second.deliveries.map(({ position, attempt }) => [position, attempt])).toEqual(ids.map((id) => [id, 2]));
+    const reason = { kind: "failed", message: "no" } as const;
+    await feed.take(
+      { max: 0, waitMs: 0 },
+      second.deliveries.map(({ receipt }) => ({ receipt, as: "deadLetter", reason })),
+    );
+    const { letters } = await ports.queue.deadLetters(name, "").list({ max: 100 });
+    expect(letters.map(({ position }) => position)).toEqual(ids);
+  });
+
+  test("thousands of items in one push keep their order, priorities and expiry", async () => {
+    const ports = await openPorts(server);
+    const { name, open, stats } = await start(ports, []);
+    const items = Array.from({ length: 5_000 }, (_, index) =>
+      item(`${index}`, {
+        priority: index % 3,
+        ...(index % 5 === 0 ? { ttlMs: 1 } : {}),
+        delayMs: index % 7 === 0 ? 1 : 0,
+      }),
+    );
+    await ports.queue.push(name, items, LIMITS);
+    await pause(20);
+    const expected = [2, 1, 0].flatMap((priority) =>
+      items.filter((one, index) => one.priority === priority && index % 5 !== 0).map(({ id }) => id),
+    );
+    const feed = await open("taker");
+    const ids: string[] = [];
+    let expired = 0;
+    await until(async () => {
+      const taken = await feed.take({ max: 700, waitMs: 0 }, []);
+      ids.push(...taken.deliveries.map(({ position }) => position));
+      expired += taken.expired;
+      return ids.length >= 4_000 && expired >= 1_000;
+    });
+    expect(ids.toSorted()).toEqual(expected.toSorted());
+    // Those that were delayed become ready in slices, so that only the others are sure to come in order.
+    const ready = new Set(items.filter((_, index) => index % 7 !== 0).map(({ id }) => id));
+    expect(ids.filter((id) => ready.has(id))).toEqual(expected.filter((id) => ready.has(id)));
+    expect(await stats()).toEqual({ ...NONE, leased: 4_000, expired: 1_000 });
+  });
+
+  test("the cost of a waiting item in memory is at most twice that of a bare stream entry", async () => {
+    await using empty = await startRedis();
+    const ports = await openPorts(empty);
+    const memory = async (): Promise<number> =>
+      Number(/used_memory:(\d+)/.exec(String(await empty.cli("INFO", "memory")))?.[1]);
+    const data = "x".repeat(200);
+    const count = 20_000;
+    const uuid = (index: number): string => `0190a000-0000-7000-8000-${String(index).padStart(12, "0")}`;
+    const header = (index: number): string => `1|${uuid(index)}|order.created|source|1790000000000`;
+    const start = await memory();
+    for (let at = 0; at < count; at += 500) {
+      const items = Array.from({ length: 500 }, (_, index) =>
+        item(uuid(at + index), { header: header(at + index), data, priority: index % 10 }),
+      );
+      await ports.queue.push("queue", items, LIMITS);
+    }
+    const queued = (await memory()) - start;
+    for (let index = 0; index < count; index += 1) {
+      await empty.cli("XADD", "bare", "*", "m", `${header(index)}\n${data}`);
+    }
+    const bare = (await memory()) - start - queued;
+    expect(queued / bare).toBeLessThan(2);
+    await ports.queue.close();
+  });
+});

@@ -1,0 +1,160 @@
+/** What the documentation says of the stores is what is in them: keys, tables, and the rights that a user of Redis needs. */
+
+import { readdirSync, readFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Broker, connect, retry } from "signalbox";
+import { until } from "signalbox/testing";
+import { expect, test } from "vitest";
+import { loadDriver } from "../../src/backends/sqlite/driver.js";
+import { startRedis } from "../support/redis-servers.js";
+import { codeRowsOf, readPage, root } from "./support/pages.js";
+
+const QUIET = { debug() {}, info() {}, warn() {}, error() {} };
+
+/** Does a little of everything, so that every key and command is needed once. Nothing is left under way. */
+async function exercise(broker: Broker): Promise<void> {
+  const { events } = broker;
+  await events.publishMany("order", ["good", "flaky", "bad"]);
+  await events.publish("order", "keyed", { key: "customer" });
+  const options = { group: "bank", from: "beginning", leaseMs: 300, retry: { maxAttempts: 2, initialMs: 1 } } as const;
+  const subscription = await events.subscribe("order", options, async (order, { attempt }) => {
+    // Longer than a third of the lease, so that it is renewed.
+    if (order === "good") await new Promise((resolve) => setTimeout(resolve, 150));
+    if (order === "bad" || (order === "flaky" && attempt === 1)) throw new Error("no");
+  });
+  await events.subscribe("order", { group: "later", from: new Date(0) }, () => undefined);
+  await until(async () =>
+    (await events.stats("order")).groups.every((one) => one.lag + one.pending + one.retrying === 0),
+  );
+  for await (const { reason } of events.group("order", "bank").deadLetters()) expect(reason.kind).toBe("failed");
+  await subscription.close();
+
+  const tasks = broker.queue("tasks");
+  await tasks.publish("sweep", { priority: 3, delayMs: 5, ttlMs: 60_000 });
+  await tasks.publish("expire", { ttlMs: 1, delayMs: 50 });
+  await tasks.publish("sign", { target: "ada" });
+  for (const as of [undefined, "ada"]) {
+    const consumer = as === undefined ? {} : { as };
+    await tasks.subscribe({ ...consumer, leaseMs: 300, retry: { maxAttempts: 2 } }, async (task, { attempt }) => {
+      if (task === "sign") throw new Error("no");
+      await new Promise((resolve) => setTimeout(resolve, 150));
+      return attempt === 1 ? retry({ delayMs: 1 }) : undefined;
+    });
+  }
+  await until(async () => {
+    const { waiting, leased, delayed } = await tasks.stats();
+    return waiting + leased + delayed === 0 && (await tasks.stats("ada")).dead === 1;
+  });
+  for await (const { reason } of tasks.deadLetters("ada")) expect(reason.kind).toBe("failed");
+  expect(await broker.health()).toMatchObject({ status: "up" });
+  await broker.ping();
+}
+
+/** The rule that the guide shows: `user app on >secret …`. */
+function documentedRule(): string {
+  const rule = readPage("docs/guides/redis.md").lines.find((line) => line.startsWith("user app "));
+  return (rule ?? "").replace("user app ", "");
+}
+
+test("[X10] the ACL of docs/guides/redis.md is all that events and queues need, and opens no other namespace", async () => {
+  await using server = await startRedis({ users: { app: documentedRule() } });
+  const url = server.url.replace("redis://", "redis://app:secret@");
+  {
+    await using broker = await connect(url, { namespace: "shop", logger: QUIET });
+    await exercise(broker);
+    // Names the commands and keys that were refused.
+    expect(await server.cli("ACL", "LOG")).toEqual([]);
+  }
+  await using stranger = await connect(url, { namespace: "bank", logger: QUIET });
+  await expect(stranger.events.publish("order", 1)).rejects.toMatchObject({ code: "AUTH" });
+});
+
+test("[X10] the ACL of docs/guides/redis.md names no command that nothing sends", async () => {
+  await using server = await startRedis();
+  const broker = await connect(server.url, { namespace: "shop", logger: QUIET });
+  await exercise(broker);
+  await broker.close();
+  const info = String(await server.cli("INFO", "commandstats"));
+  const sent = new Set([...info.matchAll(/^cmdstat_([^:]+):/gm)].map(([, name]) => name));
+  const allowed = [...documentedRule().matchAll(/ \+(\S+)/g)].map(([, name]) => name!);
+  // Only with a password, a database, a lost reply, a stream that overflows, or once a minute.
+  const rare = ["auth", "select", "get", "xtrim", "xgroup|setid", "xinfo|consumers"];
+  expect(allowed.filter((name) => !sent.has(name) && !rare.includes(name))).toEqual([]);
+});
+
+test("[X10] the ACL of docs/guides/redis.md covers every command in the scripts, and its additions are rules", async () => {
+  const folder = join(root, "src/backends/redis/lua");
+  const scripts = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".lua"));
+  const called = scripts.flatMap((name) => [
+    ...readFileSync(join(folder, name), "utf8").matchAll(/redis\.p?call\('(\w+)'/g),
+  ]);
+  const allowed = new Set(documentedRule().match(/(?<= \+)\w+/g));
+  expect(called.map(([, name]) => name!.toLowerCase()).filter((name) => !allowed.has(name))).toEqual([]);
+
+  await using server = await startRedis();
+  const additions = codeRowsOf(readPage("docs/guides/redis.md"))
+    .map(([cell]) => cell!)
+    .filter((cell) => cell.startsWith("`+"));
+  for (const addition of additions) {
+    const rules = addition.replaceAll(/[`\\]/g, "").split(" ");
+    expect(await server.cli("ACL", "SETUSER", "someone", ...rules)).toBe("OK");
+  }
+  expect(additions.length).toBeGreaterThan(2);
+});
+
+test("[X10] docs/reference/redis-layout.md names every key that events and queues make", async () => {
+  await using server = await startRedis();
+  const documented = new Set(
+    codeRowsOf(readPage("docs/reference/redis-layout.md")).map(([cell]) => cell!.replaceAll("`", "")),
+  );
+  const seen = new Set<string>();
+  const look = async (): Promise<void> => {
+    for (const key of (await server.cli("KEYS", "*")) as string[]) seen.add(shapeOf(key));
+  };
+  await using broker = await connect(server.url, { namespace: "shop", logger: QUIET });
+  const exercised = exercise(broker);
+  const over = exercised.then(
+    () => true,
+    () => true,
+  );
+  const notYet = (): Promise<false> => new Promise((resolve) => setTimeout(resolve, 2, false));
+  do await look();
+  while (!(await Promise.race([over, notYet()])));
+  await exercised;
+  await look();
+  expect([...seen].filter((shape) => !documented.has(shape))).toEqual([]);
+  expect(seen.size).toBeGreaterThan(15);
+});
+
+/** `sb1:{shop:log:order:0}:g:bank:due` → `…g:<group>:due`. */
+function shapeOf(key: string): string {
+  const [, own = key] = /^sb1:\{shop:(?:log|queue):[^}]*:0\}:(.*)$/.exec(key) ?? [];
+  return `…${own
+    .replace(/^pub:.*$/, "pub:<id>")
+    .replace(/^g:[^:]*:/, "g:<group>:")
+    .replace(/^r:[^:]*:/, "r:<recipient>:")
+    .replace(/:taken:.*$/, ":taken:<consumer>")}`;
+}
+
+test("[X10] docs/reference/sqlite-schema.md names exactly the tables of the file", async () => {
+  const dir = await mkdtemp(join(tmpdir(), "signalbox-docs-"));
+  try {
+    const path = join(dir, "messages.db");
+    await (await connect(`sqlite:${path}`)).close();
+    const db = (await loadDriver()).open(path, 1_000);
+    const sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
+    const tables = db
+      .prepare<{ name: string }>(sql)
+      .all()
+      .map(({ name }) => name);
+    db.close();
+    const documented = codeRowsOf(readPage("docs/reference/sqlite-schema.md")).map(([cell]) =>
+      cell!.replaceAll("`", ""),
+    );
+    expect(documented.toSorted()).toEqual(tables.toSorted());
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
+});
