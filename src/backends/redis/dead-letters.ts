@@ -3,7 +3,7 @@
 import type { DeadLetter, DeadLetters, DeadReason } from "../../core/backend.js";
 import { NotFoundError } from "../../core/errors.js";
 import { bufferOf, fieldsOf, fromBlob, listOf, numberOf, textOf } from "./blob.js";
-import type { Connections, Reply } from "./connection.js";
+import type { Reply } from "./connection.js";
 import type { Port } from "./port.js";
 
 /** As many as fit into one reply that comes quickly. */
@@ -14,10 +14,9 @@ const MAX_PAGE = 1_000;
  * @param positionOf what the letter's `p` field stands for
  */
 export function createDeadLetters(
-  connections: Connections,
+  port: Pick<Port, "assertOpen" | "repeating">,
   key: string,
   positionOf: (stored: string) => string,
-  port: Pick<Port, "assertOpen">,
 ): DeadLetters {
   return {
     async list({ max, cursor }) {
@@ -27,7 +26,7 @@ export function createDeadLetters(
       const start = cursor === undefined ? "-" : `(${cursor}`;
       // One more than wanted tells whether this is the last page.
       const words = ["XRANGE", key, start, "+", "COUNT", String(count + 1)];
-      const entries = listOf(await connections.shared(key).command(words));
+      const entries = listOf(await port.repeating(key).command(words));
       const letters = entries.slice(0, count).map((entry) => toLetter(entry, positionOf));
       const last = letters.at(-1);
       return entries.length > count && last !== undefined ? { letters, cursor: last.id } : { letters };

@@ -60,6 +60,8 @@ interface Held {
 /** However sure the wake-ups are, a waiting feed looks again after this long, and for abandoned deliveries as often. */
 const RECHECK_MS = 1_000;
 const TIDY_MS = 60_000;
+/** Pause after a blocking read whose connection broke. */
+const BROKEN_MS = 100;
 /** More than fits into one reply that comes quickly. */
 const MAX_AT_ONCE = 1_000;
 /** How much longer than it blocks a blocking command may take. */
@@ -252,8 +254,9 @@ class RedisFeed implements Feed {
       return this.#hold(await this.#source.block(own, max, ms), startedAt);
     } catch (error) {
       if (!isInterrupted(error)) throw error;
-      // The shared connection will tell whether the store is there.
       this.#recoverFrom ??= "";
+      // The shared connection will tell whether the store is there; this one may keep failing at once.
+      await wait(this.#context.clock, Math.min(ms, BROKEN_MS), this.#closing.signal);
       return [];
     } finally {
       if (own.generation > generation) this.#recoverFrom ??= "";

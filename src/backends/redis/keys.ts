@@ -49,7 +49,7 @@ export interface QueueKeys {
 
 /**
  * Keys of one recipient, in its queue's slot. Members of the zsets are tickets, `<place><expiry>|<priority>|<id>`: the
- * place in line is 16 hexadecimal digits, the expiry milliseconds since the epoch or nothing.
+ * place in line is 12 digits to the base of 36, the expiry milliseconds since the epoch or nothing.
  */
 export interface RecipientKeys {
   /** Zset of tickets ready to be taken, scored by minus their priority. */

@@ -6,6 +6,7 @@ import type { Arg, Connections, OwnConnection, Reply } from "./connection.js";
 import { isReply } from "./errors.js";
 import { BLOCK_GRACE_MS, type Round, type RoundResult, type Source } from "./feed.js";
 import type { GroupKeys, LogKeys } from "./keys.js";
+import type { Port } from "./port.js";
 import { loadScript } from "./scripts.js";
 
 const take = loadScript("log-take");
@@ -21,6 +22,7 @@ export interface LogFeedOptions {
   readonly consumer: string;
   readonly settings: GroupSettings;
   readonly connections: Connections;
+  readonly port: Pick<Port, "repeating">;
   /** Makes the group anew at the beginning of the stream. */
   readonly restoreGroup: () => Promise<void>;
 }
@@ -39,9 +41,10 @@ function parseReceipt(receipt: Receipt): {
 }
 
 export function createLogSource(options: LogFeedOptions): Source {
-  const { keys, group, consumer, connections, settings, restoreGroup } = options;
+  const { keys, group, consumer, connections, port, settings, restoreGroup } = options;
   const own = keys.group(group);
   const shared = connections.shared(keys.stream);
+  const repeating = port.repeating(keys.stream);
   const takeKeys = takeKeysOf(keys, own);
 
   async function round(request: Round): Promise<RoundResult> {
@@ -80,7 +83,7 @@ export function createLogSource(options: LogFeedOptions): Source {
     block,
     async recover(after) {
       const args = [group, consumer, after === "" ? "0-0" : after, RECOVERED_AT_ONCE];
-      const [last, receipts, ...blobs] = listOf(await recover.run(shared, [keys.stream, own.attempts], args));
+      const [last, receipts, ...blobs] = listOf(await recover.run(repeating, [keys.stream, own.attempts], args));
       return { deliveries: toDeliveries(receipts, blobs), after: textOf(last) === "" ? undefined : textOf(last) };
     },
     async extend(receipts) {
@@ -89,12 +92,12 @@ export function createLogSource(options: LogFeedOptions): Source {
         const { position, fence } = parseReceipt(receipt);
         args.push(position, fence);
       }
-      const lost = listOf(await extend.run(shared, [keys.stream, own.attempts], args));
+      const lost = listOf(await extend.run(repeating, [keys.stream, own.attempts], args));
       return lost.map((number) => receipts[numberOf(number) - 1] ?? "");
     },
     async release() {
       const released = [keys.stream, own.attempts, own.due, keys.parked];
-      while (numberOf(await release.run(shared, released, [group, consumer])) === 1);
+      while (numberOf(await release.run(repeating, released, [group, consumer])) === 1);
     },
   };
 }

@@ -3,7 +3,7 @@
 import type { BackendContext, GroupSettings, GroupStart, GroupStats, StreamStats } from "../../core/backend.js";
 import { NotFoundError } from "../../core/errors.js";
 import { fieldsOf, listOf, numberOf, textOf } from "./blob.js";
-import type { Connection, Connections, Reply } from "./connection.js";
+import type { Connection, Reply } from "./connection.js";
 import { isReply } from "./errors.js";
 import type { LogKeys } from "./keys.js";
 import { checkedPosition, isBefore } from "./positions.js";
@@ -28,7 +28,7 @@ export async function makeGroup(
   { keys, stream, group }: NamedGroup,
   settings: GroupSettings,
   mode: "create" | "restore",
-  connections: Connections,
+  connection: Connection,
   context: BackendContext,
 ): Promise<GroupSettings> {
   const own = keys.group(group);
@@ -37,7 +37,7 @@ export async function makeGroup(
   // Counting how far into the stream the group starts may take several calls.
   let progress = ["", "0"];
   for (;;) {
-    const reply = await script.run(connections.shared(keys.stream), scriptKeys, [...fixed, ...progress]);
+    const reply = await script.run(connection, scriptKeys, [...fixed, ...progress]);
     const [what, second, third] = listOf(reply);
     if (textOf(what) === "count") {
       progress = [textOf(second), textOf(third)];

@@ -22,6 +22,16 @@ export function createLog(dependencies: PortDependencies): Log & { close(): Prom
   const port = createPort(dependencies);
   const keysOf = (stream: string): LogKeys => logKeys(context.namespace, stream);
 
+  function make(
+    stream: string,
+    group: string,
+    settings: GroupSettings,
+    mode: "create" | "restore",
+  ): Promise<GroupSettings> {
+    const keys = keysOf(stream);
+    return makeGroup({ keys, stream, group }, settings, mode, port.repeating(keys.stream), context);
+  }
+
   return {
     async append(stream, entries, retention) {
       port.assertOpen();
@@ -38,34 +48,33 @@ export function createLog(dependencies: PortDependencies): Log & { close(): Prom
       if (range.max <= 0) return [];
       const { stream: key } = keysOf(stream);
       const words = ["XRANGE", key, startOfRange(range), "+", "COUNT", String(Math.min(range.max, MAX_READ))];
-      return listOf(await connections.shared(key).command(words)).map(toEntry);
+      return listOf(await port.repeating(key).command(words)).map(toEntry);
     },
 
     async createGroup(stream, group, settings) {
       port.assertOpen();
-      return makeGroup({ keys: keysOf(stream), stream, group }, settings, "create", connections, context);
+      return make(stream, group, settings, "create");
     },
 
     async open(stream, group, consumer) {
       port.assertOpen();
       const keys = keysOf(stream);
-      const stored = await connections.shared(keys.stream).command(["HGET", keys.groups, group]);
+      const stored = await port.repeating(keys.stream).command(["HGET", keys.groups, group]);
       if (stored === null) throw new NotFoundError(`stream "${stream}" has no group "${group}": create it first`);
       port.assertOpen();
       const settings = JSON.parse(textOf(stored)) as GroupSettings; // As `makeGroup` wrote it.
       const restoreGroup = async (): Promise<void> => {
-        await makeGroup({ keys, stream, group }, settings, "restore", connections, context);
+        await make(stream, group, settings, "restore");
       };
-      return port.openFeed(createLogSource({ keys, group, consumer, settings, connections, restoreGroup }));
+      return port.openFeed(createLogSource({ keys, group, consumer, settings, connections, port, restoreGroup }));
     },
 
-    deadLetters: (stream, group) =>
-      createDeadLetters(connections, keysOf(stream).group(group).dead, (stored) => stored, port),
+    deadLetters: (stream, group) => createDeadLetters(port, keysOf(stream).group(group).dead, (stored) => stored),
 
     async stats(stream) {
       port.assertOpen();
       const keys = keysOf(stream);
-      return readStats(keys, connections.shared(keys.stream));
+      return readStats(keys, port.repeating(keys.stream));
     },
 
     close: () => port.close(),

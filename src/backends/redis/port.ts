@@ -3,9 +3,10 @@
 import type { Feed } from "../../core/backend.js";
 import { ClosedError, PublishIndeterminateError } from "../../core/errors.js";
 import { numberOf, textOf } from "./blob.js";
-import type { Arg, PortDependencies } from "./connection.js";
+import type { Arg, Connection, PortDependencies } from "./connection.js";
 import { createFeed, type Source } from "./feed.js";
 import { createPublisher, type Stamp } from "./publisher.js";
+import { repeating } from "./repeat.js";
 import type { LuaScript } from "./scripts.js";
 
 export interface Port {
@@ -13,6 +14,8 @@ export interface Port {
   readonly publisherId: string;
   /** @throws {ClosedError} */
   assertOpen(): void;
+  /** The shared connection of a key, for what may be sent twice: {@link repeating}. */
+  repeating(key: string): Connection;
   /** Makes a feed that ends with the port. */
   openFeed(source: Source): Feed;
   /**
@@ -61,6 +64,7 @@ export function createPort({ connections, context, durability, replicas }: PortD
     assertOpen() {
       if (closed) throw new ClosedError("the Redis backend is closed");
     },
+    repeating: (key) => repeating(connections, key, context.clock),
     openFeed(source) {
       const feed = createFeed(source, connections, context, () => feeds.delete(feed));
       feeds.add(feed);

@@ -7,6 +7,7 @@ import { bufferOf, fromBlob, listOf, numberOf, textOf } from "./blob.js";
 import type { Arg, Connections, OwnConnection, Reply } from "./connection.js";
 import { BLOCK_GRACE_MS, type Round, type RoundResult, type Source } from "./feed.js";
 import { fromStoredId, type QueueKeys, type RecipientKeys } from "./keys.js";
+import type { Port } from "./port.js";
 import { loadScript } from "./scripts.js";
 
 const take = loadScript("queue-take");
@@ -17,6 +18,7 @@ export interface QueueFeedOptions {
   readonly recipient: string;
   readonly consumer: QueueConsumer;
   readonly connections: Connections;
+  readonly port: Pick<Port, "repeating">;
 }
 
 /** The keys that the scripts about one recipient begin with. */
@@ -25,9 +27,12 @@ export function countedKeys(keys: QueueKeys, own: RecipientKeys): readonly strin
   return [keys.records, waiting, leased, due, attempts, expiry, counters, keys.expiring, dead];
 }
 
-/** Where the id begins in `<place><expiry>|<priority>|<id>`; the place has 16 characters. */
+/** Characters of a ticket's place in line. */
+const PLACE = 12;
+
+/** The end of `<place><expiry>|<priority>|<id>`. */
 function idOf(ticket: string): string {
-  return ticket.slice(ticket.indexOf("|", ticket.indexOf("|", 16) + 1) + 1);
+  return ticket.slice(ticket.indexOf("|", ticket.indexOf("|", PLACE) + 1) + 1);
 }
 
 /**
@@ -45,36 +50,38 @@ function parseReceipt(receipt: Receipt): { readonly ticket: string; readonly fen
   };
 }
 
-export function createQueueSource({ keys, recipient, consumer, connections }: QueueFeedOptions): Source {
+export function createQueueSource({ keys, recipient, consumer, connections, port }: QueueFeedOptions): Source {
   const own = keys.recipient(recipient);
   const shared = connections.shared(keys.records);
+  const repeating = port.repeating(keys.records);
   const takeKeys = [...countedKeys(keys, own), own.bell, own.taken(consumer.consumer)];
   const rules = [consumer.leaseMs, consumer.maxAttempts, consumer.maxDeadLetters].map(String);
   const feedId = randomBytes(6).toString("base64url");
   let calls = 0;
-  /** The call whose reply was lost. The server keeps what the last one took, so only one at a time may take. */
-  let lostCall = "";
+  /** The first of the calls whose replies were lost, since the last that was heard. 0: none. */
+  let firstLost = 0;
+  /** The server keeps what the last call took, so only one at a time may take. */
   let taking: Promise<unknown> = Promise.resolve();
 
-  async function run({ max, outcomes }: Round): Promise<RoundResult> {
+  async function run({ max, outcomes }: Round, takesAgain: boolean, connection = shared): Promise<RoundResult> {
     calls += 1;
-    const call = `${feedId}-${calls}`;
-    const lost = max > 0 ? lostCall : "";
+    const call = calls;
     const { settled, receipts } = settleArgs(outcomes);
-    const args = [recipient, consumer.consumer, ...rules, String(max), call, lost, ...settled];
+    const names = [feedId, String(call), takesAgain ? String(firstLost) : "0"];
+    const args = [recipient, consumer.consumer, ...rules, String(max), ...names, ...settled];
     try {
-      const result = readTaken(await take.run(shared, takeKeys, args), receipts);
-      if (max > 0) lostCall = "";
+      const result = readTaken(await take.run(connection, takeKeys, args), receipts);
+      if (takesAgain) firstLost = 0;
       return result;
     } catch (error) {
-      if (max > 0) lostCall = nextLost(error, call, lost);
+      if (takesAgain && firstLost === 0 && error instanceof ConnectionError && error.interrupted) firstLost = call;
       throw error;
     }
   }
 
   function round(request: Round): Promise<RoundResult> {
-    if (request.max === 0) return run(request);
-    const turn = taking.then(() => run(request));
+    if (request.max === 0) return run(request, false);
+    const turn = taking.then(() => run(request, true));
     taking = turn.catch(() => undefined);
     return turn;
   }
@@ -97,19 +104,20 @@ export function createQueueSource({ keys, recipient, consumer, connections }: Qu
         const { ticket, fence } = parseReceipt(receipt);
         args.push(ticket, fence);
       }
-      const lost = listOf(await extend.run(shared, [own.leased, own.attempts], args));
+      const lost = listOf(await extend.run(repeating, [own.leased, own.attempts], args));
       return lost.map((number) => receipts[numberOf(number) - 1] ?? "");
     },
     async release(held) {
-      const outcomes = held.map((receipt): Outcome => ({ receipt, as: "retry", delayMs: 0, counted: false }));
-      await run({ max: 0, outcomes, doubtful: false, sweep: "no" });
+      const giveBack = (receipts: readonly Receipt[]): Round => ({
+        max: 0,
+        outcomes: receipts.map((receipt): Outcome => ({ receipt, as: "retry", delayMs: 0, counted: false })),
+        doubtful: false,
+        sweep: "no",
+      });
+      const { deliveries } = await run(giveBack(held), true, repeating);
+      if (deliveries.length > 0) await run(giveBack(deliveries.map(({ receipt }) => receipt)), false, repeating);
     },
   };
-}
-
-/** Both the call and the one that it asked about may have come to nothing, or to something. */
-function nextLost(error: unknown, call: string, before: string): string {
-  return error instanceof ConnectionError && error.interrupted ? call : before;
 }
 
 /** The script's arguments, and the receipts in the order in which it numbers them. */

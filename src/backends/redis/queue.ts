@@ -13,8 +13,9 @@ import { loadScript } from "./scripts.js";
 const pushScript = loadScript("queue-push");
 const statsScript = loadScript("queue-stats");
 
-/** The place of an item within its push has four digits. */
-const MAX_PUSH = 65_536;
+/** The place of an item within its push has three digits to this base. */
+const BASE = 36;
+const MAX_PUSH = BASE ** 3;
 /** Recipients that are looked at when the queue is full. */
 const EXPIRING_AT_ONCE = 100;
 
@@ -25,13 +26,13 @@ export function createQueue(dependencies: PortDependencies): Queue & { close(): 
 
   async function count(keys: QueueKeys, recipient: string): Promise<readonly number[]> {
     const own = keys.recipient(recipient);
-    const reply = await statsScript.run(connections.shared(keys.records), countedKeys(keys, own), [recipient]);
+    const reply = await statsScript.run(port.repeating(keys.records), countedKeys(keys, own), [recipient]);
     return listOf(reply).map(numberOf);
   }
 
   /** Ends what has expired in the queue and nobody has found yet. @returns whether there was any */
   async function endExpired(keys: QueueKeys): Promise<boolean> {
-    const shared = connections.shared(keys.records);
+    const shared = port.repeating(keys.records);
     const [seconds] = listOf(await shared.command(["TIME"]));
     const now = (numberOf(seconds) + 1) * 1_000;
     const words = ["ZRANGEBYSCORE", keys.expiring, "-inf", String(now), "LIMIT", "0", String(EXPIRING_AT_ONCE)];
@@ -62,11 +63,10 @@ export function createQueue(dependencies: PortDependencies): Queue & { close(): 
 
     async open(queue, recipient, consumer) {
       port.assertOpen();
-      return port.openFeed(createQueueSource({ keys: keysOf(queue), recipient, consumer, connections }));
+      return port.openFeed(createQueueSource({ keys: keysOf(queue), recipient, consumer, connections, port }));
     },
 
-    deadLetters: (queue, recipient) =>
-      createDeadLetters(connections, keysOf(queue).recipient(recipient).dead, fromStoredId, port),
+    deadLetters: (queue, recipient) => createDeadLetters(port, keysOf(queue).recipient(recipient).dead, fromStoredId),
 
     async stats(queue, recipient) {
       port.assertOpen();
@@ -113,7 +113,7 @@ function pushArgs(keys: QueueKeys, items: readonly NewItem[], { maxItems }: Queu
 }
 
 function pushItem(args: Arg[], item: NewItem, index: number, timed: boolean): void {
-  const place = index.toString(16).padStart(4, "0");
+  const place = index.toString(BASE).padStart(3, "0");
   const { priority } = item;
   args.push(toStoredId(item.id), toBlob(item.header, item.data), `${place}|${priority}|`, String(-priority));
   if (timed) args.push(String(item.delayMs), item.ttlMs === undefined ? "" : String(item.ttlMs));

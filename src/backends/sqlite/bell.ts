@@ -2,17 +2,7 @@
 
 import { closeSync, constants, type FSWatcher, openSync, readSync, watch, writeSync } from "node:fs";
 import type { BackendContext } from "../../core/backend.js";
-import type { Database } from "./driver.js";
-
-export interface Bell {
-  /** Calls `wake` when the topic changes, here or in another process. @returns a function that stops it */
-  readonly listen: (topic: string, wake: () => void) => () => void;
-  /** Wakes the topic's listeners in this process. */
-  readonly wake: (topic: string) => void;
-  /** Tells other processes that these topics have changed, after the commit. */
-  readonly ring: (topics: ReadonlySet<string>) => void;
-  readonly close: () => void;
-}
+import type { Database, Statement } from "./driver.js";
 
 /**
  * The file is a row of slots. Each topic has one, shared with others; who changed a topic writes any new number there, so
@@ -65,92 +55,116 @@ class Listeners {
  * A wake-up is a hint: it may be lost, and whoever waits looks again at least once a second anyway. The file is written
  * after the commit; SQLite's own `-wal` file changes before what it tells of can be read.
  */
-export function createBell(path: string, db: Database, { namespace, report }: BackendContext): Bell {
-  const file = `${path}-bell`;
-  const dataVersion = db.prepare<{ data_version: number }>("PRAGMA data_version");
-  const listeners = new Listeners();
-  const scoped = (topic: string): string => `${namespace}\n${topic}`;
-  let watcher: FSWatcher | undefined;
-  let state: "idle" | "watching" | "failed" | "closed" = "idle";
-  let isRinging = true;
-  const fd = openFile();
-  let slots = readSlots();
-  let version = versionNow();
+export class Bell {
+  readonly #file: string;
+  readonly #namespace: string;
+  readonly #report: BackendContext["report"];
+  readonly #dataVersion: Statement<{ data_version: number }>;
+  readonly #listeners = new Listeners();
+  readonly #fd: number | undefined;
+  #state: "idle" | "watching" | "failed" | "closed" = "idle";
+  #watcher: FSWatcher | undefined;
+  /** What the file held, and which commit of others was the last, when this process last heard the bell. */
+  #slots: Int32Array;
+  #version: number;
+  #isRinging = true;
 
-  function openFile(): number | undefined {
+  constructor(path: string, db: Database, { namespace, report }: BackendContext) {
+    this.#file = `${path}-bell`;
+    this.#namespace = namespace;
+    this.#report = report;
+    this.#dataVersion = db.prepare("PRAGMA data_version");
+    this.#fd = this.#open();
+    this.#slots = this.#readSlots();
+    this.#version = this.#versionNow();
+  }
+
+  /** Calls `wake` when the topic changes, here or in another process. @returns a function that stops it */
+  listen(topic: string, wake: () => void): () => void {
+    if (this.#state === "idle") this.#startWatching();
+    return this.#listeners.add(this.#scoped(topic), wake);
+  }
+
+  /** Wakes the topic's listeners in this process. */
+  wake(topic: string): void {
+    this.#listeners.wake(this.#scoped(topic));
+  }
+
+  /** Tells other processes that these topics have changed, after the commit. */
+  ring(topics: ReadonlySet<string>): void {
+    if (this.#fd === undefined) return;
+    const changed =
+      topics.size > MAX_SLOTS_WRITTEN ? [EVERYBODY] : [...topics].map((topic) => slotOf(this.#scoped(topic)));
     try {
-      return openSync(file, constants.O_RDWR | constants.O_CREAT, 0o666);
+      for (const slot of changed) writeSync(this.#fd, anyNumber(), 0, SLOT_BYTES, slot * SLOT_BYTES);
+      this.#isRinging = true;
     } catch (error) {
-      fail(error);
+      // Once, until it works again: on a full disk each commit would say so.
+      if (this.#isRinging) this.#report(error, `ringing ${this.#file}: other processes find messages once a second`);
+      this.#isRinging = false;
+    }
+  }
+
+  close(): void {
+    if (this.#state === "closed") return;
+    this.#state = "closed";
+    this.#watcher?.close();
+    if (this.#fd !== undefined) closeSync(this.#fd);
+  }
+
+  readonly #heard = (): void => {
+    if (this.#state !== "watching") return;
+    const version = this.#versionNow();
+    // It was our own ring.
+    if (version === this.#version) return;
+    const before = this.#slots;
+    this.#version = version;
+    this.#slots = this.#readSlots();
+    this.#slots.forEach((value, slot) => {
+      if (value !== before[slot]) this.#listeners.wakeSlot(slot);
+    });
+  };
+
+  #startWatching(): void {
+    try {
+      this.#watcher = watch(this.#file, { persistent: false }, this.#heard);
+      this.#watcher.on("error", (error) => this.#fail(error));
+      this.#state = "watching";
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  #open(): number | undefined {
+    try {
+      return openSync(this.#file, constants.O_RDWR | constants.O_CREAT, 0o666);
+    } catch (error) {
+      this.#fail(error);
       return undefined;
     }
   }
 
-  function readSlots(): Int32Array {
-    const read = new Int32Array(SLOTS);
-    if (fd !== undefined) readSync(fd, read, 0, read.byteLength, 0);
-    return read;
+  #fail(error: unknown): void {
+    if (this.#state === "closed") return;
+    this.#state = "failed";
+    this.#watcher?.close();
+    this.#report(error, `no bell at ${this.#file}: messages of other processes are found once a second`);
+  }
+
+  #readSlots(): Int32Array {
+    const slots = new Int32Array(SLOTS);
+    if (this.#fd !== undefined) readSync(this.#fd, slots, 0, slots.byteLength, 0);
+    return slots;
   }
 
   /** Changes with every commit of other connections, and with none of our own. */
-  function versionNow(): number {
-    return dataVersion.get()?.data_version ?? 0;
+  #versionNow(): number {
+    return this.#dataVersion.get()?.data_version ?? 0;
   }
 
-  function heard(): void {
-    if (state !== "watching") return;
-    const before = { slots, version };
-    version = versionNow();
-    // It was our own ring.
-    if (version === before.version) return;
-    slots = readSlots();
-    slots.forEach((value, slot) => {
-      if (value !== before.slots[slot]) listeners.wakeSlot(slot);
-    });
+  #scoped(topic: string): string {
+    return `${this.#namespace}\n${topic}`;
   }
-
-  function startWatching(): void {
-    try {
-      watcher = watch(file, { persistent: false }, heard);
-      watcher.on("error", fail);
-      state = "watching";
-    } catch (error) {
-      fail(error);
-    }
-  }
-
-  function fail(error: unknown): void {
-    if (state === "closed") return;
-    state = "failed";
-    watcher?.close();
-    report(error, `no bell at ${file}: messages of other processes are found once a second`);
-  }
-
-  return {
-    listen(topic, wake) {
-      if (state === "idle") startWatching();
-      return listeners.add(scoped(topic), wake);
-    },
-    wake: (topic) => listeners.wake(scoped(topic)),
-    ring(topics) {
-      if (fd === undefined) return;
-      const changed = topics.size > MAX_SLOTS_WRITTEN ? [EVERYBODY] : [...topics].map((topic) => slotOf(scoped(topic)));
-      try {
-        for (const slot of changed) writeSync(fd, anyNumber(), 0, SLOT_BYTES, slot * SLOT_BYTES);
-        isRinging = true;
-      } catch (error) {
-        // Once, until it works again: on a full disk each commit would say so.
-        if (isRinging) report(error, `ringing the bell at ${file}: other processes find messages once a second`);
-        isRinging = false;
-      }
-    },
-    close() {
-      if (state === "closed") return;
-      state = "closed";
-      watcher?.close();
-      if (fd !== undefined) closeSync(fd);
-    },
-  };
 }
 
 /** Different from what another process writes at the same time, as good as always. */

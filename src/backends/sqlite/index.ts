@@ -4,7 +4,7 @@ import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Backend, BackendContext, Check } from "../../core/backend.js";
 import { ClosedError, ConfigError, toError } from "../../core/errors.js";
-import { type Bell, createBell } from "./bell.js";
+import { Bell } from "./bell.js";
 import { createBroadcast } from "./broadcast.js";
 import { Deliveries } from "./deliveries.js";
 import { type Database, type Driver, loadDriver } from "./driver.js";
@@ -65,8 +65,8 @@ function openDatabase(driver: Driver, path: string, synchronous: "full" | "norma
 }
 
 function createBackend(path: string, db: Database, synchronous: "full" | "normal", context: BackendContext): Backend {
-  const bell = createBell(path, db, context);
-  const writer = new Writer({ db, path, clock: context.clock, wake: bell.wake, ring: bell.ring });
+  const bell = new Bell(path, db, context);
+  const writer = new Writer({ db, path, clock: context.clock, bell });
   const { store, close } = createStore(path, db, bell, writer, context);
   const readers = new Readers(db);
   const deliveries = new Deliveries(db);

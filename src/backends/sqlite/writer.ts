@@ -2,6 +2,7 @@
 
 import type { Clock } from "../../core/clock.js";
 import { PublishIndeterminateError, SignalboxError, toError } from "../../core/errors.js";
+import type { Bell } from "./bell.js";
 import type { Database, Statement } from "./driver.js";
 import { isBusy, isFull, translate } from "./errors.js";
 
@@ -25,10 +26,7 @@ export interface WriterOptions {
   readonly db: Database;
   readonly path: string;
   readonly clock: Clock;
-  /** Wakes those who wait in this process. */
-  readonly wake: (topic: string) => void;
-  /** Wakes other processes. */
-  readonly ring: (topics: ReadonlySet<string>) => void;
+  readonly bell: Bell;
 }
 
 /** Beyond this many messages the rest waits for the next turn of the event loop. */
@@ -55,11 +53,11 @@ class Transaction implements Tx {
   readonly effects: (() => void)[] = [];
   readonly topics: Set<string> = new Set();
   messages = 0;
-  readonly #wake: (topic: string) => void;
+  readonly #bell: Bell;
 
-  constructor(now: number, wake: (topic: string) => void) {
+  constructor(now: number, bell: Bell) {
     this.now = now;
-    this.#wake = wake;
+    this.#bell = bell;
   }
 
   spend(messages: number): void {
@@ -68,7 +66,7 @@ class Transaction implements Tx {
 
   changed(topic: string): void {
     this.topics.add(topic);
-    this.#wake(topic);
+    this.#bell.wake(topic);
   }
 
   changedForOthers(topic: string): void {
@@ -146,7 +144,7 @@ export class Writer {
   readonly #flush = (): void => {
     this.#scheduled = false;
     if (!this.#tryBegin()) return;
-    const tx = new Transaction(this.#options.clock.now(), this.#options.wake);
+    const tx = new Transaction(this.#options.clock.now(), this.#options.bell);
     let done = 0;
     try {
       const most = this.#alone > 0 ? 1 : Number.POSITIVE_INFINITY;
@@ -172,7 +170,7 @@ export class Writer {
     }
     for (const effect of tx.effects) effect();
     for (const job of this.#take(done)) job.committed();
-    if (tx.topics.size > 0) this.#options.ring(tx.topics);
+    if (tx.topics.size > 0) this.#options.bell.ring(tx.topics);
     this.#goOn();
   };
 

@@ -11,6 +11,7 @@ import {
   TimeoutError,
 } from "../../../src/core/errors.js";
 import { createFakeClock } from "../../../src/testing/fake-clock.js";
+import { until } from "../../support/wait.js";
 import { connect, driverThat, GROUP, newPath, open, ROOMY } from "./opening.js";
 
 const FULL_OF_ONE = { maxEntries: 1, overflow: "reject" } as const;
@@ -28,7 +29,7 @@ function ack({ receipt }: Delivery): Outcome {
 async function watched(): Promise<{
   driver: Awaited<ReturnType<typeof driverThat>>;
   commits: number;
-  failNext?: Error;
+  failNext: Error | undefined;
 }> {
   const watch = {
     commits: 0,
@@ -59,8 +60,9 @@ test("everything that is written in one turn of the event loop rides in one comm
   const { backend } = await open({ path: newPath() }, { driver: watch.driver });
   await backend.log.createGroup("s", "g", GROUP);
   const feed = await backend.log.open("s", "g", "c");
-  const before = watch.commits;
   const taken = feed.take({ max: 100, waitMs: 10_000 }, []);
+  await until(() => watch.commits > 1);
+  const before = watch.commits;
   await Promise.all([append(backend, "s", "1", "2"), append(backend, "s", "3"), append(backend, "t", "4")]);
   // The take that waited for them rides along as well.
   expect((await taken).deliveries).toHaveLength(3);

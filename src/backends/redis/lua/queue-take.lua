@@ -3,8 +3,8 @@
 -- KEYS  1 records  2 waiting  3 leased  4 due  5 attempts  6 expiry  7 counters  8 expiring  9 dead  10 bell  11 taken
 -- ARGV  1 recipient  2 consumer  3 leaseMs  4 maxAttempts  5 maxDeadLetters
 --       6 how many deliveries to take, at most 1000; 0 only settles
---       7 name of this call  8 name of an earlier call whose reply was lost, or ""
---       9 how many first deliveries to acknowledge, then their tickets, then their ids,
+--       7 name of the feed  8 number of this call  9 number of its first call whose reply was lost, or 0
+--       10 how many first deliveries to acknowledge, then their tickets, then their ids,
 --       then five for each other outcome: "ack", "retry" or "dead", ticket, fence,
 --         for a retry its delay in ms and "1" when it is counted, for a dead letter its reason as JSON and ""
 -- Reply 1 gone, expired, poisoned, ms until something is ready or -1
@@ -20,7 +20,7 @@ local keys = {
 local dead, bell, taken = KEYS[9], KEYS[10], KEYS[11]
 local recipient, consumer = ARGV[1], ARGV[2]
 local leaseMs, maxAttempts, max = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[6])
-local plain = tonumber(ARGV[9])
+local plain = tonumber(ARGV[10])
 local SLICE = 1000
 local AT_ONCE = 250
 
@@ -88,7 +88,7 @@ local function acknowledge(from, to)
   for i = from, to do
     local ticket, state = ARGV[i], states and states[i - from + 1]
     if not scores[i - from + 1] or (state and stateOf(state) ~= 0) then
-      lost[#lost + 1] = i - 9
+      lost[#lost + 1] = i - 10
     else
       tickets[#tickets + 1] = ticket
       ids[#ids + 1] = ARGV[i + plain]
@@ -218,14 +218,15 @@ local function takeWaiting(room)
   return #popped == 2 * room
 end
 
--- What an earlier call took whose reply never arrived, as far as this consumer still holds it.
-local function takeAgain(call)
-  local kept = redis.call('GET', taken) or ''
+-- What an earlier call took whose reply never arrived, as far as this consumer still holds it. It is the last one that
+-- took anything, and had what others before it lost.
+local function takeAgain(firstLost)
+  local feed, call, kept = string.match(redis.call('GET', taken) or '', '^(%S+) (%d+)\n(.*)$')
   local tickets, ids, states = {}, {}, {}
-  if string.match(kept, '^(%S+)\n') ~= call then
+  if feed ~= ARGV[7] or tonumber(call) < firstLost then
     return
   end
-  for receipt in string.gmatch(string.sub(kept, #call + 2), '[^\n]+') do
+  for receipt in string.gmatch(kept, '[^\n]+') do
     local fence, ticket = string.match(receipt, '^%+(%d+)/%d+/(.*)$')
     ticket = ticket or receipt
     local state = redis.call('HGET', keys.attempts, ticket)
@@ -238,16 +239,16 @@ local function takeAgain(call)
   end
 end
 
-for from = 10, 9 + plain, SLICE do
-  acknowledge(from, math.min(from + SLICE - 1, 9 + plain))
+for from = 11, 10 + plain, SLICE do
+  acknowledge(from, math.min(from + SLICE - 1, 10 + plain))
 end
 local number = plain
-for i = 10 + 2 * plain, #ARGV, 5 do
+for i = 11 + 2 * plain, #ARGV, 5 do
   number = number + 1
   settle(number, ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
 end
-if ARGV[8] ~= '' then
-  takeAgain(ARGV[8])
+if ARGV[9] ~= '0' then
+  takeAgain(tonumber(ARGV[9]))
 end
 if max > 0 then
   local unreported = redis.call('HGET', keys.counters, 'unreported')
@@ -263,8 +264,8 @@ if max > 0 then
     attemptsToFill = attemptsToFill - 1
   end
   if #receipts > 0 then
-    -- Kept as long as the leases: should the reply be lost, the next call names this one.
-    redis.call('SET', taken, ARGV[7] .. '\n' .. table.concat(receipts, '\n'), 'PX', leaseMs)
+    -- Kept as long as the leases: should the reply be lost, the next call asks for it.
+    redis.call('SET', taken, ARGV[7] .. ' ' .. ARGV[8] .. '\n' .. table.concat(receipts, '\n'), 'PX', leaseMs)
   end
 end
 

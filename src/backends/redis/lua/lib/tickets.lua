@@ -1,5 +1,5 @@
 -- A ticket is a queued item's place in line and what has to be known of it: "<place><expiry>|<priority>|<id>".
-local PLACE = 16
+local PLACE = 12
 local BAR = 124
 
 local function idOf(ticket)

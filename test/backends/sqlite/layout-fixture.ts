@@ -1,0 +1,73 @@
+/** Writes `test/fixtures/layout/sqlite-sb1.db`, the file that later versions must still read: `tsx` this with its path. */
+
+import { rmSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { openSqlite } from "../../../src/backends/sqlite/index.js";
+import type { Delivery, GroupSettings, NewItem } from "../../../src/core/backend.js";
+import { createFakeClock } from "../../../src/testing/fake-clock.js";
+
+/** When the file was written, by its clock. */
+export const WRITTEN_AT: number = Date.UTC(2026, 10, 21);
+export const NAMESPACE = "shop";
+export const GROUP: GroupSettings = { from: "beginning", leaseMs: 30_000, maxAttempts: 3, maxDeadLetters: 10 };
+export const CONSUMER = { consumer: "fixture", leaseMs: 30_000, maxAttempts: 3, maxDeadLetters: 10 };
+
+function item(id: string, more: Partial<NewItem> = {}): NewItem {
+  return { id, recipient: "coder", header: `header of ${id}`, data: `data of ${id}`, priority: 0, delayMs: 0, ...more };
+}
+
+function held(deliveries: readonly Delivery[], position: string): string {
+  return deliveries.find((delivery) => delivery.position === position)?.receipt ?? "";
+}
+
+export async function writeFixture(path: string): Promise<void> {
+  const clock = createFakeClock(WRITTEN_AT);
+  const report = (error: unknown): void => {
+    throw error;
+  };
+  // Dies without a word, so that what it holds stays leased.
+  const backend = await openSqlite({ path }, { namespace: NAMESPACE, clock, report });
+  const { log, queue } = backend;
+  const retention = { maxEntries: 6, overflow: "drop-oldest" } as const;
+  for (const text of ["dropped", "acked", "retried", "dead", "held", "new"]) {
+    await log.append("orders", [{ header: `header of ${text}`, data: text }], retention);
+  }
+  await log.createGroup("orders", "billing", GROUP);
+  const feed = await log.open("orders", "billing", "fixture");
+  const { deliveries } = await feed.take({ max: 5, waitMs: 0 }, []);
+  const reason = { kind: "failed", message: "no way", stack: "somewhere" } as const;
+  await feed.take({ max: 0, waitMs: 0 }, [
+    { receipt: held(deliveries, "1"), as: "ack" },
+    { receipt: held(deliveries, "2"), as: "ack" },
+    { receipt: held(deliveries, "3"), as: "retry", delayMs: 5_000, counted: true },
+    { receipt: held(deliveries, "4"), as: "deadLetter", reason },
+  ]);
+  await log.append("orders", [{ header: "header of bytes", data: new Uint8Array([0, 255, 10]) }], retention);
+  await log.createGroup("orders", "audit", { ...GROUP, from: { time: WRITTEN_AT + 60_000 } });
+
+  const items = [
+    item("low"),
+    item("high", { priority: 9 }),
+    item("later", { delayMs: 60_000 }),
+    item("brief", { ttlMs: 10_000 }),
+    item("held", { priority: 99 }),
+    item("dead", { priority: 98 }),
+  ];
+  await queue.push("tasks", items, { maxItems: 100 });
+  const inbox = await queue.open("tasks", "coder", CONSUMER);
+  const taken = await inbox.take({ max: 2, waitMs: 0 }, []);
+  await inbox.take({ max: 0, waitMs: 0 }, [{ receipt: held(taken.deliveries, "dead"), as: "deadLetter", reason }]);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const [, , path = ""] = process.argv;
+  rmSync(path, { force: true });
+  await writeFixture(path);
+  const { loadDriver } = await import("../../../src/backends/sqlite/driver.js");
+  const database = (await loadDriver()).open(path, 1_000);
+  database.exec("VACUUM");
+  database.prepare("PRAGMA wal_checkpoint(TRUNCATE)").get();
+  // The file is whole without them.
+  for (const beside of ["-wal", "-shm", "-bell"]) rmSync(`${path}${beside}`, { force: true });
+  process.exit(0);
+}

@@ -1,0 +1,98 @@
+/** Files that earlier versions wrote: what they hold is still there. */
+
+import { copyFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+import { createFakeClock } from "../../../src/testing/fake-clock.js";
+import { CONSUMER, GROUP, NAMESPACE, WRITTEN_AT } from "./layout-fixture.js";
+import { connect, newPath, open } from "./opening.js";
+
+const FIXTURE = fileURLToPath(new URL("../../fixtures/layout/sqlite-sb1.db", import.meta.url));
+
+function copyFixture(): string {
+  const path = newPath();
+  copyFileSync(FIXTURE, path);
+  return path;
+}
+
+function textOf({ data }: { readonly data: Uint8Array }): string {
+  return new TextDecoder().decode(data);
+}
+
+test("a file of layout sb1 is read as it was written: streams, groups, leases, retries, dead letters", async () => {
+  const clock = createFakeClock(WRITTEN_AT + 1_000);
+  const { log } = (await open({ path: copyFixture() }, { clock, namespace: NAMESPACE })).backend;
+  const entries = await log.read("orders", { max: 10 });
+  expect(entries.map(({ position }) => position)).toEqual(["2", "3", "4", "5", "6", "7"]);
+  expect(entries.slice(0, 5).map(textOf)).toEqual(["acked", "retried", "dead", "held", "new"]);
+  expect(entries.at(-1)).toEqual({ position: "7", header: "header of bytes", data: new Uint8Array([0, 255, 10]) });
+  expect(await log.stats("orders")).toEqual({
+    length: 6,
+    groups: [
+      { group: "billing", lag: 2, pending: 1, retrying: 1, dead: 1 },
+      { group: "audit", lag: 0, pending: 0, retrying: 0, dead: 0 },
+    ],
+  });
+  expect(await log.createGroup("orders", "billing", { ...GROUP, maxAttempts: 99 })).toEqual(GROUP);
+  expect((await log.deadLetters("orders", "billing").list({ max: 10 })).letters).toEqual([
+    {
+      id: "1",
+      position: "4",
+      header: "header of dead",
+      data: new TextEncoder().encode("dead"),
+      attempts: 1,
+      consumer: "fixture",
+      reason: { kind: "failed", message: "no way", stack: "somewhere" },
+      at: WRITTEN_AT,
+    },
+  ]);
+  const feed = await log.open("orders", "billing", "later");
+  const given = async (): Promise<string[]> => {
+    const { deliveries } = await feed.take({ max: 10, waitMs: 0 }, []);
+    return deliveries.map((delivery) => `${textOf(delivery)}#${delivery.attempt}`);
+  };
+  expect(await given()).toEqual(["new#1", "\u0000\ufffd\n#1"]);
+  await clock.advance(5_000);
+  expect(await given()).toEqual(["retried#2"]);
+  await clock.advance(24_500);
+  expect(await given()).toEqual(["held#2"]);
+  // Numbers go on where they were.
+  const [appended] = await log.append("orders", [{ header: "h", data: "d" }], { maxEntries: 9, overflow: "reject" });
+  expect(appended).toEqual({ position: "8" });
+});
+
+test("a file of layout sb1 is read as it was written: queues, with delay, expiry, leases, dead letters", async () => {
+  const clock = createFakeClock(WRITTEN_AT + 11_000);
+  const { queue } = (await open({ path: copyFixture() }, { clock, namespace: NAMESPACE })).backend;
+  expect(await queue.stats("tasks", "coder")).toEqual({ waiting: 2, leased: 1, delayed: 1, dead: 1, expired: 1 });
+  const pushed = await queue.push(
+    "tasks",
+    ["held", "dead", "brief"].map((id) => ({
+      id,
+      recipient: "coder",
+      header: "h",
+      data: "d",
+      priority: -1,
+      delayMs: 0,
+    })),
+    { maxItems: 100 },
+  );
+  expect(pushed.map(({ duplicate }) => duplicate)).toEqual([true, false, false]);
+  expect((await queue.deadLetters("tasks", "coder").list({ max: 10 })).letters.map(textOf)).toEqual(["data of dead"]);
+  const feed = await queue.open("tasks", "coder", CONSUMER);
+  const given = async (): Promise<string[]> => {
+    const { deliveries } = await feed.take({ max: 10, waitMs: 0 }, []);
+    return deliveries.map(({ position, attempt }) => `${position}#${attempt}`);
+  };
+  expect(await given()).toEqual(["high#1", "low#1", "dead#1", "brief#1"]);
+  await clock.advance(20_000);
+  expect((await given())[0]).toBe("held#2");
+});
+
+test("this version writes the layout of the fixture, table for table", async () => {
+  const path = newPath();
+  await open({ path });
+  const schemaOf = async (file: string): Promise<unknown[]> =>
+    (await connect(file)).prepare("SELECT name, sql FROM sqlite_schema ORDER BY name").all();
+  expect(await schemaOf(path)).toEqual(await schemaOf(copyFixture()));
+});
