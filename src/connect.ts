@@ -59,6 +59,13 @@ export interface ConnectOptions<C = NoContract> {
   readonly maxBlockingConnections?: number;
   /** Redis: as in Node's `tls.connect`, with a `rediss:` URL. */
   readonly tls?: TlsOptions;
+  /** Redis: accept `tls.rejectUnauthorized: false`, which lets anybody pose as the server. */
+  readonly allowInsecureTls?: "yes, trust any certificate";
+  /** Redis: how the connections are called in CLIENT LIST. Default `signalbox`. */
+  readonly clientName?: string;
+  /** Redis: of the Sentinels, which have users of their own. */
+  readonly sentinelUsername?: string;
+  readonly sentinelPassword?: string;
 }
 
 const DEFAULT_MAX_PAYLOAD_BYTES = 1_048_576;
@@ -91,6 +98,10 @@ const CHECKS: Checks<ConnectOptions<ContractDefinition>> = {
   connectTimeoutMs: aDuration(100),
   maxBlockingConnections: anInteger(1, 10_000),
   tls: anObject,
+  allowInsecureTls: oneOf("yes, trust any certificate"),
+  clientName: aString,
+  sentinelUsername: aString,
+  sentinelPassword: aString,
 };
 
 /**
@@ -107,13 +118,16 @@ export async function connect<C extends Contract | NoContract = NoContract>(
   options: ConnectOptions<C> = {},
 ): Promise<Broker<C>> {
   const problems = findProblems("connect", options as ConnectOptions<ContractDefinition>, CHECKS);
+  let at = "";
   let address: Address | undefined;
   try {
-    address = parseAddress(url ?? urlFromEnvironment());
+    at = url ?? urlFromEnvironment();
+    address = parseAddress(at);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     problems.unshift(...error.problems);
   }
+  if (address !== undefined) problems.push(...tlsProblems(address, options));
   if (address === undefined || problems.length > 0) throw new ConfigError(problems);
 
   const telemetry = createTelemetry(options.logger ?? stderrLogger);
@@ -137,7 +151,7 @@ export async function connect<C extends Contract | NoContract = NoContract>(
     createId: createIdFactory(clock),
     report,
   };
-  telemetry.log("backend_opened", { backend: backend.name, durability: backend.durability, url: redactUrl(url ?? "") });
+  telemetry.log("backend_opened", { backend: backend.name, durability: backend.durability, url: redactUrl(at) });
   return createBroker<C>(runtime, backend);
 }
 
@@ -171,6 +185,20 @@ async function openBackend<C>(address: Address, options: ConnectOptions<C>, cont
   }
 }
 
+/** Encryption is never dropped in silence. */
+function tlsProblems<C>(address: Address, { tls, allowInsecureTls }: ConnectOptions<C>): string[] {
+  if (tls === undefined || address.kind === "memory" || address.kind === "sqlite") return [];
+  const problems: string[] = [];
+  if (!address.tls)
+    problems.push("connect: tls is given, but the URL is not encrypted: write rediss:// instead of redis://");
+  if (tls.rejectUnauthorized === false && allowInsecureTls === undefined) {
+    problems.push(
+      'connect: tls.rejectUnauthorized: false lets anybody pose as the server: pass the server\'s ca instead, or allowInsecureTls: "yes, trust any certificate"',
+    );
+  }
+  return problems;
+}
+
 /** What was asked for and cannot be given is refused here, not hoped for. */
 function refuseBeyond(attained: Durability, scheme: string, asked: Durability | undefined): void {
   const order: readonly Durability[] = ["memory", "fsync", "replicated"];
@@ -184,6 +212,7 @@ function refuseBeyond(attained: Durability, scheme: string, asked: Durability | 
 function redisOptions<C>(options: ConnectOptions<C>): RedisOptions {
   const { durability = "memory", replicas = 1, assertAppendFsync, allowEviction } = options;
   const { commandTimeoutMs, connectTimeoutMs, maxBlockingConnections, tls } = options;
+  const { clientName, sentinelUsername, sentinelPassword } = options;
   return {
     durability,
     replicas,
@@ -193,6 +222,9 @@ function redisOptions<C>(options: ConnectOptions<C>): RedisOptions {
     connectTimeoutMs,
     maxBlockingConnections,
     tls,
+    clientName,
+    sentinelUsername,
+    sentinelPassword,
   };
 }
 
@@ -204,10 +236,10 @@ function createReporter(
   return (thrown, where) => {
     const error = toError(thrown);
     try {
-      if (onError === undefined) telemetry.log("background_failure", { where, error });
+      if (onError === undefined) telemetry.log("background_failure", { where, err: error });
       else onError(error, where);
     } catch (failure) {
-      telemetry.log("background_failure", { where: "onError", error: toError(failure) });
+      telemetry.log("background_failure", { where: "onError", err: toError(failure) });
     }
   };
 }

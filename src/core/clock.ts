@@ -4,7 +4,7 @@
 export interface Clock {
   /** Milliseconds since the epoch. */
   now(): number;
-  /** Calls `fire` once, `ms` from now. A pending timer alone does not keep the process alive. */
+  /** Calls `fire` once, `ms` from now. A pending timer keeps the process alive: a subscription runs until it is closed. */
   setTimer(fire: () => void, ms: number): Timer;
 }
 
@@ -18,7 +18,6 @@ export const systemClock: Clock = {
   now: () => Date.now(),
   setTimer(fire, ms) {
     const timeout = setTimeout(fire, ms);
-    timeout.unref();
     return { cancel: () => clearTimeout(timeout) };
   },
 };

@@ -24,6 +24,8 @@ export interface ConsumerOptions {
 /** What the loop reports; the facade knows what to make of it. */
 export interface ConsumerEvents {
   taken(taken: Taken): void;
+  /** Outcomes were stored. */
+  settled(count: number): void;
   lost(count: number): void;
   failing(error: unknown, failures: number): void;
   recovered(): void;
@@ -244,7 +246,9 @@ export class Consumer {
       const failure = lostReceipts.has(outcome.receipt) ? leaseLost() : undefined;
       run.onSettled?.(failure);
     }
-    this.#settled += settlements.length - lost.length;
+    const settled = settlements.length - lost.length;
+    this.#settled += settled;
+    if (settled > 0) this.#options.events.settled(settled);
     this.#countLost(lost.length);
   }
 

@@ -12,7 +12,7 @@ export interface ConsumeOptions {
   readonly leaseMs?: number;
   /** Dead letters kept; beyond it the oldest goes. Default 10,000. */
   readonly maxDeadLetters?: number;
-  /** Ends the subscribing, or the iteration. */
+  /** Ends the subscription, or the iteration, as their `close` does. */
   readonly signal?: AbortSignal;
 }
 

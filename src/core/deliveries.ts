@@ -2,6 +2,7 @@
 
 import type { Delivery as PortDelivery } from "./backend.js";
 import type { Consumer, Run } from "./consumer.js";
+import { LeaseLostError } from "./errors.js";
 import type { Message } from "./message.js";
 import {
   ACK,
@@ -62,13 +63,17 @@ export class DeliveryStream<T> implements AsyncIterableIterator<Delivery<T>> {
   /** Offers a delivery to the loop; resolves with what the caller settles it with. */
   offer(message: Message<T>, { attempt }: PortDelivery, run: Run, consumer: Consumer): Promise<Verdict> {
     return new Promise((resolve) => {
-      const settle = (verdict: Verdict): Promise<void> =>
-        new Promise((stored, failed) => {
+      let decided = false;
+      const settle = async (verdict: Verdict): Promise<void> => {
+        if (decided) throw new LeaseLostError("the delivery was settled already: each is settled once");
+        decided = true;
+        await new Promise<void>((stored, failed) => {
           run.onSettled = (failure) => (failure === undefined ? stored() : failed(failure));
           resolve(verdict);
         });
-      const decide = (outcome: HandlerOutcome): Promise<void> =>
-        settle(verdictOnReturn(outcome, attempt, this.#policy));
+      };
+      const decide = async (outcome: HandlerOutcome): Promise<void> =>
+        await settle(verdictOnReturn(outcome, attempt, this.#policy));
       this.#ready.push({
         data: message.data,
         message,
@@ -77,9 +82,10 @@ export class DeliveryStream<T> implements AsyncIterableIterator<Delivery<T>> {
           return run.signal;
         },
         ack: () => settle(ACK),
-        retry: (options) => decide(retry(options)),
-        defer: (options) => decide(defer(options)),
-        deadLetter: (reason) => decide(deadLetter(reason)),
+        // Async, so that a delay that is none rejects like everything else.
+        retry: async (options) => await decide(retry(options)),
+        defer: async (options) => await decide(defer(options)),
+        deadLetter: async (reason) => await decide(deadLetter(reason)),
         skip: () => settle(ACK),
         extend: () => consumer.extend(run),
       });

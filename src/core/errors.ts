@@ -101,9 +101,9 @@ export class TimeoutError extends SignalboxError {
   }
 }
 
-/** Whether a message was stored cannot be known. Publishing it again with the same id is safe within the dedupe window. */
+/** Whether a message was stored cannot be known. Publishing it again may store it twice. */
 export class PublishIndeterminateError extends SignalboxError {
-  /** The first message concerned; a batch shares its fate. */
+  /** The message's id, where it concerns one. */
   readonly messageId: string | undefined;
 
   constructor(message: string, options: { cause?: unknown; messageId?: string } = {}) {

@@ -33,16 +33,15 @@ export interface Decoding {
   readonly validatorFor: (type: string) => Validate;
 }
 
+/** Runs one delivery. Never rejects; `onThrow` hears what the handler or the decoding threw. */
+export type Handle = (delivery: Delivery, run: Run, onThrow: (thrown: unknown) => void) => Promise<Verdict>;
+
 const NO_PARAMS = {};
 
-/** Binds a handler to a channel: the result runs one delivery and never rejects. */
-export function createRunner<T>(
-  decoding: Decoding,
-  handler: Handler<T>,
-  policy: RetryPolicy,
-): (delivery: Delivery, run: Run) => Promise<Verdict> {
+/** Binds a handler to a channel. */
+export function createRunner<T>(decoding: Decoding, handler: Handler<T>, policy: RetryPolicy): Handle {
   const decode = createDecoder<T>(decoding);
-  return async (delivery, run) => {
+  return async (delivery, run, onThrow) => {
     const { attempt } = delivery;
     try {
       const decoded = decode(delivery);
@@ -50,6 +49,7 @@ export function createRunner<T>(
       const returned = handler(data, new DeliveryContext(decoding.channel, delivery, data, run));
       return verdictOnReturn(returned instanceof Promise ? await returned : returned, attempt, policy);
     } catch (thrown) {
+      onThrow(thrown);
       return verdictOnThrow(thrown, attempt, policy);
     }
   };

@@ -29,7 +29,7 @@ export function validName(kind: string, name: unknown): string {
   const special = SPECIAL.exec(name)?.[0];
   if (special !== undefined) {
     throw new InvalidArgumentError(
-      `${kind} ${shown} holds "${special}", which stands for patterns and templates: a ${kind} is named exactly`,
+      `${kind} ${shown} holds "${special}", which stands for patterns and templates: names are exact`,
     );
   }
   const normal = name.normalize("NFC");

@@ -88,6 +88,18 @@ export function assertArray(data: unknown): asserts data is readonly unknown[] {
   if (!Array.isArray(data)) throw new InvalidArgumentError(`publishMany takes an array of payloads, not ${show(data)}`);
 }
 
+/**
+ * For options of hot calls: refuses unknown names, and leaves the values to who uses them.
+ *
+ * @throws {InvalidArgumentError}
+ */
+export function assertKnown(where: string, options: object, known: ReadonlySet<string>): void {
+  for (const name of Object.keys(options)) {
+    if (!known.has(name))
+      throw new InvalidArgumentError(`${where}: unknown option "${name}"${suggestion(name, [...known])}`);
+  }
+}
+
 /** A value as it may stand in a message: short, and never a whole object. */
 export function show(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.slice(0, MAX_SHOWN_CHARS));

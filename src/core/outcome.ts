@@ -1,7 +1,7 @@
 /** What a handler may return besides nothing, and how a result becomes what the backend is told. */
 
 import type { DeadReason, Outcome } from "./backend.js";
-import { CodecError, SchemaError, toError } from "./errors.js";
+import { CodecError, InvalidArgumentError, SchemaError, toError } from "./errors.js";
 import { backoffMs, type RetryPolicy } from "./retry.js";
 
 /** A handler's own decision, made by `retry`, `defer`, `deadLetter` or `skip`. Any other value is not an outcome. */
@@ -20,24 +20,34 @@ type Decision =
   | { readonly as: "deadLetter"; readonly reason: string }
   | { readonly as: "skip" };
 
-/** Try again, counted as an attempt: after `delayMs`, or after the policy's backoff. */
+/** Try again, counted as an attempt: after `delayMs`, or after the policy's backoff. @throws {InvalidArgumentError} */
 export function retry(options: { readonly delayMs?: number } = {}): HandlerOutcome {
-  return new HandlerOutcome({ as: "retry", delayMs: options.delayMs });
+  return new HandlerOutcome({
+    as: "retry",
+    delayMs: options.delayMs === undefined ? undefined : validDelay(options.delayMs),
+  });
 }
 
 /** Try again after `delayMs` (default 1,000) without counting it: the time was wrong, not the message. */
 export function defer(options: { readonly delayMs?: number } = {}): HandlerOutcome {
-  return new HandlerOutcome({ as: "defer", delayMs: options.delayMs ?? 1_000 });
+  return new HandlerOutcome({ as: "defer", delayMs: validDelay(options.delayMs ?? 1_000) });
 }
 
 /** Park the message as a dead letter at once, with this reason. */
 export function deadLetter(reason: string): HandlerOutcome {
-  return new HandlerOutcome({ as: "deadLetter", reason });
+  return new HandlerOutcome({ as: "deadLetter", reason: String(reason) });
 }
 
 /** Acknowledge without having handled it. */
 export function skip(): HandlerOutcome {
   return new HandlerOutcome({ as: "skip" });
+}
+
+/** Computed delays are rounded; what is no delay at all must not reach a store. */
+function validDelay(delayMs: number): number {
+  const rounded = Math.round(delayMs);
+  if (rounded >= 0 && rounded <= MAX_DELAY_MS) return rounded;
+  throw new InvalidArgumentError(`delayMs must be a number from 0 to ${MAX_DELAY_MS}, not ${String(delayMs)}`);
 }
 
 /** What a delivery came to, without its receipt. */
@@ -75,6 +85,8 @@ export function verdictOnThrow(thrown: unknown, attempt: number, policy: RetryPo
   return { as: "deadLetter", reason: deadReason("failed", `${error.name}: ${error.message}`, error.stack) };
 }
 
+/** About 24 days, the longest that a Node timer can wait. */
+const MAX_DELAY_MS = 2 ** 31 - 1;
 const MAX_MESSAGE_CHARS = 1_000;
 const MAX_STACK_CHARS = 4_000;
 

@@ -22,6 +22,17 @@ export interface MessageOptions {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
+/** The names of `MessageOptions`, and the signal that every call takes. */
+export const MESSAGE_OPTIONS: readonly string[] = [
+  "source",
+  "correlationId",
+  "causationId",
+  "traceparent",
+  "schemaVersion",
+  "headers",
+  "signal",
+];
+
 /** A message on its way to the backend. */
 export interface Outgoing {
   readonly id: string;

@@ -1,6 +1,7 @@
 /** Publishing for a facade: one batcher for each stream or queue, with validation, counting and receipts' durability. */
 
 import { Batcher } from "./batcher.js";
+import { PublishIndeterminateError } from "./errors.js";
 import { abortable } from "./lifecycle.js";
 import type { Outgoing } from "./outgoing.js";
 import type { Runtime } from "./runtime.js";
@@ -31,10 +32,16 @@ export class Publisher<I extends Outgoing, R> {
   }
 
   /** Sends one message with what else is published in this tick. An abort stops the waiting, not the message. */
-  publish(channel: string, message: I, signal?: AbortSignal): Promise<R> {
+  async publish(channel: string, message: I, signal?: AbortSignal): Promise<R> {
     this.#runtime.owner.assertOpen();
     const lane = this.#lanes.get(channel) ?? this.#createLane(channel);
-    return abortable(lane.batcher.add(message), signal);
+    try {
+      return await abortable(lane.batcher.add(message), signal);
+    } catch (error) {
+      // A batch shares its fate, but each caller has a message of its own.
+      if (!(error instanceof PublishIndeterminateError)) throw error;
+      throw new PublishIndeterminateError(error.message, { cause: error.cause, messageId: message.id });
+    }
   }
 
   /** Resolves when everything published so far is stored or refused. */
@@ -53,7 +60,7 @@ export class Publisher<I extends Outgoing, R> {
           telemetry.log("message_published", { channel, count: batch.length, id: batch[0]?.id });
           return results;
         } catch (error) {
-          telemetry.log("message_publish_failed", { channel, count: batch.length, error });
+          telemetry.log("message_publish_failed", { channel, count: batch.length, err: error });
           throw error;
         }
       },

@@ -4,7 +4,7 @@ import { randomUUID } from "node:crypto";
 import type { Feed } from "./backend.js";
 import { Consumer, type ConsumerEvents, type ConsumerOptions, type ConsumerStats } from "./consumer.js";
 import { DeliveryStream } from "./deliveries.js";
-import { createDecoder, createRunner, type Decoding, type Handler, toMessage } from "./handler.js";
+import { createDecoder, createRunner, type Decoding, type Handle, type Handler, toMessage } from "./handler.js";
 import { type Closable, abortable } from "./lifecycle.js";
 import type { RetryPolicy } from "./retry.js";
 import type { Runtime } from "./runtime.js";
@@ -75,7 +75,13 @@ export async function subscribe<T>(
   }
   runtime.owner.own(closable);
   for (const { plan } of consumers) runtime.telemetry.log("subscribing_to_channel", namesOf(plan));
+  signal?.addEventListener("abort", () => closeInBackground(runtime, closable), { once: true });
   return { close, stats, [Symbol.asyncDispose]: close };
+}
+
+/** Nobody waits for a close that a signal set off. */
+function closeInBackground(runtime: Runtime, closable: Closable): void {
+  closable.close().catch((error: unknown) => runtime.report(error, "closing a subscription whose signal aborted"));
 }
 
 /** The iterable form: one consumer that starts with the first `next()`. */
@@ -89,11 +95,12 @@ export function iterate<T>(
     const plan = await prepare();
     const decode = createDecoder<T>(plan.decoding);
     const consumer: Consumer = new Consumer(
-      consumerOptions(runtime, plan, async (delivery, run) => {
+      consumerOptions(runtime, plan, async (delivery, run, onThrow) => {
         try {
           const message = toMessage(plan.channel, delivery, await decode(delivery));
           return await stream.offer(message, delivery, run, consumer);
         } catch (error) {
+          onThrow(error);
           return stream.refuse(error, delivery);
         }
       }),
@@ -115,7 +122,7 @@ function namesOf({ channel, reader }: ConsumerPlan): { channel: string; reader: 
   return { channel, reader };
 }
 
-function consumerOptions(runtime: Runtime, plan: ConsumerPlan, handle: ConsumerOptions["handle"]): ConsumerOptions {
+function consumerOptions(runtime: Runtime, plan: ConsumerPlan, handle: Handle): ConsumerOptions {
   const { clock, telemetry } = runtime;
   const labels = { channel: plan.channel, reader: plan.reader };
   const processing = telemetry.histogram(METRICS.processing, labels);
@@ -129,15 +136,20 @@ function consumerOptions(runtime: Runtime, plan: ConsumerPlan, handle: ConsumerO
     events: consumerEvents(runtime, labels),
     async handle(delivery, run) {
       const start = clock.now();
-      const verdict = await handle(delivery, run);
+      let err: unknown;
+      const verdict = await handle(delivery, run, (thrown) => {
+        err = thrown;
+      });
       processing.record(clock.now() - start);
+      if (verdict.as === "ack") return verdict;
+      const { position, attempt } = delivery;
       if (verdict.as === "retry") {
         retried.add(1);
-        telemetry.log("message_retried", { ...labels, attempt: delivery.attempt, position: delivery.position });
-      } else if (verdict.as === "deadLetter") {
+        telemetry.log("message_retried", { ...labels, position, attempt, delayMs: verdict.delayMs, err });
+      } else {
         dead.add(1);
         const { kind, message } = verdict.reason;
-        telemetry.log("message_dead_lettered", { ...labels, position: delivery.position, kind, reason: message });
+        telemetry.log("message_dead_lettered", { ...labels, position, attempt, kind, reason: message });
       }
       return verdict;
     },
@@ -167,12 +179,15 @@ function consumerEvents(runtime: Runtime, labels: Labels): ConsumerEvents {
         telemetry.log("message_dead_lettered", { ...labels, count: taken.poisoned, kind: "abandoned" });
       }
     },
+    settled(count) {
+      telemetry.log("message_acknowledged", { ...labels, count });
+    },
     lost(count) {
       lost.add(count);
       telemetry.log("message_lease_lost", { ...labels, count });
     },
     failing(error, failures) {
-      telemetry.log("consumer_failing", { ...labels, failures, error });
+      telemetry.log("consumer_failing", { ...labels, failures, err: error });
       // The first failure of a row is news; the rest shows in health().
       if (failures <= 1) runtime.report(error, `consumer of ${labels["channel"]} (${labels["reader"]})`);
     },

@@ -5,7 +5,7 @@ import type { Clock } from "./clock.js";
 import { SignalboxError } from "./errors.js";
 import { LOG_EVENTS, type LogEvent } from "./log-events.js";
 
-/** Where log events go; pino fits as it is. */
+/** Where log events go; pino fits as it is: errors stand under `err`, which it knows how to write. */
 export interface Logger {
   debug(fields: object, message: string): void;
   info(fields: object, message: string): void;
@@ -83,7 +83,7 @@ export function createTelemetry(logger: Logger): Telemetry {
         logger[level]({ event, ...fields }, text);
       } catch (error) {
         // A logger that throws must not take a delivery with it.
-        stderrLogger.error({ event, error }, "the logger threw");
+        stderrLogger.error({ event, err: error }, "the logger threw");
       }
     },
     counter(name, labels) {

@@ -16,8 +16,15 @@ import { ConfigError, InvalidArgumentError } from "../core/errors.js";
 import type { Decoding, Handler } from "../core/handler.js";
 import { abortable } from "../core/lifecycle.js";
 import { NameCache, validName, validText } from "../core/names.js";
-import { assertArray, type Checks, checkOptions, show } from "../core/options.js";
-import { encodeOutgoing, type MessageOptions, type Outgoing, type Routing, validatePayload } from "../core/outgoing.js";
+import { assertArray, assertKnown, type Checks, checkOptions, show } from "../core/options.js";
+import {
+  encodeOutgoing,
+  MESSAGE_OPTIONS,
+  type MessageOptions,
+  type Outgoing,
+  type Routing,
+  validatePayload,
+} from "../core/outgoing.js";
 import { Publisher } from "../core/publisher.js";
 import type { RetryPolicy } from "../core/retry.js";
 import type { Runtime } from "../core/runtime.js";
@@ -89,6 +96,8 @@ interface OutgoingEvent extends Outgoing {
 /** Streams are bounded; entries that a group still has to read are kept, and publishing is refused instead. */
 const RETENTION: Retention = { maxEntries: 1_000_000, overflow: "reject" };
 
+const PUBLISH_OPTIONS = new Set([...MESSAGE_OPTIONS, "key"]);
+
 const startCheck = (from: unknown): string | undefined => {
   if (from === "beginning" || from === "new" || (from instanceof Date && !Number.isNaN(from.getTime())))
     return undefined;
@@ -112,6 +121,7 @@ export function createEvents<C>(runtime: Runtime): Events<C> {
   });
 
   async function publish(type: string, data: unknown, options?: PublishEventOptions): Promise<EventReceipt> {
+    if (options !== undefined) assertKnown("events.publish", options, PUBLISH_OPTIONS);
     const signal = options?.signal;
     signal?.throwIfAborted();
     const { stream, routing, validate } = streams.get(type);

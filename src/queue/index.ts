@@ -16,8 +16,14 @@ import { InvalidArgumentError } from "../core/errors.js";
 import type { Decoding, Handler } from "../core/handler.js";
 import { abortable } from "../core/lifecycle.js";
 import { validName } from "../core/names.js";
-import { aDuration, anInteger, assertArray, type Checks, checkOptions, show } from "../core/options.js";
-import { encodeOutgoing, type MessageOptions, type Outgoing, validatePayload } from "../core/outgoing.js";
+import { aDuration, anInteger, assertArray, assertKnown, type Checks, checkOptions, show } from "../core/options.js";
+import {
+  encodeOutgoing,
+  MESSAGE_OPTIONS,
+  type MessageOptions,
+  type Outgoing,
+  validatePayload,
+} from "../core/outgoing.js";
 import { Publisher } from "../core/publisher.js";
 import type { Runtime } from "../core/runtime.js";
 import { type ConsumerPlan, iterate, subscribe, type Subscription } from "../core/subscription.js";
@@ -77,6 +83,7 @@ type OutgoingItem = Outgoing & NewItem;
 const DEFAULT_MAX_ITEMS = 1_000_000;
 const QUEUE_CHECKS: Checks<QueueOptions> = { maxItems: anInteger(1, 1_000_000_000) };
 const SUBSCRIBE_CHECKS: Checks<SubscribeQueueOptions> = { ...CONSUME_CHECKS, as: () => undefined };
+const PUBLISH_OPTIONS = new Set([...MESSAGE_OPTIONS, "target", "priority", "ttlMs", "delayMs"]);
 const priorityCheck = anInteger(Number.MIN_SAFE_INTEGER);
 const delayCheck = aDuration();
 const ttlCheck = aDuration(1);
@@ -107,6 +114,7 @@ function createQueue<T, R>(
   const validate = decoding.validatorFor(name);
 
   async function publish(data: T, options?: PublishQueueOptions): Promise<QueueReceipt> {
+    if (options !== undefined) assertKnown("queue.publish", options, PUBLISH_OPTIONS);
     const signal = options?.signal;
     signal?.throwIfAborted();
     const validation = validatePayload(validate, data);

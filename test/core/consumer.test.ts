@@ -53,6 +53,7 @@ function createStage(options: Partial<ConsumerOptions> = {}) {
     clock,
     events: {
       taken: () => undefined,
+      settled: () => undefined,
       lost: () => undefined,
       failing: (error) => void failures.push(error),
       recovered: () => undefined,

@@ -10,7 +10,8 @@ import type {
   NewEntry,
   Retention,
 } from "../../core/backend.js";
-import { LimitError, NotFoundError } from "../../core/errors.js";
+import { NotFoundError } from "../../core/errors.js";
+import { streamFull } from "../../core/limits.js";
 import { createDeadLetters } from "./dead-letters.js";
 import { type Bell, createBell, createFeed, type Tally } from "./feed.js";
 import { createHeap, type Heap } from "./heap.js";
@@ -179,11 +180,7 @@ function makeRoom(stream: MemoryStream, adding: number, retention: Retention, na
   const slice = Math.max(excess, Math.ceil(retention.maxEntries * TRIM_SHARE));
   const droppable = retention.overflow === "drop-oldest" ? Math.max(finished, excess) : finished;
   if (droppable < excess) {
-    throw new LimitError(
-      `stream "${name}" holds its maxEntries of ${retention.maxEntries}, and a group still has to read the oldest: ` +
-        'wait for it, raise maxEntries, delete the group, or choose overflow: "drop-oldest"',
-      { retryable: true },
-    );
+    throw streamFull(name, retention.maxEntries);
   }
   dropOldest(stream, Math.min(slice, droppable, stream.entries.length));
 }

@@ -1,7 +1,7 @@
 /** Work for recipients, most urgent first; the readable specification of the queue port. */
 
 import type { BackendContext, NewItem, Pushed, Queue } from "../../core/backend.js";
-import { LimitError } from "../../core/errors.js";
+import { queueFull } from "../../core/limits.js";
 import { createDeadLetters } from "./dead-letters.js";
 import { type Bell, createBell, createFeed, type Tally } from "./feed.js";
 import { createHeap, type Heap } from "./heap.js";
@@ -52,12 +52,7 @@ export function createQueue(session: Session, queues: Map<string, MemoryQueue>, 
       for (const inbox of queue.inboxes.values()) expire(queue, inbox, now);
       const fresh = new Set(items.map(({ id }) => id).filter((id) => !queue.items.has(id)));
       if (queue.items.size + fresh.size > limits.maxItems) {
-        throw new LimitError(
-          `queue "${name}" holds its maxItems of ${limits.maxItems}: wait for consumers, or raise it`,
-          {
-            retryable: true,
-          },
-        );
+        throw queueFull(name, limits.maxItems);
       }
       return items.map((item): Pushed => {
         if (queue.items.has(item.id)) return { id: item.id, duplicate: true };

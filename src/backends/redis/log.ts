@@ -1,7 +1,8 @@
 /** The log port on Redis: a stream for each name, a stream group for each group, scripts for everything else. */
 
 import type { Entry, GroupSettings, Log, NewEntry, Range, Retention } from "../../core/backend.js";
-import { LimitError, NotFoundError } from "../../core/errors.js";
+import { NotFoundError } from "../../core/errors.js";
+import { streamFull } from "../../core/limits.js";
 import { blobOf, fromBlob, listOf, textOf, toBlob } from "./blob.js";
 import type { Arg, PortDependencies, Reply } from "./connection.js";
 import { createDeadLetters } from "./dead-letters.js";
@@ -39,7 +40,7 @@ export function createLog(dependencies: PortDependencies): Log & { close(): Prom
       const keys = keysOf(stream);
       const scriptKeys = [keys.stream, keys.parked, keys.dropped, keys.publisher(port.publisherId)];
       const reply = await port.publish(append, keys.stream, scriptKeys, appendArgs(entries, retention));
-      if (reply === "LIMIT") throw fullError(stream, retention);
+      if (reply === "LIMIT") throw streamFull(stream, retention.maxEntries);
       return positionsFrom(reply, entries.length);
     },
 
@@ -89,14 +90,6 @@ function appendArgs(entries: readonly NewEntry[], { maxEntries, overflow }: Rete
     if (keyed) args.push(key === undefined ? "" : `+${key}`);
   }
   return args;
-}
-
-function fullError(stream: string, { maxEntries }: Retention): LimitError {
-  return new LimitError(
-    `stream "${stream}" holds its maxEntries of ${maxEntries}, and a group still has to read the oldest: ` +
-      'wait for it, raise maxEntries, delete the group, or choose overflow: "drop-oldest"',
-    { retryable: true },
-  );
 }
 
 function startOfRange({ from, after }: Range): string {

@@ -1,7 +1,8 @@
 /** The queue port on Redis: a hash of records for each queue, sorted sets of tickets for each recipient. */
 
 import type { NewItem, Pushed, Queue, QueueLimits } from "../../core/backend.js";
-import { InvalidArgumentError, LimitError } from "../../core/errors.js";
+import { InvalidArgumentError } from "../../core/errors.js";
+import { queueFull } from "../../core/limits.js";
 import { listOf, numberOf, textOf, toBlob } from "./blob.js";
 import type { Arg, PortDependencies } from "./connection.js";
 import { createDeadLetters } from "./dead-letters.js";
@@ -51,10 +52,7 @@ export function createQueue(dependencies: PortDependencies): Queue & { close(): 
     for (;;) {
       const reply = await port.publish(pushScript, keys.records, scriptKeys, batch.args);
       if (reply !== "LIMIT") return pushed(items, batch.sent, reply);
-      if (!(await endExpired(keys))) {
-        const message = `queue "${queue}" holds its maxItems of ${limits.maxItems}: wait for consumers, or raise it`;
-        throw new LimitError(message, { retryable: true });
-      }
+      if (!(await endExpired(keys))) throw queueFull(queue, limits.maxItems);
     }
   }
 

@@ -34,6 +34,11 @@ export function codeOf(error: unknown): number | undefined {
   return Object.entries(CODES).find(([code]) => code === name)?.[1];
 }
 
+/** Drivers also throw errors without a result code, such as for a closed database. */
+function isDriverError(error: Error): boolean {
+  return codeOf(error) !== undefined || ("code" in error && /^(ERR_|SQLITE_)/.test(String(error.code)));
+}
+
 export function isBusy(error: unknown): boolean {
   const code = codeOf(error);
   return code === CODES.BUSY || code === CODES.LOCKED;
@@ -44,10 +49,10 @@ export function isFull(error: unknown): boolean {
   return codeOf(error) === CODES.FULL;
 }
 
-/** The typed error for whatever a driver threw. */
-export function translate(error: unknown, path: string): SignalboxError {
-  if (error instanceof SignalboxError) return error;
+/** The typed error for what a driver threw. What is not a driver's is a defect, and stays as it is. */
+export function translate(error: unknown, path: string): Error {
   const cause = toError(error);
+  if (error instanceof SignalboxError || !isDriverError(cause)) return cause;
   const because = `${path}: ${cause.message}`;
   switch (codeOf(error)) {
     case CODES.BUSY:

@@ -1,7 +1,7 @@
 /** Queues, their items and who they are for, as the tables hold them. */
 
 import type { NewItem } from "../../core/backend.js";
-import { LimitError } from "../../core/errors.js";
+import { queueFull } from "../../core/limits.js";
 import type { Deliveries } from "./deliveries.js";
 import type { Database } from "./driver.js";
 import type { Reader, Readers } from "./readers.js";
@@ -94,9 +94,7 @@ export class Items {
     }
     const fresh = new Set(adding.map(({ id }) => id).filter((id) => this.#sql.holder.get(queue.id, id) === undefined));
     if (queue.items + fresh.size <= maxItems) return;
-    throw new LimitError(`queue "${queue.name}" holds its maxItems of ${maxItems}: wait for consumers, or raise it`, {
-      retryable: true,
-    });
+    throw queueFull(queue.name, maxItems);
   }
 
   /** Stores items where their recipients find them. @returns for each whether the queue holds its id already */

@@ -1,7 +1,7 @@
 /** How long a stream may grow: only what every group has finished makes room, unless the stream may lose some. */
 
 import type { Retention } from "../../core/backend.js";
-import { LimitError } from "../../core/errors.js";
+import { streamFull } from "../../core/limits.js";
 import type { Database } from "./driver.js";
 import type { Readers } from "./readers.js";
 import type { Stream } from "./streams.js";
@@ -65,11 +65,7 @@ export function createKeeper(db: Database, readers: Readers): Keeper {
       const finished = firstUnfinished(tx, stream) - stream.first;
       const droppable = overflow === "drop-oldest" ? Math.max(finished, excess) : finished;
       if (droppable < excess) {
-        throw new LimitError(
-          `stream "${stream.name}" holds its maxEntries of ${maxEntries}, and a group still has to read the oldest: ` +
-            'wait for it, raise maxEntries, delete the group, or choose overflow: "drop-oldest"',
-          { retryable: true },
-        );
+        throw streamFull(stream.name, maxEntries);
       }
       const slice = Math.max(excess, Math.min(MAX_SLICE, Math.ceil(maxEntries * TRIM_SHARE)));
       dropBefore(tx, stream, stream.first + Math.min(slice, droppable, length));

@@ -31,12 +31,14 @@ export interface WriterOptions {
 
 /** Beyond this many messages the rest waits for the next turn of the event loop. */
 const MAX_MESSAGES = 1_000;
-/** How long an operation waits for other processes, in all. */
-const BUSY_LIMIT_MS = 5_000;
-/** Pause between two attempts at the lock; in each, SQLite itself waits for `BUSY_TIMEOUT_MS`. */
-const BUSY_PAUSE_MS = 10;
-/** Blocks the event loop, so it is short: enough for another process to finish its transaction. */
+/**
+ * How long SQLite itself waits for another process's lock. That blocks the event loop, so it is short: enough for a
+ * transaction to finish. Then the loop has its turn, and the next attempt follows. What is awaited is another process and no
+ * moment in time, so the injected clock has no part in it.
+ */
 export const BUSY_TIMEOUT_MS = 20;
+/** Five seconds in all. */
+const MAX_ATTEMPTS = 5_000 / BUSY_TIMEOUT_MS;
 
 interface Job {
   /** @throws what is no `SignalboxError` */
@@ -44,7 +46,8 @@ interface Job {
   committed(): void;
   reject(error: Error): void;
   readonly storesMessages: boolean;
-  waitingSince: number | undefined;
+  /** How often the lock was asked for in vain. */
+  attempts: number;
 }
 
 class Transaction implements Tx {
@@ -124,7 +127,7 @@ export class Writer {
         committed: () => settle(),
         reject,
         storesMessages: stores === "messages",
-        waitingSince: undefined,
+        attempts: 0,
       });
       this.#schedule();
     });
@@ -188,14 +191,12 @@ export class Writer {
   }
 
   #waitForLock(error: unknown): void {
-    const now = this.#options.clock.now();
-    const isOver = (job: Job): boolean => now - (job.waitingSince ?? now) >= BUSY_LIMIT_MS;
-    this.#refuse(this.#jobs.filter(isOver), error);
-    this.#jobs = this.#jobs.filter((job) => !isOver(job));
-    if (this.#jobs.length === 0) return;
-    for (const job of this.#jobs) job.waitingSince ??= now;
-    this.#scheduled = true;
-    this.#options.clock.setTimer(this.#flush, BUSY_PAUSE_MS);
+    for (const job of this.#jobs) job.attempts += 1;
+    this.#refuse(
+      this.#jobs.filter(({ attempts }) => attempts >= MAX_ATTEMPTS),
+      error,
+    );
+    this.#jobs = this.#jobs.filter(({ attempts }) => attempts < MAX_ATTEMPTS);
   }
 
   /** Undoes everything. What failed among others is tried alone, so that one operation's failure is its own. */

@@ -1,0 +1,101 @@
+/** The layout on the server is a promise: what an earlier build has written, later builds read and go on with. */
+
+import { readFileSync } from "node:fs";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
+import type { Arg } from "../../../src/backends/redis/connection.js";
+import { createLog } from "../../../src/backends/redis/log.js";
+import { createQueue } from "../../../src/backends/redis/queue.js";
+import { systemClock } from "../../../src/core/clock.js";
+import { type RedisServer, startRedis } from "../../support/redis-servers.js";
+import { open, standalone } from "./connection-support.js";
+import { acks, collect, ROOMY, textsOf } from "./log-queue-support.js";
+
+let server: RedisServer;
+beforeAll(async () => {
+  server = await startRedis();
+});
+afterAll(() => server.stop());
+
+/** Restores what `test/fixtures/layout/make-redis-sb1.ts` made, into an empty server. */
+async function restore() {
+  await server.cli("FLUSHALL");
+  const { connections } = await open(standalone(server));
+  const file = new URL("../../fixtures/layout/redis-sb1.json", import.meta.url);
+  const dump = JSON.parse(readFileSync(file, "utf8")) as Record<string, string>;
+  for (const [key, payload] of Object.entries(dump)) {
+    const words: Arg[] = ["RESTORE", key, "0", Buffer.from(payload, "base64")];
+    await connections.shared(key).command(words);
+  }
+  const reports: unknown[] = [];
+  const context = { namespace: "shop & co", clock: systemClock, report: (error: unknown) => reports.push(error) };
+  const dependencies = { connections, context, durability: "memory", replicas: 1 } as const;
+  const [log, queue] = [createLog(dependencies), createQueue(dependencies)];
+  onTestFinished(async () => {
+    await Promise.all([log.close(), queue.close()]);
+    expect(reports).toEqual([]);
+  });
+  return { log, queue };
+}
+
+test("a stream of layout sb1 is read, with its groups, their deliveries, retries and dead letters", async () => {
+  const { log } = await restore();
+  const read = await log.read("orders", { max: 100 });
+  expect(read.slice(0, -1).map(({ header }) => header)).toEqual(
+    ["acked", "pending", "due", "parked", "dead", "pending again", "unread"].map((text) => `header of ${text}`),
+  );
+  expect([...(read.at(-1)?.data ?? [])]).toEqual([0, 10, 255, 254]);
+  const stats = await log.stats("orders");
+  expect(stats.groups.toSorted((one, other) => one.group.localeCompare(other.group))).toEqual([
+    { group: "audit", lag: 3, pending: 0, retrying: 0, dead: 0 },
+    { group: "billing", lag: 2, pending: 2, retrying: 2, dead: 1 },
+  ]);
+  const settings = { leaseMs: 60_000, maxAttempts: 3, maxDeadLetters: 10, from: "beginning" };
+  expect(await log.createGroup("orders", "billing", { ...settings, from: "new", leaseMs: 1 })).toEqual(settings);
+
+  const feed = await log.open("orders", "billing", "new consumer");
+  const taken = await collect(feed, 5);
+  expect(textsOf(taken).slice(0, 3).toSorted()).toEqual(["due#2", "pending again#3", "pending#2"]);
+  expect(textsOf(taken)[3]).toBe("unread");
+  expect((await feed.take({ max: 0, waitMs: 0 }, acks(taken))).lost).toEqual([]);
+  const [letter] = (await log.deadLetters("orders", "billing").list({ max: 10 })).letters;
+  expect(letter).toMatchObject({
+    position: read[4]?.position,
+    header: "header of dead",
+    attempts: 1,
+    consumer: "crashed consumer",
+    reason: { kind: "failed", message: "no\nway", stack: "Error: no way" },
+  });
+  // What is parked for a century keeps its entry, and those behind it.
+  const appending = log.append("orders", [{ header: "h", data: "more" }], { maxEntries: 5, overflow: "reject" });
+  await expect(appending).rejects.toMatchObject({ code: "LIMIT" });
+  await log.append("orders", [{ header: "h", data: "more" }], ROOMY);
+  expect(textsOf(await collect(feed, 1))).toEqual(["more"]);
+});
+
+test("a queue of layout sb1 is read, with its priorities, delays, leases and dead letters", async () => {
+  const { queue } = await restore();
+  const anna = "anna: the 1st";
+  expect(await queue.stats("tasks", anna)).toEqual({ waiting: 5, leased: 1, delayed: 1, dead: 1, expired: 1 });
+  expect(await queue.stats("tasks", "")).toEqual({ waiting: 1, leased: 0, delayed: 0, dead: 0, expired: 0 });
+  const held = ["leased", "retried", "low", "high", "100%\nsure", "due", "delayed", "shared"];
+  const again = held.map((id) => ({ id, recipient: "", header: "", data: "", priority: 0, delayMs: 0 }));
+  expect(await queue.push("tasks", again, { maxItems: 8 })).toEqual(held.map((id) => ({ id, duplicate: true })));
+
+  const consumer = { consumer: "new consumer", leaseMs: 60_000, maxAttempts: 3, maxDeadLetters: 10 };
+  const feed = await queue.open("tasks", anna, consumer);
+  const taken = await collect(feed, 6);
+  expect(textsOf(taken)).toEqual(["leased#2", "retried#2", "high", "100%\nsure", "due", "low"]);
+  expect(taken.expired).toBe(1);
+  expect((await feed.take({ max: 0, waitMs: 0 }, acks(taken))).lost).toEqual([]);
+  expect(textsOf(await collect(await queue.open("tasks", "", consumer), 1))).toEqual(["shared"]);
+  const [letter] = (await queue.deadLetters("tasks", anna).list({ max: 10 })).letters;
+  expect(letter).toMatchObject({
+    position: "dead",
+    header: "header of dead",
+    attempts: 1,
+    consumer: "crashed consumer",
+  });
+  // New pushes stand behind the old ones.
+  await queue.push("tasks", [{ ...again[0]!, id: "new", recipient: anna }], { maxItems: 8 });
+  expect((await collect(feed, 1)).deliveries[0]?.position).toBe("new");
+});
