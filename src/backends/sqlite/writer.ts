@@ -36,7 +36,7 @@ const MAX_MESSAGES = 1_000;
  * transaction to finish. Then the loop has its turn, and the next attempt follows. What is awaited is another process and no
  * moment in time, so the injected clock has no part in it.
  */
-export const BUSY_TIMEOUT_MS = 20;
+export const BUSY_TIMEOUT_MS = 2;
 /** Five seconds in all. */
 const MAX_ATTEMPTS = 5_000 / BUSY_TIMEOUT_MS;
 
