@@ -4,7 +4,7 @@ import { ConfigError, ConnectionError, SignalboxError } from "../../core/errors.
 import type { Reply } from "./connection.js";
 import { confirmPrimary } from "./info.js";
 import { createScouts, gather, type Scouts } from "./scouts.js";
-import { SlotTable, slotOfKey } from "./slots.js";
+import { type SlotRange, SlotTable, slotOfKey } from "./slots.js";
 import type { Socket, SocketSettings } from "./socket.js";
 import { type Address, addressName, type RedisTarget, type Server } from "./target.js";
 import { type Poller, Servers, startPoller, type Topology } from "./topology.js";
@@ -12,7 +12,7 @@ import { type Poller, Servers, startPoller, type Topology } from "./topology.js"
 /** One node's answer to CLUSTER SLOTS. */
 interface View {
   readonly from: Server;
-  readonly ranges: readonly { readonly first: number; readonly last: number; readonly primary: Server }[];
+  readonly ranges: readonly SlotRange<Server>[];
   /** Primaries and replicas: all that can be asked. */
   readonly nodes: ReadonlySet<Server>;
 }

@@ -19,8 +19,17 @@ export function slotOfKey(key: string): number {
   return crc % SLOT_COUNT;
 }
 
+/** A run of slots, both ends included. */
+export interface SlotRange<Owner> {
+  readonly first: number;
+  readonly last: number;
+  readonly primary: Owner;
+}
+
 /** Who owns each slot. */
 export class SlotTable<Owner> {
+  /** What the table was last made of; empty after single changes. */
+  #ranges: readonly SlotRange<Owner>[] = [];
   #owners: (Owner | undefined)[] = Array.from({ length: SLOT_COUNT });
   /** One slot of each owner. */
   #slotBy: ReadonlyMap<Owner, number> = new Map();
@@ -44,14 +53,19 @@ export class SlotTable<Owner> {
   assign(slot: number, owner: Owner): boolean {
     if (this.#owners[slot] === owner) return false;
     this.#owners[slot] = owner;
+    this.#ranges = [];
     this.#count();
     return true;
   }
 
-  /** Forgets everything for these ranges, whose ends are inclusive; whether that changed anything. */
-  replace(ranges: readonly { readonly first: number; readonly last: number; readonly primary: Owner }[]): boolean {
+  /** Forgets everything for these ranges; whether that changed anything. */
+  replace(ranges: readonly SlotRange<Owner>[]): boolean {
+    // Usually nothing has changed, and then comparing thousands of slots would be what an idle program does most.
+    if (ranges.length === this.#ranges.length && ranges.every((range, index) => isSame(range, this.#ranges[index])))
+      return false;
     const owners: (Owner | undefined)[] = Array.from({ length: SLOT_COUNT });
     for (const { first, last, primary } of ranges) owners.fill(primary, first, last + 1);
+    this.#ranges = ranges;
     if (owners.every((owner, slot) => owner === this.#owners[slot])) return false;
     this.#owners = owners;
     this.#count();
@@ -66,4 +80,8 @@ export class SlotTable<Owner> {
     this.#slotBy = slotBy;
     this.#complete = !this.#owners.includes(undefined);
   }
+}
+
+function isSame<Owner>(one: SlotRange<Owner>, other: SlotRange<Owner> | undefined): boolean {
+  return one.first === other?.first && one.last === other.last && one.primary === other.primary;
 }

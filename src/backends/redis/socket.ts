@@ -33,26 +33,13 @@ const CONFIG = { RESP: 2 } as const;
 /** Made once: `createClient` builds a class of hundreds of commands anew, in 40 ms, whenever two calls in a row differ. */
 const instantiate = RedisClient.factory(CONFIG);
 
-/**
- * Never connected: every socket is a duplicate of it. The package builds a class for each new set of options and keeps
- * the last one alone, so that clients made from scratch for several servers cost a quarter of a second of CPU each.
- */
-const PROTOTYPE = createClient({
-  // RESP 2 has the fewest types: every reply is what `Reply` says.
-  RESP: 2,
-  disableOfflineQueue: true,
-  disableClientInfo: true,
-  maintNotifications: "disabled",
-  // The client's own timeout costs five times the command and ends before the command is written.
-  commandOptions: { timeout: 0, typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } },
-});
-
 function newClient(server: Server, settings: SocketSettings, signal: AbortSignal) {
   const { login } = settings;
   // The signal ends an attempt in time; the client's own timeout would watch every byte for ever.
   const common = { connectTimeout: 0, reconnectStrategy: false, signal } as const;
   const { at } = server;
-  return PROTOTYPE.duplicate({
+  return instantiate({
+    ...CONFIG,
     database: login.database,
     ...(login.username === undefined ? {} : { username: login.username }),
     ...(login.password === undefined ? {} : { password: login.password }),
@@ -60,6 +47,11 @@ function newClient(server: Server, settings: SocketSettings, signal: AbortSignal
       "path" in at
         ? { ...common, path: at.path, tls: false }
         : { ...common, ...at, ...(settings.tls === undefined ? {} : tlsFor(at.host, settings.tls)) },
+    disableOfflineQueue: true,
+    disableClientInfo: true,
+    maintNotifications: "disabled",
+    // The client's own timeout costs five times the command and ends before the command is written.
+    commandOptions: { timeout: 0, typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } },
   });
 }
 
