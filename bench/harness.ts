@@ -67,7 +67,6 @@ export interface Plan {
 }
 
 interface Sample {
-  readonly seconds: number;
   readonly perSecond: number;
   readonly cpuMicros: number;
   readonly redisCpuMicros: number | null;
@@ -126,35 +125,41 @@ async function runOnce(
   measured: string,
   profiler?: Profiler,
 ): Promise<Sample> {
-  const trial = await contender.prepare(environment, count);
   const probe = contender.backend === "redis" ? environment.redis : undefined;
+  let trial: Trial | undefined;
   try {
+    trial = await contender.prepare(environment, count);
     // What earlier rounds left behind is not this one's to collect.
     globalThis.gc?.();
     await profiler?.start(probe);
-    const redisBefore = await probe?.cpuMicros();
-    const cpuBefore = process.cpuUsage();
-    const startedAt = performance.now();
-    await trial.run();
-    const seconds = (performance.now() - startedAt) / 1_000;
-    const cpu = process.cpuUsage(cpuBefore);
-    const redisAfter = await probe?.cpuMicros();
+    const sample = await time(trial, count, probe);
     await profiler?.stop(`${measured} ${contender.name}`, count, probe);
     await trial.verify();
-    return {
-      seconds,
-      perSecond: count / seconds,
-      cpuMicros: (cpu.user + cpu.system) / count,
-      redisCpuMicros: redisBefore === undefined || redisAfter === undefined ? null : (redisAfter - redisBefore) / count,
-      p50Ms: trial.latencies === undefined ? null : percentile(trial.latencies, 50),
-      p99Ms: trial.latencies === undefined ? null : percentile(trial.latencies, 99),
-    };
+    return sample;
   } catch (error) {
     throw new Error(`${measured}, ${contender.name}, ${count} messages`, { cause: error });
   } finally {
-    await trial.close();
+    await trial?.close();
     await probe?.clear();
   }
+}
+
+async function time(trial: Trial, count: number, probe: RedisProbe | undefined): Promise<Sample> {
+  const redisBefore = await probe?.cpuMicros();
+  const cpuBefore = process.cpuUsage();
+  const startedAt = performance.now();
+  await trial.run();
+  const seconds = (performance.now() - startedAt) / 1_000;
+  const cpu = process.cpuUsage(cpuBefore);
+  const redisAfter = await probe?.cpuMicros();
+  const { latencies } = trial;
+  return {
+    perSecond: count / seconds,
+    cpuMicros: (cpu.user + cpu.system) / count,
+    redisCpuMicros: redisBefore === undefined || redisAfter === undefined ? null : (redisAfter - redisBefore) / count,
+    p50Ms: latencies === undefined ? null : percentile(latencies, 50),
+    p99Ms: latencies === undefined ? null : percentile(latencies, 99),
+  };
 }
 
 /** Redis' memory for each of `count` messages that wait, by a contender that publishes. */
@@ -185,7 +190,7 @@ function toRow(name: string, samples: readonly Sample[]): Row {
   };
 }
 
-function medianOf(samples: readonly Sample[], field: Exclude<keyof Sample, "seconds">, digits: number): number | null {
+function medianOf(samples: readonly Sample[], field: keyof Sample, digits: number): number | null {
   const values = samples.map((sample) => sample[field]).filter((value) => value !== null);
   return values.length === 0 ? null : Number(median(values).toFixed(digits));
 }

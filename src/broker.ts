@@ -1,12 +1,11 @@
 /** The broker: the facades over one backend, and what ends with it. */
 
 import type { Backend } from "./core/backend.js";
-import { DEFAULT_DRAIN_MS, type Consuming } from "./core/subscription.js";
+import { CLOSE_CHECKS, DEFAULT_DRAIN_MS } from "./core/subscription.js";
 import { assessHealth, type Health } from "./core/health.js";
 import type { Metric } from "./core/telemetry.js";
-import { aDuration, checkOptions } from "./core/options.js";
+import { checkOptions } from "./core/options.js";
 import type { NoContract } from "./core/contract.js";
-import type { Closable } from "./core/lifecycle.js";
 import type { Runtime } from "./core/runtime.js";
 import { createEvents, type Events } from "./events/index.js";
 import { createQueues, type OpenQueue } from "./queue/index.js";
@@ -28,10 +27,10 @@ export interface Broker<C = NoContract> extends AsyncDisposable {
 }
 
 export function createBroker<C>(runtime: Runtime, backend: Backend): Broker<C> {
-  const { owner, telemetry, clock } = runtime;
+  const { owner, telemetry } = runtime;
 
   async function close(options?: { readonly drainMs?: number }): Promise<void> {
-    checkOptions("close", options, { drainMs: aDuration() });
+    checkOptions("close", options, CLOSE_CHECKS);
     await owner.close(options?.drainMs ?? DEFAULT_DRAIN_MS, async () => {
       await backend.close();
       telemetry.log("backend_closed", { backend: backend.name });
@@ -47,18 +46,14 @@ export function createBroker<C>(runtime: Runtime, backend: Backend): Broker<C> {
       return await backend.ping();
     },
     async health() {
-      const consumers = owner.owned().flatMap((owned) => (isConsuming(owned) ? owned.stats() : []));
-      const checks = owner.isOpen
-        ? await backend.check()
-        : [{ name: "broker", ok: false, error: "the broker is closed" }];
-      return assessHealth(checks, consumers, clock.now());
+      const consumers = owner.consumers().flatMap((consumer) => consumer.stats());
+      const checks = owner.isClosing
+        ? [{ name: "broker", ok: false, error: "the broker is closed" }]
+        : await backend.check();
+      return assessHealth(checks, consumers);
     },
     metrics: () => telemetry.metrics(),
     close,
     [Symbol.asyncDispose]: () => close(),
   };
-}
-
-function isConsuming(owned: Closable): owned is Consuming {
-  return "stats" in owned;
 }

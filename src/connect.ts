@@ -147,7 +147,7 @@ export async function connect<C extends Contract | NoContract = NoContract>(
     codecs: new Map([jsonCodec, codec].map((known) => [known.contentType, known])),
     source: options.source === undefined ? DEFAULT_SOURCE : validText("source", options.source),
     maxPayloadBytes: options.maxPayloadBytes ?? DEFAULT_MAX_PAYLOAD_BYTES,
-    owner: new Owner("broker"),
+    owner: new Owner(clock),
     createId: createIdFactory(clock),
     report,
   };

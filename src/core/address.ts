@@ -42,6 +42,7 @@ const DEFAULT_SQLITE_PATH = "./events.db";
  * @throws {ConfigError} that shows the URL without its password
  */
 export function parseAddress(url: string): Address {
+  if (typeof url !== "string") throw new ConfigError([`the URL must be a string, not ${show(url)}`]);
   const text = url.trim();
   const scheme = /^([a-z][a-z0-9+-]*):/i.exec(text)?.[1]?.toLowerCase();
   if (scheme === undefined)
@@ -88,8 +89,9 @@ function parseRedis(text: string, scheme: string, rest: string): RedisAddress {
     ...(parts.username !== undefined && { username: parts.username }),
     ...(parts.password !== undefined && { password: parts.password }),
   };
-  for (const name of parts.query.keys()) {
-    if (name !== "db") throw refuse(text, `has an unknown parameter "${name}" (known: db)`);
+  for (const [name, value] of parts.query) {
+    // Without a value the name may be a part of a password.
+    if (name !== "db") throw refuse(text, `has an unknown parameter${value === "" ? "" : ` "${name}"`} (known: db)`);
   }
   const queryDatabase = parts.query.get("db");
   if (scheme === "redis+unix") {
@@ -97,16 +99,17 @@ function parseRedis(text: string, scheme: string, rest: string): RedisAddress {
       throw refuse(text, "needs an absolute path: redis+unix:///run/redis.sock");
     return {
       kind: "socket",
-      path: decodeURIComponent(parts.path),
+      path: socketPath(text, parts.path),
       database: databaseOf(text, queryDatabase ?? ""),
       ...credentials,
     };
   }
   const path = parts.path.replace(/^\//, "");
   if (scheme.endsWith("-sentinel")) {
-    const [primary, database] = path.split("/");
+    const [primary, database, ...more] = path.split("/");
     if (primary === undefined || primary === "")
       throw refuse(text, "names no primary: redis-sentinel://s1:26379/mymaster");
+    if (more.length > 0) throw refuse(text, "has a path that goes on behind the database");
     const sentinels = hostsOf(text, parts.authority, SENTINEL_PORT);
     return {
       kind: "sentinel",
@@ -126,6 +129,14 @@ function parseRedis(text: string, scheme: string, rest: string): RedisAddress {
   if (only === undefined || others.length > 0)
     throw refuse(text, "names several hosts: use redis-cluster:// or redis-sentinel://");
   return { kind: "standalone", ...only, database, ...credentials };
+}
+
+function socketPath(text: string, path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    throw refuse(text, "has a path that is not percent-encoded correctly");
+  }
 }
 
 function splitRedis(text: string, rest: string): Parts {
@@ -160,19 +171,25 @@ function splitOnce(text: string, separator: string): [string, string?] {
   return at < 0 ? [text] : [text.slice(0, at), text.slice(at + 1)];
 }
 
+/** The host of an authority, without its port. */
+const HOST = /^(?:\[[0-9a-f:.]*\]|[^:]*)/i;
+
+/** Shows nothing of what is wrong: where the host was forgotten, it is the password that stands at the port's place. */
 function hostsOf(text: string, authority: string, defaultPort: number): HostPort[] {
   return authority.split(",").map((part) => {
-    const match = /^(\[[0-9a-f:.]+\]|[^:[\]\s]+)(?::([^:]*))?$/i.exec(part);
-    const host = match?.[1];
-    if (host === undefined)
-      throw refuse(text, part === "" ? "names no host" : `has the host ${show(part)}, which is none`);
-    const port = match?.[2];
-    const number = port === undefined ? defaultPort : Number(port);
-    if (!/^\d*$/.test(port ?? "") || port === "" || number < 1 || number > 65_535) {
-      throw refuse(text, `has the port ${show(port)}: a port is a number from 1 to 65535`);
-    }
-    return { host: host.replace(/^\[|\]$/g, ""), port: number };
+    const host = HOST.exec(part)?.[0] ?? "";
+    const port = part.slice(host.length);
+    if (part === "") throw refuse(text, "names no host");
+    if (port !== "" && !isPort(port)) throw refuse(text, "has a port that is none: it is a number from 1 to 65535");
+    if (host === "" || /[[\]\s]/.test(host.replace(/^\[(.+)\]$/, "$1"))) throw refuse(text, "has a host that is none");
+    return { host: host.replace(/^\[|\]$/g, ""), port: port === "" ? defaultPort : Number(port.slice(1)) };
   });
+}
+
+/** @param port with its colon */
+function isPort(port: string): boolean {
+  const number = Number(port.slice(1));
+  return /^:\d+$/.test(port) && number >= 1 && number <= 65_535;
 }
 
 function databaseOf(text: string, database: string): number {
@@ -188,8 +205,33 @@ function refuse(url: string, problem: string): ConfigError {
 
 /** A URL as it may be shown: whatever could be a password is gone, also in URLs that cannot be parsed. */
 export function redactUrl(url: string): string {
-  return url.replace(/^([a-z][a-z0-9+-]*:(?:\/\/)?)(.*)@/i, (_, scheme: string, credentials: string) => {
-    const user = /^[^:@/]*(?=:)/.exec(credentials)?.[0] ?? "";
-    return `${scheme}${user}:***@`;
-  });
+  const text = url.trim();
+  // Without "//" what stands in front of the colon may be a user's name just as well.
+  const scheme = /^(?:(?:memory|sqlite):|[a-z][a-z0-9+-]*:\/\/)/i.exec(text)?.[0] ?? "";
+  const at = text.lastIndexOf("@");
+  const user = /^[^:@/]*(?=:[^@])/.exec(text.slice(scheme.length, Math.max(at, scheme.length)))?.[0] ?? "";
+  const credentials = at < 0 ? "" : `${user}:***@`;
+  const rest = text.slice(at < 0 ? scheme.length : at + 1);
+  const isFile = /^(?:memory|sqlite):/i.test(scheme);
+  return scheme + credentials + (isFile ? rest : redactQuery(redactHosts(rest)));
+}
+
+/** Shows nothing from the first port on that is none: see `hostsOf`. */
+function redactHosts(rest: string): string {
+  const [hosts = ""] = rest.split(/[/?#]/, 1);
+  let from = 0;
+  for (const part of hosts.split(",")) {
+    const host = HOST.exec(part)?.[0] ?? "";
+    if (part !== host && !isPort(part.slice(host.length))) return `${rest.slice(0, from + host.length)}:***`;
+    from += part.length + 1;
+  }
+  return rest;
+}
+
+function redactQuery(rest: string): string {
+  return rest
+    .replace(/#.*$/s, "#***")
+    .replace(/([?&])(?!db=)([^=&#]*)(=?)[^&#]*/g, (_, start: string, name: string, equals: string) =>
+      equals === "" ? `${start}***` : `${start}${name}=***`,
+    );
 }

@@ -15,8 +15,9 @@ export interface BatcherOptions<I, R> {
   readonly maxBytes: number;
   /** Batches under way at once. Further ones leave early only when they are full. */
   readonly maxInFlight: number;
-  /** Items that may wait, beyond which `add` is refused: memory is bounded. */
+  /** Items and bytes that may wait, beyond which `add` is refused: memory is bounded. */
   readonly maxPending: number;
+  readonly maxPendingBytes: number;
 }
 
 interface Pending<I, R> {
@@ -38,9 +39,14 @@ export class Batcher<I, R> {
     this.#options = options;
   }
 
-  /** @throws {LimitError} when `maxPending` items wait already */
+  get isIdle(): boolean {
+    return this.#pending.length === 0 && this.#inFlight === 0;
+  }
+
+  /** @throws {LimitError} when too much waits already */
   add(item: I): Promise<R> {
-    if (this.#pending.length >= this.#options.maxPending) {
+    const { maxPending, maxPendingBytes } = this.#options;
+    if (this.#pending.length >= maxPending || this.#pendingBytes >= maxPendingBytes) {
       return Promise.reject(
         new LimitError(
           `${this.#pending.length} messages wait to be sent: await earlier publishes before publishing more`,
@@ -60,7 +66,7 @@ export class Batcher<I, R> {
 
   /** Resolves when nothing waits and nothing is under way. */
   async idle(): Promise<void> {
-    if (this.#pending.length === 0 && this.#inFlight === 0) return;
+    if (this.isIdle) return;
     await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 

@@ -5,7 +5,7 @@
 
 import type { Delivery, Feed, Outcome, Receipt, Taken } from "./backend.js";
 import { type Clock, nextTurn, type Timer, wait } from "./clock.js";
-import { ClosedError, LeaseLostError, TimeoutError } from "./errors.js";
+import { ClosedError, LeaseLostError, TimeoutError, toError } from "./errors.js";
 import type { Verdict } from "./outcome.js";
 import { backoffMs, RECONNECT } from "./retry.js";
 
@@ -35,19 +35,37 @@ export interface ConsumerStats {
   readonly state: "running" | "failing" | "draining" | "closed";
   /** Handlers that run now. */
   readonly running: number;
+  /** Handlers that may run at once. */
+  readonly concurrency: number;
   /** Deliveries settled. */
   readonly settled: number;
   /** Outcomes that came too late. */
   readonly lost: number;
-  /** When the last fetch completed (ms since the epoch): a consumer that lives moves it at least every few seconds. */
+  /** When the last fetch completed (ms since the epoch). */
   readonly lastFetchAt: number;
+  /** For how long no fetch completed although there was room for deliveries: a few seconds at most in a consumer that lives. */
+  readonly idleMs: number;
+}
+
+/** What is known of one consumer of a subscription. */
+export interface SubscriptionStats extends ConsumerStats {
+  /** The stream or queue. */
+  readonly channel: string;
+  /** The group or recipient. */
+  readonly reader: string;
+}
+
+/** A consumer, or several, as the broker sees them: it closes them, and `health()` asks them. */
+export interface Consuming {
+  /** Safe to call twice. */
+  close(options?: { readonly drainMs?: number }): Promise<void>;
+  stats(): readonly SubscriptionStats[];
 }
 
 /** How long a fetch waits for messages before the loop comes round. */
 const WAIT_MS = 2_000;
-/** A fetch that takes this much longer than it may wait is given up with its feed: silently dead must not exist. */
+/** A call that takes this much longer than it may wait is given up with its feed: silently dead must not exist. */
 const WATCHDOG_MS = 15_000;
-
 /** Outcomes that are known when draining ends get this long to be settled. */
 const FINAL_SETTLE_MS = 2_000;
 /** Beyond this the backoff has reached its longest. */
@@ -58,10 +76,9 @@ export class Run {
   readonly delivery: Delivery;
   /** Told once the outcome is settled; with the reason when it was not. */
   onSettled: ((failure?: Error) => void) | undefined;
-  /** Nobody waits for its outcome any more. */
-  lost = false;
+  /** Why its outcome changes nothing any more, where that is so. */
+  failure: Error | undefined;
   #controller: AbortController | undefined;
-  #reason: unknown;
 
   constructor(delivery: Delivery) {
     this.delivery = delivery;
@@ -71,13 +88,14 @@ export class Run {
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
-      if (this.#reason !== undefined) this.#controller.abort(this.#reason);
+      if (this.failure !== undefined) this.#controller.abort(this.failure);
     }
     return this.#controller.signal;
   }
 
-  abort(reason: Error): void {
-    this.#reason ??= reason;
+  fail(reason: Error): void {
+    if (this.failure !== undefined) return;
+    this.failure = reason;
     this.#controller?.abort(reason);
   }
 }
@@ -92,6 +110,7 @@ export class Consumer {
   readonly #running = new Map<Receipt, Run>();
   readonly #stopping = new AbortController();
   #feed: Feed | undefined;
+  #opening: Promise<Feed> | undefined;
   #settlements: Settlement[] = [];
   #loop: Promise<void> = Promise.resolve();
   #settling: Promise<void> | undefined;
@@ -100,6 +119,8 @@ export class Consumer {
   #settled = 0;
   #lost = 0;
   #lastFetchAt: number;
+  /** Since when there has been room for deliveries. */
+  #roomSince: number;
   #renewal: Timer | undefined;
   #wake: (() => void) | undefined;
   #closing: Promise<void> | undefined;
@@ -108,31 +129,38 @@ export class Consumer {
   constructor(options: ConsumerOptions) {
     this.#options = options;
     this.#lastFetchAt = options.clock.now();
+    this.#roomSince = this.#lastFetchAt;
   }
 
   /** Opens the feed, so that the first failure is the caller's, then consumes in the background until `close`. */
   async start(): Promise<void> {
-    this.#feed = await this.#options.open();
+    await this.#currentFeed();
+    if (this.#stopping.signal.aborted) throw closing();
     this.#scheduleRenewal();
     this.#loop = this.#consume();
   }
 
   stats(): ConsumerStats {
+    const { concurrency, clock } = this.#options;
+    const running = this.#running.size;
     const failing = this.#failures > 0 ? "failing" : "running";
     const stopping = this.#closed ? "closed" : "draining";
     return {
       state: this.#stopping.signal.aborted ? stopping : failing,
-      running: this.#running.size,
+      running,
+      concurrency,
       settled: this.#settled,
       lost: this.#lost,
       lastFetchAt: this.#lastFetchAt,
+      idleMs: running >= concurrency ? 0 : clock.now() - Math.max(this.#lastFetchAt, this.#roomSince),
     };
   }
 
   /** Renews one delivery's lease now. @throws {LeaseLostError} */
   async extend(run: Run): Promise<void> {
-    const lost = await this.#feed?.extend([run.delivery.receipt]);
-    if (lost === undefined || lost.length > 0) throw this.#lose(run);
+    const feed = await this.#currentFeed();
+    const lost = await this.#watch(feed.extend([run.delivery.receipt]), WATCHDOG_MS);
+    if (lost.length > 0) throw this.#lose(run);
   }
 
   /** Stops taking, waits up to `drainMs` for handlers, aborts the rest, settles, and gives back what is left. */
@@ -173,58 +201,83 @@ export class Consumer {
 
   /** Settles at once while the fetch waits; otherwise the next fetch does it. */
   #settleSoon(): void {
-    if (!this.#fetchWaits || this.#settling !== undefined) {
-      this.#wake?.();
-      return;
-    }
-    this.#settling = this.#settleAll().finally(() => {
-      this.#settling = undefined;
-    });
+    if (this.#fetchWaits) void this.#settleNow();
+    else this.#wake?.();
+  }
+
+  #settleNow(): Promise<void> {
+    this.#settling ??= this.#settleAll();
+    return this.#settling;
   }
 
   async #settleAll(): Promise<void> {
     await nextTurn();
-    while (this.#settlements.length > 0 && !this.#closed) {
-      try {
-        await this.#call({ max: 0, waitMs: 0 }, this.#takeSettlements());
-      } catch (error) {
-        if (error instanceof ClosedError) return;
-        await this.#fail(error);
+    try {
+      while (this.#settlements.length > 0 && !this.#closed) {
+        try {
+          await this.#call({ max: 0, waitMs: 0 }, this.#takeSettlements());
+        } catch (error) {
+          if (error instanceof ClosedError) return;
+          await this.#fail(error);
+        }
       }
+    } finally {
+      // In the same stretch as the last look at the list: whoever adds to it afterwards starts anew.
+      this.#settling = undefined;
     }
   }
 
   /** One call of the feed, under the watchdog. Settlements whose call fails stay for the next. */
   async #call(want: { max: number; waitMs: number }, settlements: readonly Settlement[]): Promise<Taken> {
     try {
-      this.#feed ??= await this.#options.open();
+      const feed = await this.#currentFeed();
       const request = { ...want, signal: this.#stopping.signal };
       const outcomes = settlements.map(({ outcome }) => outcome);
-      const taken = await this.#watch(this.#feed.take(request, outcomes), want.waitMs + WATCHDOG_MS);
-      this.#lastFetchAt = this.#options.clock.now();
+      const taken = await this.#watch(feed.take(request, outcomes), want.waitMs + WATCHDOG_MS);
+      if (want.max > 0) this.#lastFetchAt = this.#options.clock.now();
       this.#conclude(settlements, taken.lost);
       this.#options.events.taken(taken);
       this.#recover();
       return taken;
     } catch (error) {
-      this.#settlements.unshift(...settlements);
+      if (this.#closed) for (const { run } of settlements) run.onSettled?.(closing());
+      else this.#settlements.unshift(...settlements);
       throw error;
     }
   }
 
-  async #watch(take: Promise<Taken>, ms: number): Promise<Taken> {
+  /** The feed, opened where there is none: once, however many ask. */
+  async #currentFeed(): Promise<Feed> {
+    if (this.#feed !== undefined) return this.#feed;
+    this.#opening ??= this.#open().finally(() => {
+      this.#opening = undefined;
+    });
+    return await this.#opening;
+  }
+
+  async #open(): Promise<Feed> {
+    if (this.#closed) throw closing();
+    const feed = await this.#options.open();
+    if (this.#closed) {
+      await feed.close();
+      throw closing();
+    }
+    this.#feed = feed;
+    return feed;
+  }
+
+  async #watch<T>(call: Promise<T>, ms: number): Promise<T> {
     let timer: Timer | undefined;
     const watchdog = new Promise<never>((_, reject) => {
-      timer = this.#options.clock.setTimer(
-        () => reject(new TimeoutError(`the backend did not answer within ${ms} ms`)),
-        ms,
-      );
+      const late = (): void => {
+        const error = new TimeoutError(`the backend did not answer within ${ms} ms`);
+        this.#abandonFeed(error);
+        reject(error);
+      };
+      timer = this.#options.clock.setTimer(late, ms);
     });
     try {
-      return await Promise.race([take, watchdog]);
-    } catch (error) {
-      if (error instanceof TimeoutError) this.#abandonFeed(error);
-      throw error;
+      return await Promise.race([call, watchdog]);
     } finally {
       timer?.cancel();
     }
@@ -235,16 +288,14 @@ export class Consumer {
     const feed = this.#feed;
     this.#feed = undefined;
     for (const run of this.#running.values()) this.#lose(run);
-    feed
-      ?.close()
-      .catch((error: unknown) => this.#options.events.failing(new AggregateError([reason, error]), this.#failures));
+    const { failing } = this.#options.events;
+    feed?.close().catch((error: unknown) => failing(new AggregateError([reason, error]), this.#failures));
   }
 
   #conclude(settlements: readonly Settlement[], lost: readonly Receipt[]): void {
     const lostReceipts = new Set(lost);
     for (const { outcome, run } of settlements) {
-      const failure = lostReceipts.has(outcome.receipt) ? leaseLost() : undefined;
-      run.onSettled?.(failure);
+      run.onSettled?.(lostReceipts.has(outcome.receipt) ? leaseLost() : undefined);
     }
     const settled = settlements.length - lost.length;
     this.#settled += settled;
@@ -255,13 +306,19 @@ export class Consumer {
   #start(delivery: Delivery): void {
     const run = new Run(delivery);
     this.#running.set(delivery.receipt, run);
-    void this.#options.handle(delivery, run).then((verdict) => this.#finish(run, verdict));
+    this.#options.handle(delivery, run).then(
+      (verdict) => this.#finish(run, verdict),
+      // `handle` never rejects. Should it, the message must neither be lost nor hold its slot for ever.
+      (thrown: unknown) =>
+        this.#finish(run, { as: "deadLetter", reason: { kind: "failed", message: toError(thrown).message } }),
+    );
   }
 
   #finish(run: Run, verdict: Verdict): void {
     const { receipt } = run.delivery;
+    if (this.#running.size >= this.#options.concurrency) this.#roomSince = this.#options.clock.now();
     this.#running.delete(receipt);
-    if (run.lost) run.onSettled?.(leaseLost());
+    if (run.failure !== undefined) run.onSettled?.(run.failure);
     else this.#settlements.push({ outcome: { receipt, ...verdict }, run });
     this.#settleSoon();
   }
@@ -286,10 +343,13 @@ export class Consumer {
   }
 
   async #renew(): Promise<void> {
-    const receipts = [...this.#running.values()].filter((run) => !run.lost).map((run) => run.delivery.receipt);
-    if (receipts.length === 0 || this.#feed === undefined) return;
+    const feed = this.#feed;
+    const receipts = [...this.#running.values()]
+      .filter((run) => run.failure === undefined)
+      .map((run) => run.delivery.receipt);
+    if (receipts.length === 0 || feed === undefined) return;
     try {
-      for (const receipt of await this.#feed.extend(receipts)) {
+      for (const receipt of await this.#watch(feed.extend(receipts), WATCHDOG_MS)) {
         const run = this.#running.get(receipt);
         // It may have finished meanwhile, and then its outcome says more.
         if (run !== undefined) this.#lose(run);
@@ -301,9 +361,8 @@ export class Consumer {
 
   #lose(run: Run): Error {
     const error = leaseLost();
-    if (!run.lost) {
-      run.lost = true;
-      run.abort(error);
+    if (run.failure === undefined) {
+      run.fail(error);
       this.#countLost(1);
     }
     return error;
@@ -316,11 +375,16 @@ export class Consumer {
   }
 
   async #fail(error: unknown): Promise<void> {
-    // A feed that closes because the consumer does is no failure.
-    if (this.#stopping.signal.aborted && error instanceof ClosedError) return;
+    const stopping = this.#stopping.signal;
+    if (error instanceof ClosedError) {
+      // A feed that closes because the consumer does is no failure; a backend that is closed beneath it never comes back.
+      if (stopping.aborted) return;
+      this.#options.events.failing(error, this.#failures);
+      void this.close(0);
+      return;
+    }
     this.#failures += 1;
     this.#options.events.failing(error, this.#failures);
-    const stopping = this.#stopping.signal;
     const delayMs = backoffMs(RECONNECT, Math.min(this.#failures, MAX_BACKOFF_STEPS));
     await wait(this.#options.clock, delayMs, stopping.aborted ? undefined : stopping);
   }
@@ -343,31 +407,29 @@ export class Consumer {
     this.#wake?.();
     await this.#within(drainMs, this.#drain());
     // What still runs is given back with the feed: its outcome must not follow.
-    for (const run of this.#running.values()) {
-      run.lost = true;
-      run.abort(new ClosedError("the consumer is closing"));
-    }
+    for (const run of this.#running.values()) run.fail(closing());
     await this.#within(FINAL_SETTLE_MS, this.#settleRest());
     this.#closed = true;
     this.#renewal?.cancel();
-    for (const { run } of this.#takeSettlements())
-      run.onSettled?.(new ClosedError("the consumer closed before it could settle"));
+    for (const { run } of this.#takeSettlements()) run.onSettled?.(closing());
+    // One that is being opened closes itself when it sees that it came too late.
     await this.#feed?.close();
   }
 
   async #drain(): Promise<void> {
     await this.#loop;
     while (!this.#closed && (this.#running.size > 0 || this.#settlements.length > 0)) {
-      if (this.#settlements.length > 0) await this.#settleAll();
+      if (this.#settlements.length > 0) await this.#settleNow();
       else await this.#nextChange();
     }
     await this.#settleRest();
   }
 
   async #settleRest(): Promise<void> {
-    // One may be under way, with outcomes that are no longer on the list.
+    // Either may carry outcomes that are no longer on the list.
+    await this.#loop;
     await this.#settling;
-    await this.#settleAll();
+    if (this.#settlements.length > 0) await this.#settleNow();
   }
 
   async #within(ms: number, work: Promise<void>): Promise<void> {
@@ -379,4 +441,8 @@ export class Consumer {
 
 function leaseLost(): LeaseLostError {
   return new LeaseLostError("the delivery's lease ran out and passed on: this attempt's outcome changes nothing");
+}
+
+function closing(): ClosedError {
+  return new ClosedError("the consumer is closing: what was not settled goes back");
 }

@@ -1,6 +1,7 @@
 /** Options that every consuming call takes, checked the same way. */
 
-import { aDuration, aNumber, anInteger, aSignal, type Check, type Checks, nested } from "./options.js";
+import { InvalidArgumentError } from "./errors.js";
+import { aDuration, aNumber, anInteger, aSignal, type Checks, nested, show } from "./options.js";
 import { DEFAULT_RETRY, type RetryPolicy } from "./retry.js";
 
 export interface ConsumeOptions {
@@ -39,13 +40,25 @@ export const CONSUME_CHECKS: Checks<ConsumeOptions> = {
   signal: aSignal,
 };
 
-/** The caller's policy over the defaults. */
-export function retryPolicy(partial: Partial<RetryPolicy> | undefined): RetryPolicy {
-  return { ...DEFAULT_RETRY, ...partial };
+/** The caller's policy over the defaults. What is given as undefined is not given. */
+export function retryPolicy(partial: Partial<RetryPolicy> = {}): RetryPolicy {
+  return {
+    maxAttempts: partial.maxAttempts ?? DEFAULT_RETRY.maxAttempts,
+    initialMs: partial.initialMs ?? DEFAULT_RETRY.initialMs,
+    factor: partial.factor ?? DEFAULT_RETRY.factor,
+    maxMs: partial.maxMs ?? DEFAULT_RETRY.maxMs,
+    jitter: partial.jitter ?? DEFAULT_RETRY.jitter,
+  };
 }
 
-/** Demands an option that has no default. */
-export const required =
-  (check: Check, what: string): Check =>
-  (value) =>
-    value === undefined ? `is missing: ${what}` : check(value);
+/** For callers without types. @throws {InvalidArgumentError} */
+export function assertHandler(handler: unknown): void {
+  if (typeof handler !== "function")
+    throw new InvalidArgumentError(`the handler must be a function, not ${show(handler)}`);
+}
+
+/** For callers without types. @throws {InvalidArgumentError} */
+export function assertGiven(where: string, options: unknown): void {
+  if (options === undefined)
+    throw new InvalidArgumentError(`${where} takes options in front of its handler: {} for the defaults`);
+}

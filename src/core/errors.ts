@@ -149,7 +149,7 @@ export class UnsupportedError extends SignalboxError {
 
 /** Whatever was thrown, as an Error: handlers may throw strings, undefined, symbols or frozen objects. */
 export function toError(thrown: unknown): Error {
-  if (thrown instanceof Error) return thrown;
+  if (isReadableError(thrown)) return thrown;
   let text: string;
   try {
     text = typeof thrown === "string" ? thrown : `thrown value: ${String(thrown)}`;
@@ -158,4 +158,19 @@ export function toError(thrown: unknown): Error {
     text = `thrown value of type ${typeof thrown}`;
   }
   return new Error(text);
+}
+
+/** An Error can be as hostile as anything else: a proxy, a getter that throws, a stack that is no text. */
+function isReadableError(thrown: unknown): thrown is Error {
+  try {
+    return (
+      thrown instanceof Error &&
+      typeof thrown.name === "string" &&
+      typeof thrown.message === "string" &&
+      (thrown.stack === undefined || typeof thrown.stack === "string")
+    );
+  } catch {
+    // Then it is described as what it is: something thrown that cannot be read.
+    return false;
+  }
 }

@@ -6,8 +6,9 @@ import type { Run } from "./consumer.js";
 import type { Validate } from "./contract.js";
 import { CodecError } from "./errors.js";
 import { decodeHeader, isBareHeader, JSON_CONTENT, type Message } from "./message.js";
-import { type Verdict, verdictOnReturn, verdictOnThrow } from "./outcome.js";
+import { type Verdict, verdictOnReturn, verdictOnThrow, verdictOnUnreadable } from "./outcome.js";
 import type { RetryPolicy } from "./retry.js";
+import { isThenable } from "./thenable.js";
 
 /** What a handler learns besides the data. */
 export interface Context<T = unknown> {
@@ -36,18 +37,24 @@ export interface Decoding {
 /** Runs one delivery. Never rejects; `onThrow` hears what the handler or the decoding threw. */
 export type Handle = (delivery: Delivery, run: Run, onThrow: (thrown: unknown) => void) => Promise<Verdict>;
 
-const NO_PARAMS = {};
+const NO_PARAMS = Object.freeze({});
 
 /** Binds a handler to a channel. */
 export function createRunner<T>(decoding: Decoding, handler: Handler<T>, policy: RetryPolicy): Handle {
   const decode = createDecoder<T>(decoding);
   return async (delivery, run, onThrow) => {
     const { attempt } = delivery;
+    let data: T;
     try {
       const decoded = decode(delivery);
-      const data = decoded instanceof Promise ? await decoded : decoded;
+      data = isThenable(decoded) ? await decoded : decoded;
+    } catch (thrown) {
+      onThrow(thrown);
+      return verdictOnUnreadable(thrown, attempt, policy);
+    }
+    try {
       const returned = handler(data, new DeliveryContext(decoding.channel, delivery, data, run));
-      return verdictOnReturn(returned instanceof Promise ? await returned : returned, attempt, policy);
+      return verdictOnReturn(isThenable(returned) ? await returned : returned, attempt, policy);
     } catch (thrown) {
       onThrow(thrown);
       return verdictOnThrow(thrown, attempt, policy);
@@ -86,15 +93,15 @@ class DeliveryContext<T> implements Context<T> {
 }
 
 /** Reads the data of a channel's messages: validated, or a promise of it where the schema is asynchronous. */
-export function createDecoder<T>(decoding: Decoding): (message: Stored) => T | Promise<T> {
+export function createDecoder<T>(decoding: Decoding): (message: Stored) => T | PromiseLike<T> {
   const { channel, codecs, validatorFor } = decoding;
   const validateOwnType = validatorFor(channel);
   return ({ header, data }) => {
     // Nothing but an id: JSON, of the type that the channel is named after.
-    if (isBareHeader(header)) return validateOwnType(decodeData(JSON_CONTENT, data, codecs)) as T | Promise<T>;
+    if (isBareHeader(header)) return validateOwnType(decodeData(JSON_CONTENT, data, codecs)) as T | PromiseLike<T>;
     const { type, contentType } = decodeHeader(header, channel);
     // The schema vouches for T; without one T is unknown.
-    return validatorFor(type)(decodeData(contentType, data, codecs)) as T | Promise<T>;
+    return validatorFor(type)(decodeData(contentType, data, codecs)) as T | PromiseLike<T>;
   };
 }
 

@@ -1,7 +1,7 @@
 /** What `broker.health()` makes of the backend's checks and the consumers' progress. Pure. */
 
 import type { Check } from "./backend.js";
-import type { SubscriptionStats } from "./subscription.js";
+import type { SubscriptionStats } from "./consumer.js";
 
 export interface Health {
   /** `down`: the backend cannot be used. `degraded`: something fails or does not move. */
@@ -21,19 +21,18 @@ export interface ConsumerHealth extends SubscriptionStats {
 /** A fetch waits two seconds at most: a consumer that completed none for this long does not move. */
 const STALE_MS = 10_000;
 
-export function assessHealth(checks: readonly Check[], consumers: readonly SubscriptionStats[], now: number): Health {
-  const assessed = consumers.map((stats) => assessConsumer(stats, now));
+export function assessHealth(checks: readonly Check[], consumers: readonly SubscriptionStats[]): Health {
+  const assessed = consumers.map(assessConsumer);
   const failed = checks.filter(({ ok }) => !ok).length;
   const degraded = failed > 0 || assessed.some(({ ok }) => !ok);
   const status = checks.length > 0 && failed === checks.length ? "down" : degraded ? "degraded" : "up";
   return { status, details: { checks, consumers: assessed } };
 }
 
-function assessConsumer(stats: SubscriptionStats, now: number): ConsumerHealth {
-  const idleMs = now - stats.lastFetchAt;
+function assessConsumer(stats: SubscriptionStats): ConsumerHealth {
   if (stats.state === "failing") return { ...stats, ok: false, error: "its backend fails; it tries again" };
-  if (stats.state === "running" && idleMs > STALE_MS) {
-    return { ...stats, ok: false, error: `no fetch completed for ${idleMs} ms` };
+  if (stats.state === "running" && stats.idleMs > STALE_MS) {
+    return { ...stats, ok: false, error: `no fetch completed for ${stats.idleMs} ms` };
   }
   return { ...stats, ok: true };
 }

@@ -1,47 +1,63 @@
 /** Opening and closing, once: what owns what, in which order it ends, and what an abort does. */
 
+import type { Clock } from "./clock.js";
+import type { Consuming } from "./consumer.js";
 import { ClosedError } from "./errors.js";
 
 /** Anything that has to be ended. Ending it twice is safe. */
-export interface Closable {
-  close(options?: { readonly drainMs?: number }): Promise<void>;
-}
+type Closable = Pick<Consuming, "close">;
 
-/** What a broker or a facade has opened. Closes the newest first, everything even if something fails, and only once. */
+/**
+ * What a broker has opened. Closes in the order in which messages flow backwards: consumers drain first, and their
+ * handlers may still publish; then what is being published is waited for; then the store is closed.
+ */
 export class Owner {
-  readonly #name: string;
-  readonly #owned = new Set<Closable>();
+  readonly #clock: Clock;
+  readonly #consumers = new Set<Consuming>();
+  readonly #publishers = new Set<Closable>();
   #closing: Promise<void> | undefined;
+  #publishing = true;
 
-  constructor(name: string) {
-    this.#name = name;
+  constructor(clock: Clock) {
+    this.#clock = clock;
   }
 
-  /** @throws {ClosedError} */
+  /** Nothing new may start. */
+  get isClosing(): boolean {
+    return this.#closing !== undefined;
+  }
+
+  /** @throws {ClosedError} once closing has begun */
   assertOpen(): void {
-    if (this.#closing !== undefined) throw new ClosedError(`the ${this.#name} is closed`);
+    if (this.isClosing) throw new ClosedError("the broker is closed");
   }
 
-  get isOpen(): boolean {
-    return this.#closing === undefined;
+  /** @throws {ClosedError} once the consumers have drained */
+  assertPublishing(): void {
+    if (!this.#publishing) throw new ClosedError("the broker is closed");
   }
 
-  own<T extends Closable>(closable: T): T {
-    this.#owned.add(closable);
-    return closable;
+  /** Takes a consumer before it starts, so that no close can miss it. @throws {ClosedError} */
+  ownConsumer(consumer: Consuming): void {
+    this.assertOpen();
+    this.#consumers.add(consumer);
   }
 
-  /** For what ended by itself. */
-  disown(closable: Closable): void {
-    this.#owned.delete(closable);
+  /** For a consumer that has ended by itself. */
+  disown(consumer: Consuming): void {
+    this.#consumers.delete(consumer);
   }
 
-  owned(): readonly Closable[] {
-    return [...this.#owned];
+  ownPublisher(publisher: Closable): void {
+    this.#publishers.add(publisher);
+  }
+
+  consumers(): readonly Consuming[] {
+    return [...this.#consumers];
   }
 
   /**
-   * Ends everything owned, at the same time, then runs `last`. Later calls wait for the first.
+   * Ends everything owned within `drainMs`, then runs `last`. Later calls wait for the first.
    *
    * @throws the first failure, or an `AggregateError` of several, once everything has ended
    */
@@ -51,12 +67,18 @@ export class Owner {
   }
 
   async #closeOnce(drainMs: number, last: () => Promise<void>): Promise<void> {
-    const results = await Promise.allSettled([...this.#owned].toReversed().map((owned) => owned.close({ drainMs })));
-    this.#owned.clear();
+    const deadline = this.#clock.now() + drainMs;
+    const endAll = async (closables: Iterable<Closable>): Promise<PromiseSettledResult<void>[]> => {
+      const left = { drainMs: Math.max(0, deadline - this.#clock.now()) };
+      return await Promise.allSettled([...closables].map((closable) => closable.close(left)));
+    };
+    const results = await endAll(this.#consumers);
+    this.#publishing = false;
+    results.push(...(await endAll(this.#publishers)));
     results.push(...(await Promise.allSettled([last()])));
     const failures = results.flatMap((result): unknown[] => (result.status === "rejected" ? [result.reason] : []));
     if (failures.length === 1) throw failures[0];
-    if (failures.length > 1) throw new AggregateError(failures, `the ${this.#name} did not close cleanly`);
+    if (failures.length > 1) throw new AggregateError(failures, "the broker did not close cleanly");
   }
 }
 

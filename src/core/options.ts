@@ -23,12 +23,12 @@ export function checkOptions<T extends object>(where: string, options: T | undef
 /** The same, for callers that have more to complain about. */
 export function findProblems<T extends object>(where: string, options: T | undefined, checks: Checks<T>): string[] {
   if (options === undefined) return [];
-  if (typeof options !== "object" || options === null || Array.isArray(options)) {
-    return [`${where}: options must be an object, not ${show(options)}`];
-  }
+  if (!isPlainObject(options)) return [notPlain(where, options)];
   const known = checks as Readonly<Record<string, Check>>;
   const problems: string[] = [];
-  for (const [name, value] of Object.entries(options)) {
+  // Whatever a caller may read, also what cannot be enumerated.
+  for (const name of Object.getOwnPropertyNames(options)) {
+    const value: unknown = options[name];
     const check = Object.hasOwn(known, name) ? known[name] : undefined;
     if (check === undefined) {
       problems.push(`${where}: unknown option "${name}"${suggestion(name, Object.keys(known))}`);
@@ -39,6 +39,23 @@ export function findProblems<T extends object>(where: string, options: T | undef
     }
   }
   return problems;
+}
+
+/** Whether it holds only what is its own, in any realm: what is inherited would be read, but not checked. */
+export function isPlainObject(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== "object" || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null || isForeignPrototype(prototype as object);
+}
+
+/** Another realm's `Object.prototype`. */
+function isForeignPrototype(prototype: object): boolean {
+  return Object.getPrototypeOf(prototype) === null && Object.hasOwn(prototype, "isPrototypeOf");
+}
+
+function notPlain(where: string, options: unknown): string {
+  const hint = typeof options === "object" && options !== null ? ": what it inherits is not read" : "";
+  return `${where}: options must be a plain object, not ${show(options)}${hint}`;
 }
 
 export const anInteger =
@@ -73,6 +90,16 @@ export const aFunction: Check = (value) => (typeof value === "function" ? undefi
 export const anObject: Check = (value) =>
   typeof value === "object" && value !== null ? undefined : "must be an object";
 
+/** An object, of whatever class, that has these methods. */
+export const anObjectWith =
+  (...methods: readonly string[]): Check =>
+  (value) => {
+    const missing = methods.filter(
+      (name) => typeof value !== "object" || value === null || typeof Reflect.get(value, name) !== "function",
+    );
+    return missing.length === 0 ? undefined : `must be an object with the method ${missing.join(", ")}`;
+  };
+
 export const aSignal: Check = (value) => (value instanceof AbortSignal ? undefined : "must be an AbortSignal");
 
 /** An options object within the options. */
@@ -82,6 +109,13 @@ export const nested =
     const problems = findProblems("it", value as T, checks); // findProblems checks that it is an object.
     return problems.length === 0 ? undefined : `is wrong (${problems.join("; ")})`;
   };
+
+/** For calls that take a signal and check nothing else. @throws {InvalidArgumentError} */
+export function assertSignal(signal: unknown): asserts signal is AbortSignal | undefined {
+  if (signal === undefined) return;
+  const problem = aSignal(signal);
+  if (problem !== undefined) throw new InvalidArgumentError(`signal ${problem}, not ${show(signal)}`);
+}
 
 /** @throws {InvalidArgumentError} when what is to be published is no array: callers without types get this far */
 export function assertArray(data: unknown): asserts data is readonly unknown[] {
@@ -94,6 +128,7 @@ export function assertArray(data: unknown): asserts data is readonly unknown[] {
  * @throws {InvalidArgumentError}
  */
 export function assertKnown(where: string, options: object, known: ReadonlySet<string>): void {
+  if (!isPlainObject(options)) throw new InvalidArgumentError(notPlain(where, options));
   for (const name of Object.keys(options)) {
     if (!known.has(name))
       throw new InvalidArgumentError(`${where}: unknown option "${name}"${suggestion(name, [...known])}`);
@@ -132,4 +167,11 @@ function editDistance(a: string, b: string): number {
     row = next;
   }
   return row[b.length] ?? 0;
+}
+
+/** For callers without types. @throws {InvalidArgumentError} */
+export function assertSignal(signal: unknown): void {
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw new InvalidArgumentError(`signal must be an AbortSignal, not ${show(signal)}`);
+  }
 }

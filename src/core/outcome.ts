@@ -54,6 +54,8 @@ function validDelay(delayMs: number): number {
 export type Verdict = Outcome extends infer O ? (O extends { receipt: string } ? Omit<O, "receipt"> : never) : never;
 
 export const ACK: Verdict = { as: "ack" };
+/** As if it had not been taken. */
+export const GIVE_BACK: Verdict = { as: "retry", delayMs: 0, counted: false };
 
 /** The verdict on a handler that returned `value`. Whatever is no outcome acknowledges. */
 export function verdictOnReturn(value: unknown, attempt: number, policy: RetryPolicy): Verdict {
@@ -76,13 +78,16 @@ export function verdictOnReturn(value: unknown, attempt: number, policy: RetryPo
 
 /** The verdict on a handler that threw: backoff, or a dead letter after the last attempt. */
 export function verdictOnThrow(thrown: unknown, attempt: number, policy: RetryPolicy): Verdict {
-  const error = toError(thrown);
-  // What cannot be decoded today cannot be decoded in a second either.
-  if (error instanceof CodecError || error instanceof SchemaError) {
-    return { as: "deadLetter", reason: deadReason("undecodable", error.message) };
-  }
   if (attempt < policy.maxAttempts) return { as: "retry", delayMs: backoffMs(policy, attempt), counted: true };
+  const error = toError(thrown);
   return { as: "deadLetter", reason: deadReason("failed", `${error.name}: ${error.message}`, error.stack) };
+}
+
+/** The verdict on a message that could not be read: what its codec or schema refuses today it refuses in a second too. */
+export function verdictOnUnreadable(thrown: unknown, attempt: number, policy: RetryPolicy): Verdict {
+  const error = toError(thrown);
+  if (!(error instanceof CodecError || error instanceof SchemaError)) return verdictOnThrow(thrown, attempt, policy);
+  return { as: "deadLetter", reason: deadReason("undecodable", error.message) };
 }
 
 /** About 24 days, the longest that a Node timer can wait. */

@@ -6,6 +6,7 @@ import type { Validate } from "./contract.js";
 import { InvalidArgumentError, LimitError } from "./errors.js";
 import { bareHeader, DEFAULT_SOURCE, encodeHeader, type HeaderFields, JSON_CONTENT } from "./message.js";
 import { validText } from "./names.js";
+import { isPlainObject, show } from "./options.js";
 import type { Runtime } from "./runtime.js";
 
 /** What may be said of a message when it is published. */
@@ -66,7 +67,7 @@ export function encodeOutgoing(
   runtime: Runtime,
   routing: Routing,
   payload: unknown,
-  options: MessageOptions = {},
+  options?: MessageOptions,
 ): Outgoing {
   const isBytes = payload instanceof Uint8Array;
   const data = isBytes ? payload : runtime.codec.encode(payload);
@@ -123,6 +124,8 @@ function checkedOptions(options: MessageOptions): Partial<HeaderFields> {
 }
 
 function checkedHeaders(headers: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  if (!isPlainObject(headers))
+    throw new InvalidArgumentError(`headers must be a plain object of strings, not ${show(headers)}`);
   const entries = Object.entries(headers);
   if (entries.length > MAX_HEADERS)
     throw new LimitError(`the message has ${entries.length} headers: at most ${MAX_HEADERS} are allowed`);

@@ -1,9 +1,12 @@
 /** Publishing for a facade: one batcher for each stream or queue, with validation, counting and receipts' durability. */
 
 import { Batcher } from "./batcher.js";
-import { PublishIndeterminateError } from "./errors.js";
+import { wait } from "./clock.js";
+import { LimitError, PublishIndeterminateError } from "./errors.js";
 import { abortable } from "./lifecycle.js";
-import type { Outgoing } from "./outgoing.js";
+import type { Validate } from "./contract.js";
+import { assertArray, assertKnown, assertSignal } from "./options.js";
+import { type Outgoing, validatePayload } from "./outgoing.js";
 import type { Runtime } from "./runtime.js";
 import { type Counter, METRICS } from "./telemetry.js";
 
@@ -12,31 +15,107 @@ const MAX_BATCH_ITEMS = 256;
 const MAX_BATCH_BYTES = 64 * 1_024;
 /** Batches under way to one stream or queue: enough that client and server work at the same time. */
 const MAX_IN_FLIGHT = 4;
-/** Messages that may wait for one stream or queue before publishing is refused. */
+/** What may wait for one stream or queue before publishing is refused. */
 const MAX_PENDING = 100_000;
+const MAX_PENDING_BYTES = 64 * 1_048_576;
+/** Streams and queues that are remembered while nothing is published to them. */
+const MAX_IDLE_LANES = 1_000;
+/** One call may publish this many. */
+const MAX_MANY = 50_000;
+
+/** Where messages go, and how they are made fit for it. */
+export interface PublishTarget<I, O> {
+  /** The stream or queue. */
+  readonly channel: string;
+  readonly validate: Validate;
+  readonly encode: (data: unknown, options: O | undefined) => I;
+}
+
+export interface PublisherOptions<I, R, T> {
+  /** For messages: `events.publish`, `queue.publish`. */
+  readonly name: string;
+  /** What the options of a publish may hold. */
+  readonly known: ReadonlySet<string>;
+  /** Writes one batch: `log.append` or `queue.push`. */
+  readonly store: (channel: string, batch: readonly I[]) => Promise<readonly R[]>;
+  readonly toReceipt: (message: I, stored: R) => T;
+}
 
 interface Lane<I, R> {
   readonly batcher: Batcher<I, R>;
   readonly sent: Counter;
 }
 
-export class Publisher<I extends Outgoing, R> {
+/**
+ * @typeParam I what the port stores
+ * @typeParam R what the port answers
+ * @typeParam T the caller's receipt
+ * @typeParam O the caller's options
+ */
+export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: AbortSignal }> {
   readonly #runtime: Runtime;
-  readonly #store: (channel: string, batch: readonly I[]) => Promise<readonly R[]>;
+  readonly #options: PublisherOptions<I, R, T>;
   readonly #lanes = new Map<string, Lane<I, R>>();
 
-  /** @param store writes one batch: `log.append` or `queue.push` */
-  constructor(runtime: Runtime, store: (channel: string, batch: readonly I[]) => Promise<readonly R[]>) {
+  constructor(runtime: Runtime, options: PublisherOptions<I, R, T>) {
     this.#runtime = runtime;
-    this.#store = store;
+    this.#options = options;
   }
 
   /** Sends one message with what else is published in this tick. An abort stops the waiting, not the message. */
-  async publish(channel: string, message: I, signal?: AbortSignal): Promise<R> {
-    this.#runtime.owner.assertOpen();
+  async publish(target: PublishTarget<I, O>, data: unknown, options: O | undefined): Promise<T> {
+    const signal = this.#check(options);
+    const validation = validatePayload(target.validate, data);
+    if (validation !== undefined) await abortable(validation, signal);
+    return await this.#send(target.channel, target.encode(data, options), signal);
+  }
+
+  /**
+   * Sends several, in order. All are validated and encoded before the first leaves.
+   *
+   * @throws {LimitError} when there are more than 50,000; nothing was sent
+   */
+  async publishMany(
+    target: PublishTarget<I, O>,
+    data: readonly unknown[],
+    options: O | undefined,
+  ): Promise<readonly T[]> {
+    const signal = this.#check(options);
+    assertArray(data);
+    if (data.length > MAX_MANY) {
+      throw new LimitError(`publishMany takes at most ${MAX_MANY} messages at a time, not ${data.length}: divide them`);
+    }
+    const messages: I[] = [];
+    for (const each of data) {
+      const validation = validatePayload(target.validate, each);
+      if (validation !== undefined) await abortable(validation, signal);
+      messages.push(target.encode(each, options));
+    }
+    return await Promise.all(messages.map((message) => this.#send(target.channel, message, signal)));
+  }
+
+  /** Resolves when everything published so far is stored or refused, or when `drainMs` have passed. */
+  async close({ drainMs = 0 }: { readonly drainMs?: number } = {}): Promise<void> {
+    const done = new AbortController();
+    const idle = Promise.all([...this.#lanes.values()].map(({ batcher }) => batcher.idle()));
+    await Promise.race([idle, wait(this.#runtime.clock, drainMs, done.signal)]);
+    done.abort();
+  }
+
+  #check(options: O | undefined): AbortSignal | undefined {
+    if (options === undefined) return undefined;
+    assertKnown(this.#options.name, options, this.#options.known);
+    const { signal } = options;
+    assertSignal(signal);
+    signal?.throwIfAborted();
+    return signal;
+  }
+
+  async #send(channel: string, message: I, signal: AbortSignal | undefined): Promise<T> {
+    this.#runtime.owner.assertPublishing();
     const lane = this.#lanes.get(channel) ?? this.#createLane(channel);
     try {
-      return await abortable(lane.batcher.add(message), signal);
+      return this.#options.toReceipt(message, await abortable(lane.batcher.add(message), signal));
     } catch (error) {
       // A batch shares its fate, but each caller has a message of its own.
       if (!(error instanceof PublishIndeterminateError)) throw error;
@@ -44,18 +123,16 @@ export class Publisher<I extends Outgoing, R> {
     }
   }
 
-  /** Resolves when everything published so far is stored or refused. */
-  async idle(): Promise<void> {
-    await Promise.all([...this.#lanes.values()].map(({ batcher }) => batcher.idle()));
-  }
-
   #createLane(channel: string): Lane<I, R> {
+    if (this.#lanes.size >= MAX_IDLE_LANES) {
+      for (const [name, { batcher }] of this.#lanes) if (batcher.isIdle) this.#lanes.delete(name);
+    }
     const { telemetry } = this.#runtime;
     const sent = telemetry.counter(METRICS.sent, { channel });
     const batcher = new Batcher<I, R>({
       flush: async (batch) => {
         try {
-          const results = await this.#store(channel, batch);
+          const results = await this.#options.store(channel, batch);
           sent.add(batch.length);
           telemetry.log("message_published", { channel, count: batch.length, id: batch[0]?.id });
           return results;
@@ -69,6 +146,7 @@ export class Publisher<I extends Outgoing, R> {
       maxBytes: MAX_BATCH_BYTES,
       maxInFlight: MAX_IN_FLIGHT,
       maxPending: MAX_PENDING,
+      maxPendingBytes: MAX_PENDING_BYTES,
     });
     const lane = { batcher, sent };
     this.#lanes.set(channel, lane);

@@ -28,6 +28,7 @@ const RANDOM_STEPS = 1_000_000;
 
 /** How long to wait after the given attempt (from 1) failed, in whole milliseconds. */
 export function backoffMs(policy: RetryPolicy, attempt: number): number {
+  if (policy.initialMs === 0) return 0; // Otherwise zero times an infinite factor, one day.
   const base = Math.min(policy.maxMs, policy.initialMs * policy.factor ** (attempt - 1));
   const swing = (randomInt(RANDOM_STEPS) / RANDOM_STEPS) * 2 - 1;
   return Math.round(base * (1 + policy.jitter * swing));

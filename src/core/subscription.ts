@@ -2,10 +2,19 @@
 
 import { randomUUID } from "node:crypto";
 import type { Feed } from "./backend.js";
-import { Consumer, type ConsumerEvents, type ConsumerOptions, type ConsumerStats } from "./consumer.js";
+import {
+  Consumer,
+  type ConsumerEvents,
+  type ConsumerOptions,
+  type Consuming,
+  type SubscriptionStats,
+} from "./consumer.js";
 import { DeliveryStream } from "./deliveries.js";
 import { createDecoder, createRunner, type Decoding, type Handle, type Handler, toMessage } from "./handler.js";
-import { type Closable, abortable } from "./lifecycle.js";
+import { abortable } from "./lifecycle.js";
+import type { Message } from "./message.js";
+import { aDuration, type Checks, checkOptions } from "./options.js";
+import { verdictOnUnreadable } from "./outcome.js";
 import type { RetryPolicy } from "./retry.js";
 import type { Runtime } from "./runtime.js";
 import { METRICS, type Labels } from "./telemetry.js";
@@ -16,6 +25,8 @@ export interface ConsumerPlan {
   readonly channel: string;
   /** The group or recipient, for logs and health. */
   readonly reader: string;
+  /** Of its metrics: never a user's id. */
+  readonly labels: Labels;
   readonly decoding: Decoding;
   readonly policy: RetryPolicy;
   readonly concurrency: number;
@@ -32,17 +43,9 @@ export interface Subscription extends AsyncDisposable {
   stats(): readonly SubscriptionStats[];
 }
 
-export interface SubscriptionStats extends ConsumerStats {
-  readonly channel: string;
-  readonly reader: string;
-}
-
 export const DEFAULT_DRAIN_MS = 5_000;
-
-/** Something that `health()` asks. */
-export interface Consuming extends Closable {
-  stats(): readonly SubscriptionStats[];
-}
+/** Of every `close`. */
+export const CLOSE_CHECKS: Checks<{ readonly drainMs?: number }> = { drainMs: aDuration() };
 
 /** Starts a consumer for each plan; in force once this resolves. All or none: a failure closes those that had started. */
 export async function subscribe<T>(
@@ -56,66 +59,77 @@ export async function subscribe<T>(
     plan,
     consumer: new Consumer(consumerOptions(runtime, plan, createRunner(plan.decoding, handler, plan.policy))),
   }));
-  const stats = (): SubscriptionStats[] =>
-    consumers.map(({ plan: { channel, reader }, consumer }) => ({ channel, reader, ...consumer.stats() }));
-  const closable: Consuming = {
-    stats,
-    async close({ drainMs = DEFAULT_DRAIN_MS } = {}) {
-      runtime.owner.disown(closable);
+  const stats = (): SubscriptionStats[] => consumers.map(({ plan, consumer }) => statsOf(plan, consumer));
+  const close = async (options?: { readonly drainMs?: number }): Promise<void> => {
+    checkOptions("close", options, CLOSE_CHECKS);
+    const drainMs = options?.drainMs ?? DEFAULT_DRAIN_MS;
+    signal?.removeEventListener("abort", closeOnAbort);
+    try {
       await Promise.all(consumers.map(({ consumer }) => consumer.close(drainMs)));
-      for (const { plan } of consumers) runtime.telemetry.log("unsubscribed_from_channel", namesOf(plan));
-    },
+    } finally {
+      runtime.owner.disown(consuming);
+    }
+    for (const { plan } of consumers) runtime.telemetry.log("unsubscribed_from_channel", namesOf(plan));
   };
-  const close: Subscription["close"] = (options) => closable.close(options);
+  const closeOnAbort = (): void => {
+    close().catch((error: unknown) => runtime.report(error, "closing a subscription whose signal aborted"));
+  };
+  const consuming: Consuming = { stats, close };
+  runtime.owner.ownConsumer(consuming);
   try {
     await abortable(Promise.all(consumers.map(({ consumer }) => consumer.start())), signal);
+    signal?.throwIfAborted();
   } catch (error) {
     await close({ drainMs: 0 });
     throw error;
   }
-  runtime.owner.own(closable);
+  signal?.addEventListener("abort", closeOnAbort, { once: true });
   for (const { plan } of consumers) runtime.telemetry.log("subscribing_to_channel", namesOf(plan));
-  signal?.addEventListener("abort", () => closeInBackground(runtime, closable), { once: true });
   return { close, stats, [Symbol.asyncDispose]: close };
-}
-
-/** Nobody waits for a close that a signal set off. */
-function closeInBackground(runtime: Runtime, closable: Closable): void {
-  closable.close().catch((error: unknown) => runtime.report(error, "closing a subscription whose signal aborted"));
 }
 
 /** The iterable form: one consumer that starts with the first `next()`. */
 export function iterate<T>(
   runtime: Runtime,
   prepare: () => Promise<ConsumerPlan>,
-  policy: RetryPolicy,
   signal: AbortSignal | undefined,
 ): DeliveryStream<T> {
-  const start = async (stream: DeliveryStream<T>): Promise<Consumer> => {
-    const plan = await prepare();
-    const decode = createDecoder<T>(plan.decoding);
-    const consumer: Consumer = new Consumer(
-      consumerOptions(runtime, plan, async (delivery, run, onThrow) => {
-        try {
-          const message = toMessage(plan.channel, delivery, await decode(delivery));
-          return await stream.offer(message, delivery, run, consumer);
-        } catch (error) {
-          onThrow(error);
-          return stream.refuse(error, delivery);
-        }
-      }),
-    );
-    await consumer.start();
-    const { channel, reader } = plan;
-    const consuming: Consuming = {
-      stats: () => [{ channel, reader, ...consumer.stats() }],
-      close: () => stream.close(),
-    };
-    stream.onClosed = () => runtime.owner.disown(consuming);
-    runtime.owner.own(consuming);
-    return consumer;
+  let consuming: Consuming | undefined;
+  const stream: DeliveryStream<T> = new DeliveryStream<T>({
+    async start() {
+      const plan = await prepare();
+      const consumer = new Consumer(consumerOptions(runtime, plan, createOfferer(plan, stream)));
+      consuming = { stats: () => [statsOf(plan, consumer)], close: (options) => stream.close(options) };
+      runtime.owner.ownConsumer(consuming);
+      await consumer.start();
+      return consumer;
+    },
+    ended() {
+      if (consuming !== undefined) runtime.owner.disown(consuming);
+    },
+    report: (error) => runtime.report(error, "closing an iteration whose signal aborted"),
+    signal,
+  });
+  return stream;
+}
+
+/** Hands each delivery that can be read to the loop. */
+function createOfferer<T>({ channel, decoding, policy }: ConsumerPlan, stream: DeliveryStream<T>): Handle {
+  const decode = createDecoder<T>(decoding);
+  return async (delivery, run, onThrow) => {
+    let message: Message<T>;
+    try {
+      message = toMessage(channel, delivery, await decode(delivery));
+    } catch (thrown) {
+      onThrow(thrown);
+      return verdictOnUnreadable(thrown, delivery.attempt, policy);
+    }
+    return await stream.offer(message, run, policy);
   };
-  return new DeliveryStream<T>(policy, start, signal);
+}
+
+function statsOf({ channel, reader }: ConsumerPlan, consumer: Consumer): SubscriptionStats {
+  return { channel, reader, ...consumer.stats() };
 }
 
 function namesOf({ channel, reader }: ConsumerPlan): { channel: string; reader: string } {
@@ -124,16 +138,16 @@ function namesOf({ channel, reader }: ConsumerPlan): { channel: string; reader: 
 
 function consumerOptions(runtime: Runtime, plan: ConsumerPlan, handle: Handle): ConsumerOptions {
   const { clock, telemetry } = runtime;
-  const labels = { channel: plan.channel, reader: plan.reader };
-  const processing = telemetry.histogram(METRICS.processing, labels);
-  const retried = telemetry.counter("signalbox.retried.messages", labels);
-  const dead = telemetry.counter("signalbox.dead.messages", labels);
+  const labels = namesOf(plan);
+  const processing = telemetry.histogram(METRICS.processing, plan.labels);
+  const retried = telemetry.counter("signalbox.retried.messages", plan.labels);
+  const dead = telemetry.counter("signalbox.dead.messages", plan.labels);
   return {
     open: () => plan.open(`${process.pid}-${randomUUID()}`),
     concurrency: plan.concurrency,
     leaseMs: plan.leaseMs,
     clock,
-    events: consumerEvents(runtime, labels),
+    events: consumerEvents(runtime, plan),
     async handle(delivery, run) {
       const start = clock.now();
       let err: unknown;
@@ -156,13 +170,14 @@ function consumerOptions(runtime: Runtime, plan: ConsumerPlan, handle: Handle): 
   };
 }
 
-function consumerEvents(runtime: Runtime, labels: Labels): ConsumerEvents {
+function consumerEvents(runtime: Runtime, plan: ConsumerPlan): ConsumerEvents {
   const { telemetry } = runtime;
-  const consumed = telemetry.counter(METRICS.consumed, labels);
-  const lost = telemetry.counter("signalbox.lost.leases", labels);
-  const gone = telemetry.counter("signalbox.gone.messages", labels);
-  const expired = telemetry.counter("signalbox.expired.messages", labels);
-  const dead = telemetry.counter("signalbox.dead.messages", labels);
+  const labels = namesOf(plan);
+  const consumed = telemetry.counter(METRICS.consumed, plan.labels);
+  const lost = telemetry.counter("signalbox.lost.leases", plan.labels);
+  const gone = telemetry.counter("signalbox.gone.messages", plan.labels);
+  const expired = telemetry.counter("signalbox.expired.messages", plan.labels);
+  const dead = telemetry.counter("signalbox.dead.messages", plan.labels);
   return {
     taken(taken) {
       consumed.add(taken.deliveries.length);
@@ -189,7 +204,7 @@ function consumerEvents(runtime: Runtime, labels: Labels): ConsumerEvents {
     failing(error, failures) {
       telemetry.log("consumer_failing", { ...labels, failures, err: error });
       // The first failure of a row is news; the rest shows in health().
-      if (failures <= 1) runtime.report(error, `consumer of ${labels["channel"]} (${labels["reader"]})`);
+      if (failures <= 1) runtime.report(error, `consumer of ${plan.channel} (${plan.reader})`);
     },
     recovered: () => telemetry.log("consumer_recovered", labels),
   };

@@ -2,6 +2,7 @@
 
 import type { Appended, Durability, GroupStart, Retention, StreamStats } from "../core/backend.js";
 import {
+  assertHandler,
   CONSUME_CHECKS,
   type ConsumeOptions,
   DEFAULT_CONCURRENCY,
@@ -14,19 +15,10 @@ import { type DeadLetter, readDeadLetters } from "../core/dead-letters.js";
 import type { DeliveryStream } from "../core/deliveries.js";
 import { ConfigError, InvalidArgumentError } from "../core/errors.js";
 import type { Decoding, Handler } from "../core/handler.js";
-import { abortable } from "../core/lifecycle.js";
 import { NameCache, validName, validText } from "../core/names.js";
-import { assertArray, assertKnown, type Checks, checkOptions, show } from "../core/options.js";
-import {
-  encodeOutgoing,
-  MESSAGE_OPTIONS,
-  type MessageOptions,
-  type Outgoing,
-  type Routing,
-  validatePayload,
-} from "../core/outgoing.js";
-import { Publisher } from "../core/publisher.js";
-import type { RetryPolicy } from "../core/retry.js";
+import { type Checks, findProblems } from "../core/options.js";
+import { encodeOutgoing, MESSAGE_OPTIONS, type MessageOptions, type Outgoing, type Routing } from "../core/outgoing.js";
+import { Publisher, type PublishTarget } from "../core/publisher.js";
 import type { Runtime } from "../core/runtime.js";
 import { type ConsumerPlan, iterate, subscribe, type Subscription } from "../core/subscription.js";
 
@@ -109,46 +101,36 @@ const SUBSCRIBE_CHECKS: Checks<SubscribeEventOptions> = { ...CONSUME_CHECKS, gro
 
 export function createEvents<C>(runtime: Runtime): Events<C> {
   const { backend, contract } = runtime;
-  const publisher = new Publisher<OutgoingEvent, Appended>(runtime, (stream, batch) =>
-    backend.log.append(stream, batch, RETENTION),
-  );
-  runtime.owner.own({ close: () => publisher.idle() });
+  const publisher = new Publisher<OutgoingEvent, Appended, EventReceipt, PublishEventOptions>(runtime, {
+    name: "events.publish",
+    known: PUBLISH_OPTIONS,
+    store: (stream, batch) => backend.log.append(stream, batch, RETENTION),
+    toReceipt: ({ id }, { position }) => ({ id, position, durability: backend.durability }),
+  });
+  runtime.owner.ownPublisher(publisher);
 
-  const streams = new NameCache((type) => {
+  const targets = new NameCache((type): PublishTarget<OutgoingEvent, PublishEventOptions> => {
     const stream = validName("event type", type);
     const routing: Routing = { channel: stream, type: stream, isBare: true };
-    return { stream, routing, validate: validatorOf(contract, "events", stream) };
+    return {
+      channel: stream,
+      validate: validatorOf(contract, "events", stream),
+      encode: (data, options) => encodeEvent(runtime, routing, data, options),
+    };
   });
 
-  async function publish(type: string, data: unknown, options?: PublishEventOptions): Promise<EventReceipt> {
-    if (options !== undefined) assertKnown("events.publish", options, PUBLISH_OPTIONS);
-    const signal = options?.signal;
-    signal?.throwIfAborted();
-    const { stream, routing, validate } = streams.get(type);
-    const validation = validatePayload(validate, data);
-    if (validation !== undefined) await abortable(validation, signal);
-    const message = encodeEvent(runtime, routing, data, options);
-    const { position } = await publisher.publish(stream, message, signal);
-    return { id: message.id, position, durability: backend.durability };
-  }
-
   return {
-    publish,
-    async publishMany(type, data, options) {
-      assertArray(data);
-      return await Promise.all(data.map((each) => publish(type, each, options)));
-    },
+    publish: async (type, data, options) => await publisher.publish(targets.get(type), data, options),
+    publishMany: async (type, data, options) => await publisher.publishMany(targets.get(type), data, options),
     async subscribe(types, options, handler) {
-      const names = typeof types === "string" ? [types] : types;
-      if (names.length === 0) throw new InvalidArgumentError("subscribe takes one event type or several, not none");
-      if (typeof handler !== "function")
-        throw new InvalidArgumentError(`the handler must be a function, not ${show(handler)}`);
-      const plans = await Promise.all([...new Set(names)].map((type) => createPlan(runtime, type, options)));
+      assertHandler(handler);
+      const streams = checkSubscribe(runtime, "events.subscribe", types, options);
+      const plans = await Promise.all(streams.map((stream) => createPlan(runtime, stream, options)));
       return await subscribe(runtime, plans, handler, options.signal);
     },
     deliveries(type, options) {
-      checkSubscribe(options);
-      return iterate(runtime, () => createPlan(runtime, type, options), retryPolicy(options.retry), options.signal);
+      const streams = checkSubscribe(runtime, "events.deliveries", type, options);
+      return iterate(runtime, () => createPlan(runtime, String(streams[0]), options), options.signal);
     },
     group(type, group) {
       const stream = validName("event type", type);
@@ -166,12 +148,25 @@ function encodeEvent(runtime: Runtime, routing: Routing, data: unknown, options?
   return { ...encodeOutgoing(runtime, keyed, data, options), key };
 }
 
-function checkSubscribe(options: SubscribeEventOptions): void {
-  checkOptions("events.subscribe", options, SUBSCRIBE_CHECKS);
+/** Checks everything before a group is made: one that nobody reads would hold its stream back. @returns the streams */
+function checkSubscribe(
+  runtime: Runtime,
+  where: string,
+  types: string | readonly string[],
+  options: SubscribeEventOptions,
+): readonly string[] {
   const missing = (["group", "from"] as const).filter((name) => options?.[name] === undefined);
-  if (missing.length > 0) {
-    throw new ConfigError(missing.map((name) => `events.subscribe: ${name} is missing: ${MISSING[name]}`));
-  }
+  const problems = missing.map((name) => `${where}: ${name} is missing: ${MISSING[name]}`);
+  problems.push(...findProblems(where, options, SUBSCRIBE_CHECKS));
+  if (problems.length > 0) throw new ConfigError(problems);
+  options.signal?.throwIfAborted();
+  runtime.owner.assertOpen();
+  validName("group", options.group);
+  const names = Array.isArray(types) ? (types as readonly unknown[]) : [types];
+  if (names.length === 0) throw new InvalidArgumentError(`${where} takes one event type or several, not none`);
+  const streams = new Set(names.map((name) => validName("event type", name)));
+  for (const stream of streams) validatorOf(runtime.contract, "events", stream);
+  return [...streams];
 }
 
 const MISSING = {
@@ -180,11 +175,8 @@ const MISSING = {
 };
 
 /** Makes the group where it is new, and plans a consumer by the settings that are stored with it. */
-async function createPlan(runtime: Runtime, type: string, options: SubscribeEventOptions): Promise<ConsumerPlan> {
-  checkSubscribe(options);
-  runtime.owner.assertOpen();
+async function createPlan(runtime: Runtime, stream: string, options: SubscribeEventOptions): Promise<ConsumerPlan> {
   const { log } = runtime.backend;
-  const stream = validName("event type", type);
   const group = validName("group", options.group);
   const decoding = decodingOf(runtime, stream);
   const asked = retryPolicy(options.retry);
@@ -198,6 +190,7 @@ async function createPlan(runtime: Runtime, type: string, options: SubscribeEven
   return {
     channel: stream,
     reader: group,
+    labels: { channel: stream, reader: group },
     decoding,
     policy: { ...asked, maxAttempts: stored.maxAttempts },
     concurrency: options.concurrency ?? DEFAULT_CONCURRENCY,
@@ -215,7 +208,7 @@ function assertAgreement(
   const asked: Partial<Record<keyof typeof stored, number | undefined>> = {
     leaseMs,
     maxDeadLetters,
-    maxAttempts: (retry satisfies Partial<RetryPolicy> | undefined)?.maxAttempts,
+    maxAttempts: retry?.maxAttempts,
   };
   const problems = (["leaseMs", "maxAttempts", "maxDeadLetters"] as const)
     .filter((name) => asked[name] !== undefined && asked[name] !== stored[name])

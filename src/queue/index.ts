@@ -2,6 +2,8 @@
 
 import { type Durability, type NewItem, type Pushed, type QueueStats, SHARED_RECIPIENT } from "../core/backend.js";
 import {
+  assertGiven,
+  assertHandler,
   CONSUME_CHECKS,
   type ConsumeOptions,
   DEFAULT_CONCURRENCY,
@@ -14,17 +16,10 @@ import { type DeadLetter, readDeadLetters } from "../core/dead-letters.js";
 import type { DeliveryStream } from "../core/deliveries.js";
 import { InvalidArgumentError } from "../core/errors.js";
 import type { Decoding, Handler } from "../core/handler.js";
-import { abortable } from "../core/lifecycle.js";
 import { validName } from "../core/names.js";
-import { aDuration, anInteger, assertArray, assertKnown, type Checks, checkOptions, show } from "../core/options.js";
-import {
-  encodeOutgoing,
-  MESSAGE_OPTIONS,
-  type MessageOptions,
-  type Outgoing,
-  validatePayload,
-} from "../core/outgoing.js";
-import { Publisher } from "../core/publisher.js";
+import { aDuration, anInteger, type Checks, checkOptions, show } from "../core/options.js";
+import { encodeOutgoing, MESSAGE_OPTIONS, type MessageOptions, type Outgoing } from "../core/outgoing.js";
+import { Publisher, type PublishTarget } from "../core/publisher.js";
 import type { Runtime } from "../core/runtime.js";
 import { type ConsumerPlan, iterate, subscribe, type Subscription } from "../core/subscription.js";
 
@@ -88,56 +83,49 @@ const priorityCheck = anInteger(Number.MIN_SAFE_INTEGER);
 const delayCheck = aDuration();
 const ttlCheck = aDuration(1);
 
+type QueuePublisher = Publisher<OutgoingItem, Pushed, QueueReceipt, PublishQueueOptions>;
+
 export function createQueues<C>(runtime: Runtime): OpenQueue<C> {
+  const { backend, contract, codecs } = runtime;
   const limits = new Map<string, { readonly maxItems: number }>();
-  const publisher = new Publisher<OutgoingItem, Pushed>(runtime, (queue, batch) =>
-    runtime.backend.queue.push(queue, batch, limits.get(queue) ?? { maxItems: DEFAULT_MAX_ITEMS }),
-  );
-  runtime.owner.own({ close: () => publisher.idle() });
+  const publisher: QueuePublisher = new Publisher(runtime, {
+    name: "queue.publish",
+    known: PUBLISH_OPTIONS,
+    store: (queue, batch) => backend.queue.push(queue, batch, limits.get(queue) ?? { maxItems: DEFAULT_MAX_ITEMS }),
+    toReceipt: ({ id }) => ({ id, durability: backend.durability }),
+  });
+  runtime.owner.ownPublisher(publisher);
 
   return (name, options) => {
     checkOptions("queue", options, QUEUE_CHECKS);
     const queue = validName("queue", name);
-    const validate = validatorOf(runtime.contract, "queues", queue);
+    const validate = validatorOf(contract, "queues", queue);
     if (options?.maxItems !== undefined) limits.set(queue, { maxItems: options.maxItems });
-    return createQueue(runtime, publisher, { channel: queue, codecs: runtime.codecs, validatorFor: () => validate });
+    return createQueue(runtime, publisher, { channel: queue, codecs, validatorFor: () => validate });
   };
 }
 
-function createQueue<T, R>(
-  runtime: Runtime,
-  publisher: Publisher<OutgoingItem, Pushed>,
-  decoding: Decoding,
-): Queue<T, R> {
+function createQueue<T, R>(runtime: Runtime, publisher: QueuePublisher, decoding: Decoding): Queue<T, R> {
   const { channel: name } = decoding;
   const { backend } = runtime;
-  const validate = decoding.validatorFor(name);
-
-  async function publish(data: T, options?: PublishQueueOptions): Promise<QueueReceipt> {
-    if (options !== undefined) assertKnown("queue.publish", options, PUBLISH_OPTIONS);
-    const signal = options?.signal;
-    signal?.throwIfAborted();
-    const validation = validatePayload(validate, data);
-    if (validation !== undefined) await abortable(validation, signal);
-    const { id } = await publisher.publish(name, encodeItem(runtime, name, data, options), signal);
-    return { id, durability: backend.durability };
-  }
+  const target: PublishTarget<OutgoingItem, PublishQueueOptions> = {
+    channel: name,
+    validate: decoding.validatorFor(name),
+    encode: (data, options) => encodeItem(runtime, name, data, options),
+  };
 
   return {
     name,
-    publish,
-    async publishMany(data, options) {
-      assertArray(data);
-      return await Promise.all(data.map((each) => publish(each, options)));
-    },
+    publish: async (data, options) => await publisher.publish(target, data, options),
+    publishMany: async (data, options) => await publisher.publishMany(target, data, options),
     async subscribe(options, handler) {
-      if (typeof handler !== "function")
-        throw new InvalidArgumentError(`the handler must be a function, not ${show(handler)}`);
-      return await subscribe(runtime, [createPlan(runtime, decoding, options)], handler, options.signal);
+      assertHandler(handler);
+      const plan = createPlan(runtime, decoding, options);
+      return await subscribe(runtime, [plan], handler, options.signal);
     },
     deliveries(options = {}) {
       const plan = createPlan(runtime, decoding, options);
-      return iterate(runtime, async () => plan, plan.policy, options.signal);
+      return iterate(runtime, async () => plan, options.signal);
     },
     deadLetters: (recipient) => readDeadLetters(backend.queue.deadLetters(name, recipientOf(recipient)), decoding),
     stats: async (recipient) => await backend.queue.stats(name, recipientOf(recipient)),
@@ -177,6 +165,7 @@ function recipientOf(name: string | undefined): string {
 }
 
 function createPlan(runtime: Runtime, decoding: Decoding, options: SubscribeQueueOptions): ConsumerPlan {
+  assertGiven("queue.subscribe", options);
   checkOptions("queue.subscribe", options, SUBSCRIBE_CHECKS);
   runtime.owner.assertOpen();
   const recipient = recipientOf(options.as);
@@ -187,6 +176,8 @@ function createPlan(runtime: Runtime, decoding: Decoding, options: SubscribeQueu
   return {
     channel: decoding.channel,
     reader: recipient,
+    // A recipient may be a user: not a label.
+    labels: { channel: decoding.channel },
     decoding,
     policy,
     concurrency: options.concurrency ?? DEFAULT_CONCURRENCY,

@@ -76,6 +76,8 @@ test.each([
   ["redis-cluster://host/1", "only database 0"],
   ["redis-sentinel://host", "no primary"],
   ["redis+unix://host/run", "absolute path"],
+  ["redis+unix:///tmp/%zz", "percent"],
+  ["redis-sentinel://s1/primary/0/more", "behind the database"],
 ])("refuses %s", (url, reason) => {
   expect(() => parseAddress(url)).toThrow(
     expect.objectContaining({ code: "CONFIG", message: expect.stringContaining(reason) }),
@@ -99,5 +101,56 @@ test("no message and no redacted URL ever holds the password", () => {
         }
       },
     ),
+  );
+});
+
+test.each([
+  ["a line feed in the credentials", "redis://user:hunter2\nx@host:99999"],
+  ["white space in front", " redis://user:hunter2@localhost:99999"],
+  ["a password as a parameter", "redis://host?password=hunter2"],
+  ["a bare parameter", "redis://host?hunter2"],
+  ["a fragment", "redis://host#hunter2"],
+  ["a forgotten host", "redis://default:hunter2"],
+  ["a forgotten host, and a password of digits", "redis://default:20022002"],
+  ["a forgotten host, and a colon in the password", "redis://default:x:hunter2"],
+  ["a forgotten host, and white space in the password", "redis://default:x hunter2"],
+  ["a forgotten host, and a slash in the password", "redis://default:x/hunter2"],
+  ["a forgotten host, and a question mark in the password", "redis://default:x?hunter2"],
+  ["a forgotten host, and a comma in the password", "redis-cluster://default:x,hunter2"],
+  ["a forgotten host behind a good one", "redis-cluster://n1:6379,default:hunter2"],
+  ["an escaped @", "redis://default:hunter2%40host"],
+  ["no scheme that could be one", "my_user:hunter2@host:6379"],
+  ["no scheme, but slashes", "//u:hunter2@h"],
+  ["nothing but a password", ":hunter2@h:1"],
+  ["neither scheme nor host", "default:hunter2"],
+  ["a scheme of somebody else", "redsi://default:hunter2"],
+])("shows no password in spite of %s", (_, url) => {
+  expect(redactUrl(url)).not.toMatch(/hunter2|20022002/);
+  try {
+    parseAddress(url);
+    expect.fail("it should be refused");
+  } catch (error) {
+    expect(error).toMatchObject({ code: "CONFIG" });
+    expect(String((error as Error).stack)).not.toMatch(/hunter2|20022002/);
+  }
+});
+
+test.each([
+  ["  redis://user:pw@localhost:6379/0?db=1\n", "redis://user:***@localhost:6379/0?db=1"],
+  ["redis://:pw@localhost", "redis://:***@localhost"],
+  ["redis://token@localhost", "redis://:***@localhost"],
+  ["redis://token:@localhost", "redis://:***@localhost"],
+  ["redis-cluster://n1:6379,[::1]:6380,n3", "redis-cluster://n1:6379,[::1]:6380,n3"],
+  ["redis://localhost?db=2&password=x", "redis://localhost?db=2&password=***"],
+  ["redis+unix:///run/redis.sock?db=1", "redis+unix:///run/redis.sock?db=1"],
+  ["sqlite:C:\\data,1:2.db", "sqlite:C:\\data,1:2.db"],
+  ["memory:tests:7", "memory:tests:7"],
+])("shows of %j what helps: %s", (url, shown) => {
+  expect(redactUrl(url)).toBe(shown);
+});
+
+test.each([[5], [null], [new URL("redis://u:hunter2@h")]])("refuses %s, which is no text", (url) => {
+  expect(() => parseAddress(url as never)).toThrow(
+    expect.objectContaining({ code: "CONFIG", message: expect.not.stringContaining("hunter2") }),
   );
 });

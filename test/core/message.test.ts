@@ -1,10 +1,16 @@
-/** Envelopes, ids, codecs: what goes in comes out, and what would not is refused. */
+/** Envelopes, ids, codecs and what is published: what goes in comes out, and what would not is refused. */
 
+import { runInNewContext } from "node:vm";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { jsonCodec } from "../../src/core/codec.js";
 import { createIdFactory, timeOfId } from "../../src/core/ids.js";
+import { Owner } from "../../src/core/lifecycle.js";
 import { decodeHeader, encodeHeader, type Envelope, isBareHeader } from "../../src/core/message.js";
+import { encodeOutgoing, type Routing } from "../../src/core/outgoing.js";
+import type { Backend } from "../../src/core/backend.js";
+import type { Runtime } from "../../src/core/runtime.js";
+import { createTelemetry, stderrLogger } from "../../src/core/telemetry.js";
 import { createFakeClock } from "../../src/testing/index.js";
 
 const text = fc.string({ unit: "grapheme", minLength: 1, maxLength: 40 }).filter((value) => !/\p{Cc}/u.test(value));
@@ -106,6 +112,11 @@ describe("strict JSON", () => {
   cyclic.push(cyclic);
   let deep: unknown = 1;
   for (let level = 0; level < 65; level += 1) deep = { deep };
+  class Accessors {
+    get value(): number {
+      return 1;
+    }
+  }
   const throwing = {
     get trap(): never {
       throw new Error("boo");
@@ -128,10 +139,58 @@ describe("strict JSON", () => {
     ["too deep a value", deep, "deeper than 64"],
     ["a getter that throws", throwing, "getters"],
     ["a toJSON that throws", { toJSON: () => throwing.trap }, "toJSON"],
+    ["a toJSON that gives what JSON would empty", { when: { toJSON: () => new Date(0) } }, "payload.when is a Date"],
+    ["a promise", { user: Promise.resolve(1) }, "payload.user is a promise"],
+    ["a promise with fields", Object.assign(Promise.resolve(1), { id: 1 }), "payload is a promise"],
+    ["an Error", { cause: new TypeError("x") }, "payload.cause is a TypeError"],
+    ["an Error with fields", { cause: Object.assign(new Error("x"), { code: "E" }) }, "payload.cause is a Error"],
+    ["a regular expression", { r: /x/ }, "payload.r is a RegExp"],
+    ["an ArrayBuffer", { b: new ArrayBuffer(1) }, "payload.b is a ArrayBuffer"],
+    ["an object of accessors alone", { v: new Accessors() }, "payload.v is a Accessors"],
+    ["a boxed NaN", { n: new Number(Number.NaN) }, "payload.n is NaN"],
+    ["a boxed BigInt", { n: Object(1n) as unknown }, "payload.n is a BigInt"],
+    ["a boxed symbol", { s: Object(Symbol("x")) as unknown }, "payload.s is a Symbol"],
+    ["too many values", Array.from({ length: 1_000_001 }, () => 0), "more than 1000000 values"],
   ])("refuses %s, naming the path", (_, value, message) => {
     expect(() => jsonCodec.encode(value)).toThrow(
       expect.objectContaining({ code: "CODEC", message: expect.stringContaining(message) }),
     );
+  });
+
+  test("writes instances that have fields, boxed primitives, and plain objects of any realm and of none", () => {
+    class Point {
+      x = 1;
+    }
+    const value = {
+      point: new Point(),
+      boxed: [new Number(1), new String("s"), new Boolean(false)],
+      bare: Object.assign(Object.create(null) as object, { a: 1 }),
+      empty: [{}, Object.create(null), runInNewContext("({})")] as unknown[],
+      foreign: runInNewContext("({ list: [1] })") as unknown,
+    };
+    expect(jsonCodec.encode(value)).toBe(
+      '{"point":{"x":1},"boxed":[1,"s",false],"bare":{"a":1},"empty":[{},{},{}],"foreign":{"list":[1]}}',
+    );
+  });
+
+  test("refuses what is shared so often that its text would never end, at once", () => {
+    let shared: unknown = 1;
+    for (let level = 0; level < 40; level += 1) shared = { a: shared, b: shared };
+    const start = performance.now();
+    expect(() => jsonCodec.encode(shared)).toThrow(expect.objectContaining({ code: "CODEC" }));
+    expect(performance.now() - start).toBeLessThan(2_000);
+    // The count is each payload's own.
+    for (let index = 0; index < 3; index += 1) jsonCodec.encode(Array.from({ length: 600_000 }, () => 0));
+  });
+
+  test.each([
+    '{"\\u005f_proto__":{"admin":true}}',
+    '{"_\\u005Fproto__":{"admin":true}}',
+    '{"__\\u0070roto__":{"admin":true}}',
+    '{"__pr\\u006fto__":{"admin":true}}',
+    '{"__pro\\u0074o__":{"admin":true}}',
+  ])("never lets %s through, which is an own __proto__", (text) => {
+    expect(Object.getOwnPropertyNames(jsonCodec.decode(Buffer.from(text)))).toEqual([]);
   });
 
   test("never lets an own __proto__ through, nor bytes that are no JSON", () => {
@@ -140,5 +199,51 @@ describe("strict JSON", () => {
     for (const bytes of [Buffer.from("{"), Buffer.from([0xff, 0xfe]), Buffer.alloc(0)]) {
       expect(() => jsonCodec.decode(bytes)).toThrow(expect.objectContaining({ code: "CODEC" }));
     }
+  });
+});
+
+describe("what is published", () => {
+  const runtime: Runtime = {
+    backend: {} as Backend, // Encoding asks nothing of it.
+    clock: createFakeClock(),
+    telemetry: createTelemetry(stderrLogger),
+    contract: undefined,
+    codec: jsonCodec,
+    codecs: new Map(),
+    source: "signalbox",
+    maxPayloadBytes: 1_000,
+    owner: new Owner("broker"),
+    createId: () => "id",
+    report: () => undefined,
+  };
+  const routing: Routing = { channel: "c", type: "c", isBare: true };
+
+  test("takes the short way to its header when nothing is said of it", () => {
+    const untouched: Routing = {
+      isBare: true,
+      get type(): never {
+        throw new Error("the long way");
+      },
+      get channel(): never {
+        throw new Error("the long way");
+      },
+    };
+    expect(encodeOutgoing(runtime, untouched, { a: 1 })).toMatchObject({ header: "1\u001fid", data: '{"a":1}' });
+    expect(() => encodeOutgoing(runtime, untouched, { a: 1 }, { correlationId: "x" })).toThrow("the long way");
+    expect(() => encodeOutgoing(runtime, untouched, new Uint8Array(1))).toThrow("the long way");
+  });
+
+  test.each([
+    ["null", null],
+    ["a text", "abc"],
+    ["a list", ["a"]],
+    ["a Map", new Map([["a", "b"]])],
+    ["fetch's Headers", new Headers({ a: "b" })],
+    ["inherited ones", Object.create({ a: "b" }) as object],
+    ["a number's", { a: 1 }],
+  ])("has headers of text, not %s", (_, headers) => {
+    expect(() => encodeOutgoing(runtime, routing, 1, { headers: headers as never })).toThrow(
+      expect.objectContaining({ code: "INVALID_ARGUMENT", message: expect.stringContaining("header") }),
+    );
   });
 });

@@ -26,6 +26,10 @@ export function typedUse(broker: Typed): void {
   void events.publish("order.created", { total: 1, at: new Date() });
   // @ts-expect-error one wrong payload among several
   void events.publishMany("order.paid", [{ by: "card" }, { by: "cheque" }]);
+  const either = "order.paid" as "order.paid" | "order.created";
+  // @ts-expect-error one of several names: the data has to fit whichever it is
+  void events.publish(either, { by: "card" });
+  void events.publish(either, { by: "card", total: 1, at: "2026-01-01" });
   const options = { group: "g", from: "beginning" } as const;
   void events.subscribe("order.created", options, (order, context) => {
     expectTypeOf(order).toEqualTypeOf<{ total: number; at: Date }>();

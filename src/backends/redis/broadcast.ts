@@ -1,8 +1,9 @@
 /** Broadcast over Redis pub/sub: at most once, to whoever is subscribed now. */
 
-import type { Broadcast, Bytes } from "../../core/backend.js";
+import type { Broadcast, BroadcastMessage, Bytes } from "../../core/backend.js";
 import { compileGlob } from "../../core/glob.js";
-import { channelKey, channelName, channelPattern } from "./keys.js";
+import type { Reply } from "./connection.js";
+import { channelKey, channelPattern } from "./keys.js";
 import type { Pool } from "./pool.js";
 import type { Subscriber } from "./subscriber.js";
 
@@ -17,30 +18,45 @@ export function probeChannel(namespace: string, id: string): string {
 /** The broadcast port. In a Cluster every node passes messages on to all others. */
 export function createBroadcast(pool: Pool, subscriber: Subscriber, namespace: string): Broadcast {
   const { connections } = pool;
-  const publishOne = async (channel: string, data: Bytes): Promise<number> => {
-    const key = channelKey(namespace, channel);
+  // What stands before every channel is made once, not for every message.
+  const prefix = channelKey(namespace, "");
+  const prefixBytes = Buffer.byteLength(prefix);
+  const publishOne = ({ channel, data }: BroadcastMessage): Promise<Reply> => {
+    const key = prefix + channel;
     // One channel is always published by one node, which keeps its order.
-    return Number(await connections.shared(key).command(["PUBLISH", key, toArg(data)]));
+    return connections.shared(key).command(["PUBLISH", key, toArg(data)]);
   };
   return {
-    publish: (messages) => Promise.all(messages.map(({ channel, data }) => publishOne(channel, data))),
+    publish(messages) {
+      const [first] = messages;
+      if (first !== undefined && messages.length === 1) return publishOne(first).then(asCounts);
+      return Promise.all(messages.map(publishOne)).then(asManyCounts);
+    },
     async subscribe(target, listener) {
       const gap = (reason: string): void => listener.gap(reason);
       if ("channel" in target)
-        return subscriber.subscribe("channel", channelKey(namespace, target.channel), {
+        return subscriber.subscribe("channel", prefix + target.channel, {
           message: (data) => listener.message(target.channel, data),
           gap,
         });
       const { wider, matches } = redisPattern(target.pattern);
       return subscriber.subscribe("pattern", channelPattern(namespace, wider), {
         message(data, key) {
-          const channel = channelName(namespace, key.toString());
-          if (channel !== undefined && !channel.startsWith(PROBE) && matches(channel)) listener.message(channel, data);
+          const channel = key.toString("utf8", prefixBytes);
+          if (!channel.startsWith(PROBE) && matches(channel)) listener.message(channel, data);
         },
         gap,
       });
     },
   };
+}
+
+function asCounts(reply: Reply): readonly number[] {
+  return [Number(reply)];
+}
+
+function asManyCounts(replies: readonly Reply[]): readonly number[] {
+  return replies.map(Number);
 }
 
 /**

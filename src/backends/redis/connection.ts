@@ -22,6 +22,7 @@ export interface Connection {
    *   broke with the command under way (`interrupted: true`)
    * @throws {TimeoutError} never: a deadline that passes with the command under way destroys the socket, and every
    *   command under way on it rejects as interrupted
+   * @throws {LimitError} when 10,000 commands wait for a connection already
    * @throws {AuthError | OutOfMemoryError | ClosedError | SignalboxError} for what the server or the broker says
    */
   command(args: readonly Arg[], options?: CommandOptions): Promise<Reply>;
@@ -39,7 +40,10 @@ export interface Connection {
 }
 
 export interface CommandOptions {
-  /** How long the whole call may take, reconnecting included. Default: the `commandTimeoutMs` of the options. */
+  /**
+   * How long the whole call may take, reconnecting included. Default: the `commandTimeoutMs` of the options. A command that
+   * had to wait for its connection is given up to a second from when it is sent, on a blocking connection all of this again.
+   */
   readonly deadlineMs?: number;
 }
 

@@ -5,50 +5,7 @@ import { wait } from "../../core/clock.js";
 import { ClosedError, ConnectionError } from "../../core/errors.js";
 import type { Connections, OwnConnection } from "./connection.js";
 import { uptime } from "./ledger.js";
-
-/** What one script call settles and takes. */
-export interface Round {
-  /** 0 only settles. */
-  readonly max: number;
-  readonly outcomes: readonly Outcome[];
-  /** Some receipt may no longer be valid: they have to be looked at one by one. */
-  readonly doubtful: boolean;
-  /** Whether to look for abandoned deliveries, and after consumers that went away. */
-  readonly sweep: "no" | "abandoned" | "consumers";
-}
-
-export interface RoundResult {
-  /** May be more than asked for, where an earlier call's reply was lost. */
-  readonly deliveries: readonly Delivery[];
-  readonly lost: readonly Receipt[];
-  readonly gone: number;
-  readonly expired: number;
-  readonly poisoned: number;
-  /** When something will be ready by the clock alone, as far as is known. */
-  readonly readyInMs: number | undefined;
-  /** More was abandoned than there was room for. */
-  readonly moreAbandoned: boolean;
-}
-
-/** What the log and the queue do each in their own way. All of it is one command or script on the slot of `key`. */
-export interface Source {
-  readonly key: string;
-  readonly leaseMs: number;
-  round(round: Round): Promise<RoundResult>;
-  /**
-   * Takes what is new and nothing else, where that is cheaper than a round: sent right behind one that only settles
-   * while nothing is due.
-   */
-  readonly read?: (max: number) => Promise<readonly Delivery[]>;
-  /** Blocks until there may be something to take. What it brings is leased. */
-  block(connection: OwnConnection, max: number, ms: number): Promise<readonly Delivery[]>;
-  /** Deliveries that are leased to this consumer, from `after`, where the last call ended. */
-  recover(after: string): Promise<{ readonly deliveries: readonly Delivery[]; readonly after: string | undefined }>;
-  /** @returns the receipts that are no longer valid */
-  extend(receipts: readonly Receipt[]): Promise<readonly Receipt[]>;
-  /** Makes everything this consumer holds available again, uncounted. */
-  release(held: readonly Receipt[]): Promise<void>;
-}
+import type { Round, RoundResult, Source } from "./source.js";
 
 interface Held {
   /** When its lease runs out at the earliest, unless it is renewed (`uptime`). */
@@ -64,8 +21,6 @@ const TIDY_MS = 60_000;
 const BROKEN_MS = 100;
 /** More than fits into one reply that comes quickly. */
 const MAX_AT_ONCE = 1_000;
-/** How much longer than it blocks a blocking command may take. */
-export const BLOCK_GRACE_MS = 2_000;
 
 /** @param onClose called once, when the feed is closed */
 export function createFeed(
@@ -151,7 +106,9 @@ class RedisFeed implements Feed {
     this.#takers += 1;
     try {
       if (this.#recoverFrom !== undefined && this.#takers === 1) await this.#recover();
-      const result = await this.#takeNow(want.max, outcomes);
+      const result = this.#canBlockAtOnce(want, outcomes)
+        ? { ...NOTHING, deliveries: [], readyInMs: this.#quietUntil() - uptime(), moreAbandoned: false }
+        : await this.#takeNow(want.max, outcomes);
       if (outcomes.length > 0 || !isEmpty(result)) return toTaken(result.deliveries, result);
       return await this.#wait(want, result);
     } finally {
@@ -185,10 +142,21 @@ class RedisFeed implements Feed {
     return isCurrent;
   }
 
+  /** Until then a round would find nothing that is not new. */
+  #quietUntil(): number {
+    return Math.min(this.#readyAt, this.#sweepAt);
+  }
+
   #onlyNewIsReady(room: number, outcomes: readonly Outcome[]): boolean {
-    const now = uptime();
-    if (this.#source.read === undefined || room === 0 || now >= this.#readyAt || now >= this.#sweepAt) return false;
+    if (this.#source.read === undefined || room === 0 || uptime() >= this.#quietUntil()) return false;
     return outcomes.length > 0 && outcomes.every(({ as }) => as !== "retry");
+  }
+
+  /** The blocking read itself brings what is new, or hears of it. */
+  #canBlockAtOnce(want: TakeRequest, outcomes: readonly Outcome[]): boolean {
+    if (outcomes.length > 0 || want.waitMs <= 0 || want.signal?.aborted === true) return false;
+    if (this.#own === undefined || this.#block !== undefined || this.#stash.length > 0) return false;
+    return uptime() < this.#quietUntil();
   }
 
   async #settleAndRead(room: number, outcomes: readonly Outcome[]): Promise<RoundResult> {
@@ -281,6 +249,7 @@ class RedisFeed implements Feed {
     } catch (error) {
       // What was taken, if the call came through after all, is ours and unknown to us.
       if (max > 0 && isInterrupted(error)) this.#recoverFrom ??= "";
+      this.#readyAt = 0;
       throw error;
     }
   }

@@ -6,6 +6,7 @@ import { uptime } from "./ledger.js";
 import type { Socket } from "./socket.js";
 import type { Server } from "./target.js";
 
+const FIRST_BACKOFF_MS = 20;
 const MIN_BACKOFF_MS = 50;
 const MAX_BACKOFF_MS = 1_000;
 /** A socket that lives shorter counts as a failed attempt: a server may accept and drop. */
@@ -164,7 +165,8 @@ export class Link {
 
 /** How long to wait after so many failures in a row: 50 ms, doubling up to a second, each between half and whole. */
 export function backoffMs(failures: number): number {
-  if (failures === 0) return 0;
+  // Whoever drops one client drops them all, and they need not come back in the same millisecond.
+  if (failures === 0) return Math.random() * FIRST_BACKOFF_MS;
   const longest = Math.min(MIN_BACKOFF_MS * 2 ** (failures - 1), MAX_BACKOFF_MS);
   return longest * (0.5 + Math.random() / 2);
 }

@@ -4,10 +4,10 @@ import type { Delivery, GroupSettings, Outcome, Receipt } from "../../core/backe
 import { blobOf, bufferOf, fromBlob, listOf, numberOf, textOf } from "./blob.js";
 import type { Arg, Connections, OwnConnection, Reply } from "./connection.js";
 import { isReply } from "./errors.js";
-import { BLOCK_GRACE_MS, type Round, type RoundResult, type Source } from "./feed.js";
 import type { GroupKeys, LogKeys } from "./keys.js";
 import type { Port } from "./port.js";
 import { loadScript } from "./scripts.js";
+import { BLOCK_GRACE_MS, type Round, type RoundResult, type Source } from "./source.js";
 
 const take = loadScript("log-take");
 const extend = loadScript("log-extend");

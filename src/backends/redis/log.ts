@@ -6,10 +6,10 @@ import { streamFull } from "../../core/limits.js";
 import { blobOf, fromBlob, listOf, textOf, toBlob } from "./blob.js";
 import type { Arg, PortDependencies, Reply } from "./connection.js";
 import { createDeadLetters } from "./dead-letters.js";
-import { type LogKeys, logKeys } from "./keys.js";
+import { logKeys } from "./keys.js";
 import { createLogSource } from "./log-feed.js";
 import { makeGroup, readStats } from "./log-groups.js";
-import { createPort } from "./port.js";
+import { byName, createPort } from "./port.js";
 import { checkedPosition, isBefore, positionsFrom } from "./positions.js";
 import { loadScript } from "./scripts.js";
 
@@ -21,7 +21,11 @@ const MAX_READ = 1_000;
 export function createLog(dependencies: PortDependencies): Log & { close(): Promise<void> } {
   const { connections, context } = dependencies;
   const port = createPort(dependencies);
-  const keysOf = (stream: string): LogKeys => logKeys(context.namespace, stream);
+  const keysOf = byName((stream) => logKeys(context.namespace, stream));
+  const appendKeysOf = byName((stream) => {
+    const keys = keysOf(stream);
+    return [keys.stream, keys.parked, keys.dropped, keys.publisher(port.publisherId)];
+  });
 
   function make(
     stream: string,
@@ -37,9 +41,7 @@ export function createLog(dependencies: PortDependencies): Log & { close(): Prom
     async append(stream, entries, retention) {
       port.assertOpen();
       if (entries.length === 0) return [];
-      const keys = keysOf(stream);
-      const scriptKeys = [keys.stream, keys.parked, keys.dropped, keys.publisher(port.publisherId)];
-      const reply = await port.publish(append, keys.stream, scriptKeys, appendArgs(entries, retention));
+      const reply = await port.publish(append, appendKeysOf(stream), appendArgs(entries, retention));
       if (reply === "LIMIT") throw streamFull(stream, retention.maxEntries);
       return positionsFrom(reply, entries.length);
     },

@@ -4,10 +4,11 @@ import type { Feed } from "../../core/backend.js";
 import { ClosedError, PublishIndeterminateError } from "../../core/errors.js";
 import { numberOf, textOf } from "./blob.js";
 import type { Arg, Connection, PortDependencies } from "./connection.js";
-import { createFeed, type Source } from "./feed.js";
+import { createFeed } from "./feed.js";
 import { createPublisher, type Stamp } from "./publisher.js";
 import { repeating } from "./repeat.js";
 import type { LuaScript } from "./scripts.js";
+import type { Source } from "./source.js";
 
 export interface Port {
   /** Names this backend in the ledgers of what was published. */
@@ -23,8 +24,25 @@ export interface Port {
    *
    * @returns what it said
    */
-  publish(script: LuaScript, key: string, keys: readonly string[], args: readonly Arg[]): Promise<string>;
+  publish(script: LuaScript, keys: readonly string[], args: readonly Arg[]): Promise<string>;
   close(): Promise<void>;
+}
+
+/** As many names as most programs use; more only cost the making. */
+const REMEMBERED = 1_000;
+
+/** Makes something of a name once: a publish is too short to spell its keys each time. */
+export function byName<T>(make: (name: string) => T): (name: string) => T {
+  const made = new Map<string, T>();
+  return (name) => {
+    let one = made.get(name);
+    if (one === undefined) {
+      if (made.size >= REMEMBERED) made.clear();
+      one = make(name);
+      made.set(name, one);
+    }
+    return one;
+  };
 }
 
 /** How long replicas get to confirm a batch; those behind it wait as long. */
@@ -70,8 +88,8 @@ export function createPort({ connections, context, durability, replicas }: PortD
       feeds.add(feed);
       return feed;
     },
-    publish: (script, key, keys, args) =>
-      publisher.publish(key, ({ number, behind, slot }: Stamp, deadlineMs) =>
+    publish: (script, keys, args) =>
+      publisher.publish(keys[0] ?? "", ({ number, behind, slot }: Stamp, deadlineMs) =>
         run(
           script,
           keys,

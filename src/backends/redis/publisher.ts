@@ -59,7 +59,7 @@ interface Batch {
   readonly number: number;
   /** Its place in the lane. */
   readonly index: number;
-  whenDecided: Promise<unknown>;
+  decision: Promise<string> | undefined;
 }
 
 /** @param timeoutMs how long one batch is tried in all */
@@ -80,7 +80,8 @@ export function createPublisher(clock: Clock, timeoutMs: number = 15_000): Publi
         const reply = await attempt(stamp, leftMs < LAST_TRY_MS ? Math.max(1, leftMs) : undefined);
         if (reply === FORGOTTEN) throw new PublishIndeterminateError("Redis has forgotten what became of the publish");
         if (reply !== GAP) return reply;
-        await before?.whenDecided;
+        // However that one ends, its own caller is told.
+        await before?.decision?.catch(() => undefined);
       } catch (error) {
         // Asking again would give the same answer.
         if (error instanceof PublishIndeterminateError) throw error;
@@ -96,38 +97,27 @@ export function createPublisher(clock: Clock, timeoutMs: number = 15_000): Publi
   }
 
   /** Runs synchronously up to the attempt's first command, so that batches are sent in the order of their numbers. */
-  function start(lane: Lane, attempt: Attempt): Promise<string> {
+  async function begin(target: string, lane: Lane, attempt: Attempt): Promise<string> {
     numbers += 1;
-    const batch: Batch = {
-      number: numbers,
-      index: lane.batches,
-      whenDecided: Promise.resolve(),
-    };
+    const batch: Batch = { number: numbers, index: lane.batches, decision: undefined };
     lane.batches += 1;
     lane.underway.push(batch);
-    const decision = decide(lane, batch, attempt).finally(() => {
+    try {
+      batch.decision = decide(lane, batch, attempt);
+      return await batch.decision;
+    } finally {
       lane.underway.splice(lane.underway.indexOf(batch), 1);
-    });
-    batch.whenDecided = decision.catch(() => undefined);
-    return decision;
+      while (lane.waiting.length > 0 && hasRoom(lane)) lane.waiting.shift()?.();
+      if (lane.underway.length === 0) lanes.delete(target);
+    }
   }
 
   function publish(target: string, attempt: Attempt): Promise<string> {
     if (closing.signal.aborted) return Promise.reject(new ClosedError("the Redis backend is closed"));
     const lane = lanes.get(target) ?? { batches: 0, underway: [], waiting: [] };
     lanes.set(target, lane);
-    return new Promise((resolve, reject) => {
-      const begin = (): void => {
-        start(lane, attempt)
-          .finally(() => {
-            while (lane.waiting.length > 0 && hasRoom(lane)) lane.waiting.shift()?.();
-            if (lane.underway.length === 0) lanes.delete(target);
-          })
-          .then(resolve, reject);
-      };
-      if (lane.waiting.length === 0 && hasRoom(lane)) begin();
-      else lane.waiting.push(begin);
-    });
+    if (lane.waiting.length === 0 && hasRoom(lane)) return begin(target, lane, attempt);
+    return new Promise((resolve) => lane.waiting.push(() => resolve(begin(target, lane, attempt))));
   }
 
   return { id: randomBytes(9).toString("base64url"), publish, close: () => closing.abort() };

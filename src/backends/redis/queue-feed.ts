@@ -5,10 +5,10 @@ import type { Delivery, Outcome, QueueConsumer, Receipt } from "../../core/backe
 import { ConnectionError } from "../../core/errors.js";
 import { bufferOf, fromBlob, listOf, numberOf, textOf } from "./blob.js";
 import type { Arg, Connections, OwnConnection, Reply } from "./connection.js";
-import { BLOCK_GRACE_MS, type Round, type RoundResult, type Source } from "./feed.js";
 import { fromStoredId, type QueueKeys, type RecipientKeys } from "./keys.js";
 import type { Port } from "./port.js";
 import { loadScript } from "./scripts.js";
+import { BLOCK_GRACE_MS, type Round, type RoundResult, type Source } from "./source.js";
 
 const take = loadScript("queue-take");
 const extend = loadScript("queue-extend");

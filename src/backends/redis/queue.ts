@@ -7,7 +7,7 @@ import { listOf, numberOf, textOf, toBlob } from "./blob.js";
 import type { Arg, PortDependencies } from "./connection.js";
 import { createDeadLetters } from "./dead-letters.js";
 import { fromStoredId, type QueueKeys, queueKeys, toStoredId } from "./keys.js";
-import { createPort } from "./port.js";
+import { byName, createPort } from "./port.js";
 import { countedKeys, createQueueSource } from "./queue-feed.js";
 import { loadScript } from "./scripts.js";
 
@@ -23,7 +23,7 @@ const EXPIRING_AT_ONCE = 100;
 export function createQueue(dependencies: PortDependencies): Queue & { close(): Promise<void> } {
   const { connections, context } = dependencies;
   const port = createPort(dependencies);
-  const keysOf = (queue: string): QueueKeys => queueKeys(context.namespace, queue);
+  const keysOf = byName((queue) => queueKeys(context.namespace, queue));
 
   async function count(keys: QueueKeys, recipient: string): Promise<readonly number[]> {
     const own = keys.recipient(recipient);
@@ -50,7 +50,7 @@ export function createQueue(dependencies: PortDependencies): Queue & { close(): 
     const batch = pushArgs(keys, items, limits);
     const scriptKeys = [keys.records, keys.line, keys.expiring, keys.publisher(port.publisherId), ...batch.keys];
     for (;;) {
-      const reply = await port.publish(pushScript, keys.records, scriptKeys, batch.args);
+      const reply = await port.publish(pushScript, scriptKeys, batch.args);
       if (reply !== "LIMIT") return pushed(items, batch.sent, reply);
       if (!(await endExpired(keys))) throw queueFull(queue, limits.maxItems);
     }

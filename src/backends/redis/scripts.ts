@@ -21,12 +21,12 @@ export function loadScript(name: string): LuaScript {
   const sha = createHash("sha1").update(source).digest("hex");
 
   async function through<R>(send: Send<R>, keys: readonly string[], args: readonly Arg[]): Promise<R> {
-    const count = String(keys.length);
+    const words = [String(keys.length), ...keys, ...args];
     try {
-      return await send(["EVALSHA", sha, count, ...keys, ...args]);
+      return await send(["EVALSHA", sha, ...words]);
     } catch (error) {
       if (!isReply(error, "NOSCRIPT")) throw error;
-      return send(["EVAL", source, count, ...keys, ...args]);
+      return send(["EVAL", source, ...words]);
     }
   }
 

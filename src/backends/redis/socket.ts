@@ -101,8 +101,8 @@ export class Socket {
   ended: SignalboxError | undefined;
   /** Called once, before the commands under way are rejected. */
   onEnd: ((reason: SignalboxError) => void) | undefined;
-  /** Pushed messages so far: a sign of life that no command accounts for. */
-  heard = 0;
+  /** Counts pushed messages: a sign of life that no command accounts for. */
+  heard: (() => number) | undefined;
   readonly #client: Client;
   readonly #abort: AbortController;
   readonly #clock: Clock;
@@ -210,8 +210,9 @@ export class Socket {
 
   #expired(): void {
     // A flood of messages may keep an answer waiting; a server that sends is alive.
-    if (this.heard > this.#heardAtExpiry) {
-      this.#heardAtExpiry = this.heard;
+    const heard = this.heard?.() ?? 0;
+    if (heard > this.#heardAtExpiry) {
+      this.#heardAtExpiry = heard;
       this.#ledger.postpone(1_000);
       return;
     }

@@ -18,6 +18,7 @@ export class Subscriber {
   readonly #subscriptions = new Map<string, Subscription>();
   #link: Link | undefined;
   #closed = false;
+  #heard = 0;
   readonly #sockets = (): Socket[] => (this.#link?.socket === undefined ? [] : [this.#link.socket]);
 
   constructor(pool: Pool, clock: Clock, report: (error: unknown) => void) {
@@ -73,7 +74,7 @@ export class Subscriber {
     const id = idOf(kind, name);
     let subscription = this.#subscriptions.get(id);
     if (subscription === undefined) {
-      subscription = new Subscription(kind, name, this.#report);
+      subscription = new Subscription(kind, name, () => (this.#heard += 1), this.#report);
       this.#subscriptions.set(id, subscription);
       for (const socket of this.#sockets()) void this.#request(subscription, socket);
     }
@@ -131,6 +132,7 @@ export class Subscriber {
     const link = new Link(server, open, this.#clock, {
       live: (_, socket) => {
         topology.trust(server);
+        socket.heard = () => this.#heard;
         for (const subscription of this.#subscriptions.values()) void this.#request(subscription, socket);
       },
       resumed() {},

@@ -26,14 +26,17 @@ export class Subscription {
   readonly name: string;
   readonly #seats = new Set<Seat>();
   readonly #waiting = new Set<Waiting>();
+  readonly #heard: () => void;
   readonly #report: (error: unknown) => void;
   #confirmed = false;
   /** Why messages may be missing since it was in force last. */
   #missed: string | undefined;
 
-  constructor(kind: PubSubKind, name: string, report: (error: unknown) => void) {
+  /** @param heard called with every message */
+  constructor(kind: PubSubKind, name: string, heard: () => void, report: (error: unknown) => void) {
     this.kind = kind;
     this.name = name;
+    this.#heard = heard;
     this.#report = report;
   }
 
@@ -43,6 +46,7 @@ export class Subscription {
 
   /** Hands a message to all listeners. */
   readonly deliver = (data: Buffer, channel: Buffer): void => {
+    this.#heard();
     // The confirmation is still on its way through the client; what was delivered shows that it is there.
     if (!this.#confirmed) this.confirmed();
     for (const { listener } of this.#seats) {

@@ -1,12 +1,22 @@
 /** Broadcast over real Redis: one subscription a target, gaps after losses, and the listener's own faults. */
 
+import type { Socket as TcpSocket } from "node:net";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import type { BroadcastTarget } from "../../../src/core/backend.js";
 import { compileGlob } from "../../../src/core/glob.js";
 import { AuthError, ConnectionError } from "../../../src/core/errors.js";
 import { type RedisServer, startCluster, startRedis } from "../../support/redis-servers.js";
 import { until } from "../../support/wait.js";
-import { clientsOf, clusterOf, failureOf, type Opened, open, standalone } from "./connection-support.js";
+import {
+  bulk,
+  clientsOf,
+  clusterOf,
+  fakeRedis,
+  failureOf,
+  type Opened,
+  open,
+  standalone,
+} from "./connection-support.js";
 
 let server: RedisServer;
 
@@ -128,6 +138,29 @@ test("a server that falls silent is noticed by the listening socket alone", asyn
   await until(() => ear.gaps.length > 0, { what: "the gap" });
   await say(redis, "silent", "back");
   await until(() => ear.heard.length === 1, { what: "the message" });
+});
+
+test("a flood of messages that keeps an answer waiting is no silence", async () => {
+  const channel = "sb1:test:b:flood";
+  let flooding: TcpSocket | undefined;
+  const fake = await fakeRedis(([name], socket) => {
+    if (name === "subscribe") {
+      flooding = socket;
+      return `*3\r\n${bulk("subscribe")}${bulk(channel)}:1\r\n`;
+    }
+    // It never gets round to answering.
+    return socket === flooding ? null : undefined;
+  });
+  const redis = await open(standalone(fake), { commandTimeoutMs: 300 });
+  const ear = await listen(redis, { channel: "flood" });
+  const flood = setInterval(() => flooding?.write(`*3\r\n${bulk("message")}${bulk(channel)}${bulk("x")}`), 20);
+  onTestFinished(() => clearInterval(flood));
+  await until(() => fake.commands.some(([name]) => name === "PING"), { what: "a sign of life to be asked for" });
+  const before = ear.heard.length;
+  await until(() => ear.heard.length > before + 50, { what: "more than a second of messages" });
+  expect(ear.gaps).toEqual([]);
+  clearInterval(flood);
+  await until(() => ear.gaps.length > 0, { deadlineMs: 10_000, what: "the silence to be noticed" });
 });
 
 test("a new subscription waits for the server, and gives up at its deadline", async () => {

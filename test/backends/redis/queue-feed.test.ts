@@ -131,7 +131,7 @@ describe("lost replies", () => {
 
   test("connections that are killed under load: everything is delivered, and nothing in hand is delivered again", async () => {
     const ports = await openPorts(server);
-    const count = 600;
+    const count = 1_500;
     const { open, stats } = await start(
       ports,
       Array.from({ length: count }, (_, index) => `${index}`),

@@ -227,7 +227,8 @@ end
 
 -- Looks at a slice of the pending deliveries. Consumers share the place where to go on, and begin anew once a second.
 local function sweep()
-  if not settings() then
+  local leaseMs = settings() and settings().leaseMs
+  if not leaseMs then
     return
   end
   local state = redis.call('HMGET', KEYS[8], 'after', 'began')
@@ -246,7 +247,7 @@ local function sweep()
   local abandoned = {}
   local complete = #pending < LOOKED_AT
   for _, delivery in ipairs(pending) do
-    if delivery[3] >= settings().leaseMs then
+    if delivery[3] >= leaseMs then
       if #receipts + #abandoned >= max or poisoned >= POISONED_AT_ONCE then
         complete = false
         left = 1

@@ -10,13 +10,13 @@
 --@ publisher
 --@ tickets
 local records = KEYS[1]
-local number, behind, slot = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local number, slot = ARGV[1], ARGV[3]
 local timed, count = ARGV[5] == '1', tonumber(ARGV[6])
 local stride = timed and 6 or 4
 -- Most words that one command is given.
 local SLICE = 1000
 
-local earlier = earlierResult(KEYS[4], number, behind, slot)
+local earlier, putOffMs = earlierResult(KEYS[4], tonumber(number), tonumber(ARGV[2]), slot)
 if earlier then
   return earlier
 end
@@ -50,7 +50,7 @@ for from = 1, count, SLICE do
   end
 end
 if redis.call('HLEN', records) + count - #duplicates > tonumber(ARGV[4]) and #duplicates < count then
-  return remember(KEYS[4], number, slot, 'LIMIT', now)
+  return remember(KEYS[4], number, slot, 'LIMIT', now, putOffMs)
 end
 
 -- Nine digits to the base of 36: as many pushes as one server can do in decades, in the order in which texts sort.
@@ -122,4 +122,4 @@ while at < #ARGV do
   at, key = last + 1, key + 4
 end
 callWith('HSET', records, pairsToStore)
-return remember(KEYS[4], number, slot, #duplicates == 0 and 'OK' or 'OK ' .. table.concat(duplicates, ' '), now)
+return remember(KEYS[4], number, slot, #duplicates == 0 and 'OK' or 'OK ' .. table.concat(duplicates, ' '), now, putOffMs)

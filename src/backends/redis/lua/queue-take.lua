@@ -274,7 +274,7 @@ if redis.call('EXISTS', keys.waiting) == 1 then
   -- One bell wakes one consumer, so each wakes the next as long as there is something to take.
   redis.call('ZADD', bell, 0, '1')
   ready = 0
-elseif #receipts == 0 and max > 0 then
+else
   for _, key in ipairs({ keys.due, keys.leased }) do
     local soonest = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
     local ms = soonest and math.max(0, tonumber(soonest) - now)

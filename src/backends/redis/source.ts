@@ -1,0 +1,51 @@
+/** What a feed consumes from: the part in which the log and the queue differ. */
+
+import type { Delivery, Outcome, Receipt } from "../../core/backend.js";
+import type { OwnConnection } from "./connection.js";
+
+/** How much longer than it blocks a blocking command may take. */
+export const BLOCK_GRACE_MS = 2_000;
+
+/** What one script call settles and takes. */
+export interface Round {
+  /** 0 only settles. */
+  readonly max: number;
+  readonly outcomes: readonly Outcome[];
+  /** Some receipt may no longer be valid: they have to be looked at one by one. */
+  readonly doubtful: boolean;
+  /** Whether to look for abandoned deliveries, and after consumers that went away. */
+  readonly sweep: "no" | "abandoned" | "consumers";
+}
+
+export interface RoundResult {
+  /** May be more than asked for, where an earlier call's reply was lost. */
+  readonly deliveries: readonly Delivery[];
+  readonly lost: readonly Receipt[];
+  readonly gone: number;
+  readonly expired: number;
+  readonly poisoned: number;
+  /** When something will be ready by the clock alone, as far as is known. */
+  readonly readyInMs: number | undefined;
+  /** More was abandoned than there was room for. */
+  readonly moreAbandoned: boolean;
+}
+
+/** What the log and the queue do each in their own way. All of it is one command or script on the slot of `key`. */
+export interface Source {
+  readonly key: string;
+  readonly leaseMs: number;
+  round(round: Round): Promise<RoundResult>;
+  /**
+   * Takes what is new and nothing else, where that is cheaper than a round: sent right behind one that only settles
+   * while nothing is due.
+   */
+  readonly read?: (max: number) => Promise<readonly Delivery[]>;
+  /** Blocks until there may be something to take. What it brings is leased. */
+  block(connection: OwnConnection, max: number, ms: number): Promise<readonly Delivery[]>;
+  /** Deliveries that are leased to this consumer, from `after`, where the last call ended. */
+  recover(after: string): Promise<{ readonly deliveries: readonly Delivery[]; readonly after: string | undefined }>;
+  /** @returns the receipts that are no longer valid */
+  extend(receipts: readonly Receipt[]): Promise<readonly Receipt[]>;
+  /** Makes everything this consumer holds available again, uncounted. */
+  release(held: readonly Receipt[]): Promise<void>;
+}

@@ -1,0 +1,148 @@
+/** The composition root: everything is checked before anything is opened, and nothing stays open after a failure. */
+
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { type Codec, connect, type ConnectOptions, defineContract, type Logger, systemClock } from "../../src/index.js";
+import { until } from "../support/wait.js";
+
+const memory = vi.hoisted(() => ({ opened: 0, closed: 0, gate: Promise.resolve() }));
+
+vi.mock("../../src/backends/memory/index.js", async (importActual) => {
+  const { openMemory } = await importActual<typeof import("../../src/backends/memory/index.js")>();
+  return {
+    openMemory: async (...args: Parameters<typeof openMemory>) => {
+      memory.opened += 1;
+      await memory.gate;
+      const backend = await openMemory(...args);
+      return {
+        ...backend,
+        close: async () => {
+          memory.closed += 1;
+          await backend.close();
+        },
+      };
+    },
+  };
+});
+
+beforeEach(() => {
+  Object.assign(memory, { opened: 0, closed: 0, gate: Promise.resolve() });
+});
+
+const onUnhandled = vi.fn();
+process.on("unhandledRejection", onUnhandled);
+afterEach(() => {
+  onUnhandled.mockClear();
+});
+
+const codec: Codec = { contentType: "x", encode: () => "", decode: () => undefined };
+const quiet: Logger = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+
+test.each<[string, object]>([
+  ["source", { source: "a\nb" }],
+  ["source", { source: "" }],
+  ["codec", { codec: {} }],
+  ["codec", { codec: { ...codec, contentType: "X/Y" } }],
+  ["codec", { codec: { ...codec, contentType: "x".repeat(33) } }],
+  ["codec", { codec: { ...codec, contentType: "bytes" } }],
+  ["codec", { codec: { ...codec, decode: 1 } }],
+  ["clock", { clock: { now: () => 1 } }],
+  ["logger", { logger: { ...quiet, debug: undefined } }],
+  ["contract", { contract: { events: { a: 1 } } }],
+  ["contract", { contract: null }],
+  ["signal", { signal: {} }],
+  ["options", Object.create({ namespace: "inherited" }) as object],
+  ["options", null as never],
+])("a bad %s is refused before anything is opened: %j", async (name, options) => {
+  await expect(connect("memory:", options)).rejects.toMatchObject({
+    code: "CONFIG",
+    message: expect.stringContaining(name),
+  });
+  expect(memory.opened).toBe(0);
+});
+
+test("every problem of a contract is told, beside those of the other options", async () => {
+  const options = { contract: { events: { a: 1 }, queues: { b: 2 } }, source: "" };
+  await expect(connect("memory:", options as object)).rejects.toMatchObject({ problems: { length: 3 } });
+});
+
+test.each([[5], [null], [{}]])("a URL that is %j is a ConfigError", async (url) => {
+  await expect(connect(url as never)).rejects.toMatchObject({
+    code: "CONFIG",
+    message: expect.stringContaining("the URL must be a string"),
+  });
+});
+
+test("classes serve as codec, clock and logger, since only their methods are used", async () => {
+  class Log {
+    debug(): void {}
+    info(): void {}
+    warn(): void {}
+    error(): void {}
+  }
+  const clock = Object.create(systemClock) as ConnectOptions["clock"] & object;
+  const broker = await connect("memory:", { logger: new Log(), clock, codec: Object.create(codec) as Codec });
+  await broker.close();
+  expect(memory.closed).toBe(1);
+});
+
+test("what fails once the backend is open closes it", async () => {
+  let reads = 0;
+  const options = {
+    get maxPayloadBytes(): number {
+      reads += 1;
+      if (reads > 1) throw new Error("read twice");
+      return 1;
+    },
+  };
+  await expect(connect("memory:", options)).rejects.toThrow("read twice");
+  expect(memory).toMatchObject({ opened: 1, closed: 1 });
+});
+
+test("an abort rejects with the signal's reason and closes what opens meanwhile", async () => {
+  let open = (): void => undefined;
+  memory.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const controller = new AbortController();
+  const connecting = connect("memory:", { signal: controller.signal });
+  await until(() => memory.opened === 1);
+  controller.abort("changed my mind");
+  await expect(connecting).rejects.toBe("changed my mind");
+  expect(memory.closed).toBe(0);
+  open();
+  await until(() => memory.closed === 1);
+});
+
+test("an abort beforehand opens nothing, and one afterwards changes nothing", async () => {
+  const reason = new Error("too late");
+  await expect(connect("memory:", { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+  expect(memory.opened).toBe(0);
+  const controller = new AbortController();
+  const broker = await connect("memory:", { signal: controller.signal });
+  controller.abort();
+  await broker.events.publish("order.created", 1);
+  await broker.close();
+});
+
+test("an onError that rejects is logged, and is no unhandled rejection", async () => {
+  const logged: object[] = [];
+  const broker = await connect("memory:", {
+    logger: { ...quiet, error: (fields) => void logged.push(fields), warn: (fields) => void logged.push(fields) },
+    onError: async () => {
+      throw new Error("the alarm is broken");
+    },
+  });
+  const failing = (): never => {
+    throw new Error("boo");
+  };
+  await broker.queue("q").publish(1);
+  await broker.queue("q").subscribe({ retry: { maxAttempts: 1 } }, failing);
+  await until(() => logged.some((fields) => "where" in fields && fields.where === "onError"));
+  await broker.close();
+  expect(onUnhandled).not.toHaveBeenCalled();
+});
+
+test("a contract that nobody checked is checked here, and a checked one passes", async () => {
+  const broker = await connect("memory:", { contract: defineContract({}) });
+  await broker.close();
+});

@@ -1,0 +1,42 @@
+/** Contracts: what is no definition is refused, every problem at once, with or without TypeScript. */
+
+import { type as arktype } from "arktype";
+import * as v from "valibot";
+import { expect, test } from "vitest";
+import { z } from "zod";
+import { defineContract } from "../../src/core/contract.js";
+
+const text = z.string();
+
+test.each([
+  ["null", null, "must be an object"],
+  ["an array", [], "must be an object"],
+  ["a definition that inherits", Object.create({ events: { a: text } }), "plain"],
+  ["a section that is null", { events: null }, "contract.events must be"],
+  ["a section that is a list", { queues: [text] }, "contract.queues must be"],
+  ["a schema that cannot validate", { events: { a: { "~standard": 1 } } }, 'contract.events["a"] is no Standard Schema'],
+  ["a schema of nothing", { events: { a: { "~standard": null } } }, 'contract.events["a"] is no Standard Schema'],
+  ["a misspelt key of an agent", { agents: { coder: { recieves: text, replies: text } } }, 'did you mean "receives"'],
+  ["an agent that says half", { agents: { coder: { receives: text } } }, 'contract.agents["coder"].replies is missing'],
+  ["an agent that is a schema", { agents: { coder: text } }, 'contract.agents["coder"] must be'],
+  ["a room that is a schema", { rooms: { "quakes.{region}": text } }, 'contract.rooms["quakes.{region}"] must be'],
+  ["a room's message without a schema", { rooms: { lobby: { chat: 1 } } }, 'contract.rooms["lobby"]["chat"] is no'],
+  ["an event's name that nobody may use", { events: { "order.*": text } }, 'contract.events["order.*"]'],
+  ["a queue's name that nobody may use", { queues: { " tasks": text } }, 'contract.queues[" tasks"]'],
+  ["a name that no lookup would find", { events: { "cafe\u0301": text } }, "normal form C"],
+])("refuses %s", (_, definition, problem) => {
+  expect(() => defineContract(definition as object)).toThrow(
+    expect.objectContaining({ code: "CONFIG", message: expect.stringContaining(problem) }),
+  );
+});
+
+test("takes what it documents, templates and schemas of several libraries included", () => {
+  const definition = {
+    channels: { "chat.{room}": text },
+    events: { "order.created": arktype({ total: "number" }) },
+    queues: { tasks: v.string() },
+    agents: { coder: { receives: text, replies: text } },
+    rooms: { "quakes.{region}": { quake: text } },
+  };
+  expect(defineContract(definition)).toBe(definition);
+});
