@@ -3,6 +3,8 @@
 import type { Bytes } from "./backend.js";
 import { CodecError } from "./errors.js";
 import { JSON_CONTENT } from "./message.js";
+import { type Check, anObjectWith, isPlainObject } from "./options.js";
+import { isThenable } from "./thenable.js";
 
 /** Encodes payloads that are not bytes already. */
 export interface Codec {
@@ -18,17 +20,35 @@ export interface Codec {
 export const BYTES_CONTENT = "bytes";
 
 const MAX_DEPTH = 64;
+/** What is shared counts each time, as it is written each time: a few nested pairs of it would take for ever. */
+const MAX_VALUES = 1_000_000;
+
+const CODEC_METHODS = anObjectWith("encode", "decode");
+
+/** For options: whether a value is a codec whose messages could be told apart. */
+export const aCodec: Check = (value) => {
+  const problem = CODEC_METHODS(value);
+  if (problem !== undefined) return problem;
+  const { contentType } = value as { contentType?: unknown }; // An object: checked above.
+  if (typeof contentType !== "string" || !/^[a-z0-9.+-]{1,32}$/.test(contentType))
+    return 'must have a contentType of 1 to 32 characters of a-z, 0-9, ".", "+" and "-"';
+  return contentType === BYTES_CONTENT ? `must have another contentType than "${BYTES_CONTENT}"` : undefined;
+};
+
+/** Values seen by the running `encode`. Here rather than passed on, which would cost every payload. */
+let seen = 0;
 
 /**
  * JSON, strictly: what would silently change on the way is refused. Dates become their ISO text and undefined
- * properties are left out, as JSON does; Map, Set, BigInt, NaN, functions, cycles and anything deeper than 64 are a
- * `CodecError`.
+ * properties are left out, as JSON does; Map, Set, BigInt, NaN, functions, promises, errors, whatever else JSON would
+ * empty, cycles, anything deeper than 64 and more than a million values are a `CodecError`.
  */
 export const jsonCodec: Codec = {
   contentType: JSON_CONTENT,
   encode(value) {
     let problem: Problem | undefined;
     try {
+      seen = 0;
       problem = findProblem(value, 0);
       if (problem === undefined) return JSON.stringify(value);
     } catch (cause) {
@@ -41,13 +61,18 @@ export const jsonCodec: Codec = {
     const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
     try {
       // An own "__proto__" is harmless until somebody merges it into an object: it never leaves here.
-      const value: unknown = text.includes("__proto__") ? JSON.parse(text, dropProto) : JSON.parse(text);
+      const value: unknown = mayHoldProto(text) ? JSON.parse(text, dropProto) : JSON.parse(text);
       return value;
     } catch (cause) {
       throw new CodecError(`the payload is not JSON: ${JSON.stringify(text.slice(0, 64))}`, { cause });
     }
   },
 };
+
+/** Any of its characters may be escaped, and all of them are from U+0050 to U+007F. */
+function mayHoldProto(text: string): boolean {
+  return text.includes("__proto__") || (text.includes("\\u00") && /\\u00[567]/.test(text));
+}
 
 function dropProto(key: string, value: unknown): unknown {
   return key === "__proto__" ? undefined : value;
@@ -75,19 +100,29 @@ function findProblem(value: unknown, depth: number): Problem | undefined {
 }
 
 function findInObject(value: object, depth: number): Problem | undefined {
+  if (!("toJSON" in value) || typeof value.toJSON !== "function") return findInFields(value, depth);
+  if (value instanceof Date) return Number.isNaN(value.getTime()) ? problem("is an invalid Date") : undefined;
+  if (ArrayBuffer.isView(value)) return problem(HOLDS_BYTES);
+  if (isThenable(value)) return problem(IS_PROMISE);
+  const json: unknown = (value as { toJSON(): unknown }).toJSON();
+  // JSON does not ask what it is given for a toJSON of its own.
+  return typeof json === "object" && json !== null ? findInFields(json, depth + 1) : findProblem(json, depth);
+}
+
+function findInFields(value: object, depth: number): Problem | undefined {
   if (depth >= MAX_DEPTH) return problem(`is deeper than ${MAX_DEPTH} levels, or contains itself`);
-  if ("toJSON" in value && typeof value.toJSON === "function") {
-    if (value instanceof Date) return Number.isNaN(value.getTime()) ? problem("is an invalid Date") : undefined;
-    if (ArrayBuffer.isView(value))
-      return problem("holds bytes: pass a Uint8Array as the whole payload, or use a binary codec");
-    return findProblem((value as { toJSON(): unknown }).toJSON(), depth + 1);
-  }
   if (Array.isArray(value)) return findInArray(value, depth);
-  if (value instanceof Map || value instanceof Set)
-    return problem(`is a ${value.constructor.name}, which JSON would empty`);
-  if (ArrayBuffer.isView(value))
-    return problem("holds bytes: pass a Uint8Array as the whole payload, or use a binary codec");
-  for (const key of Object.keys(value)) {
+  const keys = Object.keys(value);
+  if (Object.getPrototypeOf(value) !== Object.prototype) {
+    // JSON takes these out of their boxes.
+    if (value instanceof Number) return findProblem(Number(value), depth);
+    if (value instanceof String || value instanceof Boolean) return undefined;
+    const found = findInInstance(value, keys.length);
+    if (found !== undefined) return found;
+  }
+  seen += keys.length;
+  if (seen > MAX_VALUES) return problem(TOO_MANY);
+  for (const key of keys) {
     const child = (value as Record<string, unknown>)[key];
     if (child === undefined) continue;
     const found = findProblem(child, depth + 1);
@@ -96,7 +131,32 @@ function findInObject(value: object, depth: number): Problem | undefined {
   return undefined;
 }
 
+const TOO_MANY = `makes it more than ${MAX_VALUES} values, counting what is shared each time: send bytes instead`;
+const HOLDS_BYTES = "holds bytes: pass a Uint8Array as the whole payload, or use a binary codec";
+const IS_PROMISE = "is a promise: await it first";
+
+/** An instance of a class is written as its fields alone: one without any would arrive empty. */
+function findInInstance(value: object, fields: number): Problem | undefined {
+  if (isThenable(value)) return problem(IS_PROMISE);
+  if (ArrayBuffer.isView(value)) return problem(HOLDS_BYTES);
+  const isLost =
+    value instanceof Map ||
+    value instanceof Set ||
+    value instanceof Error ||
+    value instanceof BigInt ||
+    (fields === 0 && !isPlainObject(value));
+  return isLost ? problem(`is ${describe(value)}, which JSON would empty`) : undefined;
+}
+
+function describe({ constructor }: object): string {
+  // Whoever made the object may have given it any constructor, or none.
+  const name = typeof constructor === "function" ? constructor.name : "object";
+  return `${/^[aeiou]/i.test(name) ? "an" : "a"} ${name}`;
+}
+
 function findInArray(values: readonly unknown[], depth: number): Problem | undefined {
+  seen += values.length;
+  if (seen > MAX_VALUES) return problem(TOO_MANY);
   for (let index = 0; index < values.length; index += 1) {
     const found = findProblem(values[index], depth + 1);
     if (found !== undefined) return inside(found, index);

@@ -5,9 +5,11 @@
 
 import type { Delivery, Feed, Outcome, Receipt, Taken } from "./backend.js";
 import { type Clock, nextTurn, type Timer, wait } from "./clock.js";
-import { ClosedError, LeaseLostError, TimeoutError, toError } from "./errors.js";
+import { ClosedError, LeaseLostError, toError } from "./errors.js";
+import { HeldFeed } from "./held-feed.js";
 import type { Verdict } from "./outcome.js";
 import { backoffMs, RECONNECT } from "./retry.js";
+import { Run } from "./run.js";
 
 export interface ConsumerOptions {
   /** Opens the feed: at the start, and again should the watchdog give one up. */
@@ -64,41 +66,10 @@ export interface Consuming {
 
 /** How long a fetch waits for messages before the loop comes round. */
 const WAIT_MS = 2_000;
-/** A call that takes this much longer than it may wait is given up with its feed: silently dead must not exist. */
-const WATCHDOG_MS = 15_000;
 /** Outcomes that are known when draining ends get this long to be settled. */
 const FINAL_SETTLE_MS = 2_000;
 /** Beyond this the backoff has reached its longest. */
 const MAX_BACKOFF_STEPS = 10;
-
-/** One handler's run. */
-export class Run {
-  readonly delivery: Delivery;
-  /** Told once the outcome is settled; with the reason when it was not. */
-  onSettled: ((failure?: Error) => void) | undefined;
-  /** Why its outcome changes nothing any more, where that is so. */
-  failure: Error | undefined;
-  #controller: AbortController | undefined;
-
-  constructor(delivery: Delivery) {
-    this.delivery = delivery;
-  }
-
-  /** Aborts when the lease is lost or the consumer stops waiting. Made on first use: most handlers never look. */
-  get signal(): AbortSignal {
-    if (this.#controller === undefined) {
-      this.#controller = new AbortController();
-      if (this.failure !== undefined) this.#controller.abort(this.failure);
-    }
-    return this.#controller.signal;
-  }
-
-  fail(reason: Error): void {
-    if (this.failure !== undefined) return;
-    this.failure = reason;
-    this.#controller?.abort(reason);
-  }
-}
 
 interface Settlement {
   readonly outcome: Outcome;
@@ -109,8 +80,7 @@ export class Consumer {
   readonly #options: ConsumerOptions;
   readonly #running = new Map<Receipt, Run>();
   readonly #stopping = new AbortController();
-  #feed: Feed | undefined;
-  #opening: Promise<Feed> | undefined;
+  readonly #feed: HeldFeed;
   #settlements: Settlement[] = [];
   #loop: Promise<void> = Promise.resolve();
   #settling: Promise<void> | undefined;
@@ -128,13 +98,16 @@ export class Consumer {
 
   constructor(options: ConsumerOptions) {
     this.#options = options;
+    const { open, clock, events } = options;
+    const report = (error: unknown): void => events.failing(error, this.#failures);
+    this.#feed = new HeldFeed({ open, clock, abandoned: () => this.#loseAll(), report });
     this.#lastFetchAt = options.clock.now();
     this.#roomSince = this.#lastFetchAt;
   }
 
   /** Opens the feed, so that the first failure is the caller's, then consumes in the background until `close`. */
   async start(): Promise<void> {
-    await this.#currentFeed();
+    await this.#feed.open();
     if (this.#stopping.signal.aborted) throw closing();
     this.#scheduleRenewal();
     this.#loop = this.#consume();
@@ -158,8 +131,7 @@ export class Consumer {
 
   /** Renews one delivery's lease now. @throws {LeaseLostError} */
   async extend(run: Run): Promise<void> {
-    const feed = await this.#currentFeed();
-    const lost = await this.#watch(feed.extend([run.delivery.receipt]), WATCHDOG_MS);
+    const lost = await this.#feed.call((feed) => feed.extend([run.delivery.receipt]));
     if (lost.length > 0) throw this.#lose(run);
   }
 
@@ -230,10 +202,9 @@ export class Consumer {
   /** One call of the feed, under the watchdog. Settlements whose call fails stay for the next. */
   async #call(want: { max: number; waitMs: number }, settlements: readonly Settlement[]): Promise<Taken> {
     try {
-      const feed = await this.#currentFeed();
       const request = { ...want, signal: this.#stopping.signal };
       const outcomes = settlements.map(({ outcome }) => outcome);
-      const taken = await this.#watch(feed.take(request, outcomes), want.waitMs + WATCHDOG_MS);
+      const taken = await this.#feed.call((feed) => feed.take(request, outcomes), want.waitMs);
       if (want.max > 0) this.#lastFetchAt = this.#options.clock.now();
       this.#conclude(settlements, taken.lost);
       this.#options.events.taken(taken);
@@ -244,52 +215,6 @@ export class Consumer {
       else this.#settlements.unshift(...settlements);
       throw error;
     }
-  }
-
-  /** The feed, opened where there is none: once, however many ask. */
-  async #currentFeed(): Promise<Feed> {
-    if (this.#feed !== undefined) return this.#feed;
-    this.#opening ??= this.#open().finally(() => {
-      this.#opening = undefined;
-    });
-    return await this.#opening;
-  }
-
-  async #open(): Promise<Feed> {
-    if (this.#closed) throw closing();
-    const feed = await this.#options.open();
-    if (this.#closed) {
-      await feed.close();
-      throw closing();
-    }
-    this.#feed = feed;
-    return feed;
-  }
-
-  async #watch<T>(call: Promise<T>, ms: number): Promise<T> {
-    let timer: Timer | undefined;
-    const watchdog = new Promise<never>((_, reject) => {
-      const late = (): void => {
-        const error = new TimeoutError(`the backend did not answer within ${ms} ms`);
-        this.#abandonFeed(error);
-        reject(error);
-      };
-      timer = this.#options.clock.setTimer(late, ms);
-    });
-    try {
-      return await Promise.race([call, watchdog]);
-    } finally {
-      timer?.cancel();
-    }
-  }
-
-  /** Gives a feed up that has stopped answering, and everything that it had handed out. */
-  #abandonFeed(reason: Error): void {
-    const feed = this.#feed;
-    this.#feed = undefined;
-    for (const run of this.#running.values()) this.#lose(run);
-    const { failing } = this.#options.events;
-    feed?.close().catch((error: unknown) => failing(new AggregateError([reason, error]), this.#failures));
   }
 
   #conclude(settlements: readonly Settlement[], lost: readonly Receipt[]): void {
@@ -343,13 +268,12 @@ export class Consumer {
   }
 
   async #renew(): Promise<void> {
-    const feed = this.#feed;
     const receipts = [...this.#running.values()]
       .filter((run) => run.failure === undefined)
       .map((run) => run.delivery.receipt);
-    if (receipts.length === 0 || feed === undefined) return;
+    if (receipts.length === 0) return;
     try {
-      for (const receipt of await this.#watch(feed.extend(receipts), WATCHDOG_MS)) {
+      for (const receipt of await this.#feed.call((feed) => feed.extend(receipts))) {
         const run = this.#running.get(receipt);
         // It may have finished meanwhile, and then its outcome says more.
         if (run !== undefined) this.#lose(run);
@@ -366,6 +290,10 @@ export class Consumer {
       this.#countLost(1);
     }
     return error;
+  }
+
+  #loseAll(): void {
+    for (const run of this.#running.values()) this.#lose(run);
   }
 
   #countLost(count: number): void {
@@ -412,8 +340,7 @@ export class Consumer {
     this.#closed = true;
     this.#renewal?.cancel();
     for (const { run } of this.#takeSettlements()) run.onSettled?.(closing());
-    // One that is being opened closes itself when it sees that it came too late.
-    await this.#feed?.close();
+    await this.#feed.close();
   }
 
   async #drain(): Promise<void> {

@@ -1,6 +1,6 @@
 /** The iterable form of consuming: the caller settles each delivery itself. On the same consumer as the handler form. */
 
-import type { Consumer, Run } from "./consumer.js";
+import type { Consumer } from "./consumer.js";
 import { LeaseLostError } from "./errors.js";
 import type { Message } from "./message.js";
 import {
@@ -14,6 +14,7 @@ import {
   verdictOnReturn,
 } from "./outcome.js";
 import type { RetryPolicy } from "./retry.js";
+import type { Run } from "./run.js";
 
 /** One handing-over of a message. Its lease is renewed until it is settled or the iteration ends. */
 export interface Delivery<T = unknown> {

@@ -2,7 +2,7 @@
 
 import type { Delivery } from "./backend.js";
 import { BYTES_CONTENT, type Codec } from "./codec.js";
-import type { Run } from "./consumer.js";
+import type { Run } from "./run.js";
 import type { Validate } from "./contract.js";
 import { CodecError } from "./errors.js";
 import { decodeHeader, isBareHeader, JSON_CONTENT, type Message } from "./message.js";

@@ -168,10 +168,3 @@ function editDistance(a: string, b: string): number {
   }
   return row[b.length] ?? 0;
 }
-
-/** For callers without types. @throws {InvalidArgumentError} */
-export function assertSignal(signal: unknown): void {
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
-    throw new InvalidArgumentError(`signal must be an AbortSignal, not ${show(signal)}`);
-  }
-}

@@ -2,6 +2,7 @@
 
 import type { DeadReason, Outcome } from "./backend.js";
 import { CodecError, InvalidArgumentError, SchemaError, toError } from "./errors.js";
+import { show } from "./options.js";
 import { backoffMs, type RetryPolicy } from "./retry.js";
 
 /** A handler's own decision, made by `retry`, `defer`, `deadLetter` or `skip`. Any other value is not an outcome. */
@@ -35,7 +36,7 @@ export function defer(options: { readonly delayMs?: number } = {}): HandlerOutco
 
 /** Park the message as a dead letter at once, with this reason. */
 export function deadLetter(reason: string): HandlerOutcome {
-  return new HandlerOutcome({ as: "deadLetter", reason: String(reason) });
+  return new HandlerOutcome({ as: "deadLetter", reason: typeof reason === "string" ? reason : show(reason) });
 }
 
 /** Acknowledge without having handled it. */

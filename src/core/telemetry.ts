@@ -64,17 +64,31 @@ export const stderrLogger: Logger = {
 
 function writeLine(level: string, fields: object, message: string): void {
   const texts = Object.entries(fields).map(
-    ([name, value]) => `${name}=${value instanceof Error ? value.message : String(value)}`,
+    ([name, value]) => `${name}=${oneLine(value instanceof Error ? value.message : String(value))}`,
   );
   process.stderr.write(`signalbox ${level}: ${[message, ...texts].join(" ")}\n`);
 }
 
+/** A value from outside must neither begin a line of its own nor steer the terminal. */
+function oneLine(text: string): string {
+  if (!/[\p{Cc}\p{Zl}\p{Zp}]/u.test(text)) return text;
+  return JSON.stringify(text).replace(
+    // JSON lets these through.
+    /[\p{Cc}\p{Zl}\p{Zp}]/gu,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+/** For options: all four methods, since a missing one would show when something fails. */
+export const aLogger: Check = anObjectWith("debug", "info", "warn", "error");
+
+/** Labels hold names that callers make up: beyond this many series a metric's new ones share one, as in OpenTelemetry. */
+const MAX_SERIES = 10_000;
+const OVERFLOW: Labels = { "otel.metric.overflow": "true" };
+
 export function createTelemetry(logger: Logger): Telemetry {
-  const metrics = new Map<
-    string,
-    { counter: Counter & { read(): Metric } } | { histogram: Histogram & { read(): Metric } }
-  >();
-  const keyOf = (name: string, labels: Labels): string => `${name} ${JSON.stringify(labels)}`;
+  const counters = new SeriesMap(createCounter);
+  const histograms = new SeriesMap(createHistogram);
 
   return {
     log(event, fields = {}) {
@@ -86,25 +100,7 @@ export function createTelemetry(logger: Logger): Telemetry {
         stderrLogger.error({ event, err: error }, "the logger threw");
       }
     },
-    counter(name, labels) {
-      const found = metrics.get(keyOf(name, labels));
-      if (found !== undefined && "counter" in found) return found.counter;
-      const counter = createCounter(name, labels);
-      metrics.set(keyOf(name, labels), { counter });
-      return counter;
-    },
-    histogram(name, labels) {
-      const found = metrics.get(keyOf(name, labels));
-      if (found !== undefined && "histogram" in found) return found.histogram;
-      const histogram = createHistogram(name, labels);
-      metrics.set(keyOf(name, labels), { histogram });
-      return histogram;
-    },
-    metrics: () =>
-      [...metrics.values()].map((entry) => ("counter" in entry ? entry.counter.read() : entry.histogram.read())),
-  };
-}
-
+XX
 function createCounter(name: string, labels: Labels): Counter & { read(): Metric } {
   let value = 0;
   return {

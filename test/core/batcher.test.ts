@@ -1,7 +1,7 @@
 /** Coalescing: what leaves together, what waits, and what a failure does. */
 
 import { describe, expect, test } from "vitest";
-import { Batcher } from "../../src/core/batcher.js";
+import { Batcher, type BatcherOptions } from "../../src/core/batcher.js";
 
 interface Flight {
   readonly items: readonly number[];
@@ -9,9 +9,7 @@ interface Flight {
   crash(error: Error): void;
 }
 
-function createBatcher(
-  limits: Partial<{ maxItems: number; maxBytes: number; maxInFlight: number; maxPending: number }> = {},
-) {
+function createBatcher(limits: Partial<BatcherOptions<number, string>> = {}) {
   const flights: Flight[] = [];
   const batcher = new Batcher<number, string>({
     flush: (items) =>
@@ -23,6 +21,7 @@ function createBatcher(
     maxBytes: 1_000,
     maxInFlight: 2,
     maxPending: 10,
+    maxPendingBytes: 1_000_000,
     ...limits,
   });
   return { batcher, flights };

@@ -2,7 +2,8 @@
 
 import { describe, expect, test } from "vitest";
 import type { Delivery, Feed, Outcome, Receipt, Taken, TakeRequest } from "../../src/core/backend.js";
-import { Consumer, type ConsumerOptions, type Run } from "../../src/core/consumer.js";
+import { Consumer, type ConsumerOptions } from "../../src/core/consumer.js";
+import type { Run } from "../../src/core/run.js";
 import { ACK, type Verdict } from "../../src/core/outcome.js";
 import { createFakeClock } from "../../src/testing/index.js";
 import { until } from "../support/wait.js";

@@ -14,7 +14,11 @@ test.each([
   ["a definition that inherits", Object.create({ events: { a: text } }), "plain"],
   ["a section that is null", { events: null }, "contract.events must be"],
   ["a section that is a list", { queues: [text] }, "contract.queues must be"],
-  ["a schema that cannot validate", { events: { a: { "~standard": 1 } } }, 'contract.events["a"] is no Standard Schema'],
+  [
+    "a schema that cannot validate",
+    { events: { a: { "~standard": 1 } } },
+    'contract.events["a"] is no Standard Schema',
+  ],
   ["a schema of nothing", { events: { a: { "~standard": null } } }, 'contract.events["a"] is no Standard Schema'],
   ["a misspelt key of an agent", { agents: { coder: { recieves: text, replies: text } } }, 'did you mean "receives"'],
   ["an agent that says half", { agents: { coder: { receives: text } } }, 'contract.agents["coder"].replies is missing'],

@@ -18,7 +18,10 @@ class Settings {
 
 const noPlainObjects: readonly [string, unknown][] = [
   ["options that inherit others", Object.create({ concurrency: Number.NaN })],
-  ["options that inherit from no object", Object.create(Object.assign(Object.create(null), { concurrency: Number.NaN }))],
+  [
+    "options that inherit from no object",
+    Object.create(Object.assign(Object.create(null), { concurrency: Number.NaN })),
+  ],
   ["an instance", new Settings()],
   ["an array", []],
   ["a Map", new Map([["concurrency", 1]])],

@@ -24,7 +24,7 @@ describe("connect", () => {
     expect(message).toContain('unknown option "namespce", did you mean "namespace"?');
     expect(message).toContain("maxPayloadBytes must be a whole number");
     expect(message).toContain('durability must be "memory" or "fsync" or "replicated", not "fsnyc"');
-    expect(message).toContain("99999");
+    expect(message).toContain("redis://user:***@host");
     expect(message).not.toContain("s3cret");
   });
 

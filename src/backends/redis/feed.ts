@@ -64,14 +64,13 @@ class RedisFeed implements Feed {
     this.#onClose = onClose;
   }
 
-  async take(want: TakeRequest, outcomes: readonly Outcome[]): Promise<Taken> {
-    this.#assertOpen();
+  take(want: TakeRequest, outcomes: readonly Outcome[]): Promise<Taken> {
+    if (this.#closing.signal.aborted) return closed();
     return this.#track(want.max > 0 ? this.#settleAndTake(want, outcomes) : this.#settle(outcomes));
   }
 
-  async extend(receipts: readonly Receipt[]): Promise<readonly Receipt[]> {
-    this.#assertOpen();
-    if (receipts.length === 0) return [];
+  extend(receipts: readonly Receipt[]): Promise<readonly Receipt[]> {
+    if (this.#closing.signal.aborted) return closed();
     return this.#track(this.#extend(receipts));
   }
 
@@ -80,17 +79,12 @@ class RedisFeed implements Feed {
     return this.#closed;
   }
 
-  #assertOpen(): void {
-    if (this.#closing.signal.aborted) throw new ClosedError("the feed is closed");
-  }
-
-  async #track<T>(work: Promise<T>): Promise<T> {
+  /** Notes that `close` has to wait for it. Hands on the promise itself: each one around it would delay a lone message. */
+  #track<T>(work: Promise<T>): Promise<T> {
+    const over = (): void => void this.#underway.delete(work);
     this.#underway.add(work);
-    try {
-      return await work;
-    } finally {
-      this.#underway.delete(work);
-    }
+    work.then(over, over);
+    return work;
   }
 
   async #settle(outcomes: readonly Outcome[]): Promise<Taken> {
@@ -340,6 +334,10 @@ class RedisFeed implements Feed {
       this.#onClose();
     }
   }
+}
+
+function closed(): Promise<never> {
+  return Promise.reject(new ClosedError("the feed is closed"));
 }
 
 const NOTHING = { lost: [], gone: 0, expired: 0, poisoned: 0 };

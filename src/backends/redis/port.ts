@@ -53,15 +53,14 @@ export function createPort({ connections, context, durability, replicas }: PortD
   const feeds = new Set<Feed>();
   let closed = false;
 
-  /** Sends the script, and where that was asked for a WAIT right behind it. */
-  async function run(
+  /** Sends the script and a WAIT right behind it. */
+  async function runConfirmed(
     script: LuaScript,
     keys: readonly string[],
     args: readonly Arg[],
     options: { deadlineMs: number } | undefined,
   ): Promise<string> {
     const connection = connections.publishing(keys[0] ?? "");
-    if (durability !== "replicated") return textOf(await script.run(connection, keys, args, options));
     const confirm = ["WAIT", String(replicas), String(WAIT_MS)];
     const [reply, confirmed] = await script.through(
       (command) => connection.pair(command, confirm, options),
@@ -76,6 +75,11 @@ export function createPort({ connections, context, durability, replicas }: PortD
     }
     return textOf(reply);
   }
+
+  const run: typeof runConfirmed = (script, keys, args, options) =>
+    durability === "replicated"
+      ? runConfirmed(script, keys, args, options)
+      : script.run(connections.publishing(keys[0] ?? ""), keys, args, options).then(textOf);
 
   return {
     publisherId: publisher.id,

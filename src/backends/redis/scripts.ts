@@ -20,14 +20,12 @@ export function loadScript(name: string): LuaScript {
   const source = read(`${name}.lua`).replace(/^--@ (\w+)$/gm, (_line, part: string) => read(`lib/${part}.lua`));
   const sha = createHash("sha1").update(source).digest("hex");
 
-  async function through<R>(send: Send<R>, keys: readonly string[], args: readonly Arg[]): Promise<R> {
+  function through<R>(send: Send<R>, keys: readonly string[], args: readonly Arg[]): Promise<R> {
     const words = [String(keys.length), ...keys, ...args];
-    try {
-      return await send(["EVALSHA", sha, ...words]);
-    } catch (error) {
+    return send(["EVALSHA", sha, ...words]).catch((error: unknown) => {
       if (!isReply(error, "NOSCRIPT")) throw error;
       return send(["EVAL", source, ...words]);
-    }
+    });
   }
 
   return {

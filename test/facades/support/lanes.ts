@@ -57,7 +57,7 @@ export function onRedis(tests: (lane: Lane, server: () => RedisServer) => void):
 let names = 0;
 
 function createLane(name: string, url: () => string): Lane {
-  const open: Broker<object>[] = [];
+  const open: Pick<Broker, "close">[] = [];
   afterEach(async () => {
     await Promise.all(open.splice(0).map((broker) => broker.close({ drainMs: 0 })));
   });
