@@ -33,9 +33,9 @@ export class Pool {
   readonly commands: Lane;
   /** What publishes durably; undefined until something has. */
   publishing: Lane | undefined;
-  readonly blocking = new Set<BlockingConnection>();
+  readonly blocking: Set<BlockingConnection> = new Set();
   /** Sockets beyond the lanes' that are to be kept alive. */
-  readonly others = new Set<() => Iterable<Socket>>();
+  readonly others: Set<() => Iterable<Socket>> = new Set();
   /** Told of each new socket for commands. */
   onCommandSocket: ((socket: Socket) => void) | undefined;
   /** Tells about a lost connection that no caller may be waiting for. */

@@ -1,7 +1,14 @@
 /** One socket to one server: sends, counts what is under way, and dies rather than wait past a deadline. */
 
 import { isIP } from "node:net";
-import { ErrorReply, RedisClient, RESP_TYPES } from "@redis/client";
+import {
+  ErrorReply,
+  RedisClient,
+  type RedisFunctions,
+  type RedisModules,
+  type RedisScripts,
+  RESP_TYPES,
+} from "@redis/client";
 import type { Clock, Timer } from "../../core/clock.js";
 import { ConnectionError, type SignalboxError, toError } from "../../core/errors.js";
 import type { Arg, Reply } from "./connection.js";
@@ -23,7 +30,7 @@ export interface SocketSettings {
 export type PubSubKind = "channel" | "pattern";
 export type PubSubListener = (message: Buffer, channel: Buffer) => void;
 
-type Client = ReturnType<typeof newClient>;
+type Client = ReturnType<ReturnType<typeof RedisClient.factory<RedisModules, RedisFunctions, RedisScripts, 2>>>;
 
 /** As long as a socket that is no longer used may take to answer what is under way. */
 const RETIRE_MS = 1_000;
@@ -33,7 +40,7 @@ const CONFIG = { RESP: 2 } as const;
 /** Made once: `createClient` builds a class of hundreds of commands anew, in 40 ms, whenever two calls in a row differ. */
 const instantiate = RedisClient.factory(CONFIG);
 
-function newClient(server: Server, settings: SocketSettings, signal: AbortSignal) {
+function newClient(server: Server, settings: SocketSettings, signal: AbortSignal): Client {
   const { login } = settings;
   // The signal ends an attempt in time; the client's own timeout would watch every byte for ever.
   const common = { connectTimeout: 0, reconnectStrategy: false, signal } as const;
