@@ -4,11 +4,11 @@ import { type Broker, createBroker } from "./broker.js";
 import { type Address, parseAddress, redactUrl } from "./core/address.js";
 import type { Backend, BackendContext, Durability } from "./core/backend.js";
 import { type Clock, systemClock } from "./core/clock.js";
-import { type Codec, jsonCodec } from "./core/codec.js";
-import type { Contract, ContractDefinition, NoContract } from "./core/contract.js";
+import { aCodec, type Codec, jsonCodec } from "./core/codec.js";
+import { type Contract, type ContractDefinition, findContractProblems, type NoContract } from "./core/contract.js";
 import { ConfigError, toError } from "./core/errors.js";
 import { createIdFactory } from "./core/ids.js";
-import { Owner } from "./core/lifecycle.js";
+import { abortable, Owner } from "./core/lifecycle.js";
 import { DEFAULT_SOURCE } from "./core/message.js";
 import { validName, validText } from "./core/names.js";
 import {
@@ -16,14 +16,25 @@ import {
   aFunction,
   anInteger,
   anObject,
+  anObjectWith,
+  aSignal,
   aString,
   type Check,
   type Checks,
   findProblems,
+  isPlainObject,
   oneOf,
 } from "./core/options.js";
 import type { Runtime } from "./core/runtime.js";
-import { createTelemetry, type Logger, observeBackend, stderrLogger, type Telemetry } from "./core/telemetry.js";
+import {
+  aLogger,
+  createTelemetry,
+  type Logger,
+  observeBackend,
+  stderrLogger,
+  type Telemetry,
+} from "./core/telemetry.js";
+import { isThenable } from "./core/thenable.js";
 import type { RedisOptions, TlsOptions } from "./backends/redis/target.js";
 
 export interface ConnectOptions<C = NoContract> {
@@ -40,7 +51,9 @@ export interface ConnectOptions<C = NoContract> {
   /** Takes log events; pino fits. Default: warnings and errors to stderr. */
   readonly logger?: Logger;
   /** Takes failures that no caller waits for. Default: the logger. */
-  readonly onError?: (error: Error, where: string) => void;
+  readonly onError?: (error: Error, where: string) => void | Promise<void>;
+  /** Gives up connecting: rejects with its reason, and closes what opens meanwhile. Afterwards it means nothing. */
+  readonly signal?: AbortSignal;
   /** For tests. The Redis backend's leases and expiry follow the server's clock regardless. */
   readonly clock?: Clock;
   /** What a receipt must have attained. Refused here where the store cannot give it. Default: what the store gives by itself. */
@@ -81,15 +94,25 @@ const named: Check = (value) => {
   }
 };
 
+const text: Check = (value) => {
+  try {
+    validText("it", value);
+    return undefined;
+  } catch (error) {
+    return `cannot be used (${toError(error).message})`;
+  }
+};
+
 const CHECKS: Checks<ConnectOptions<ContractDefinition>> = {
-  contract: anObject,
+  contract: () => undefined, // Checked on its own, to tell all its problems.
   namespace: named,
-  source: aString,
-  codec: anObject,
+  source: text,
+  codec: aCodec,
   maxPayloadBytes: anInteger(1, MAX_PAYLOAD_BYTES),
-  logger: anObject,
+  logger: aLogger,
   onError: aFunction,
-  clock: anObject,
+  signal: aSignal,
+  clock: anObjectWith("now", "setTimer"),
   durability: oneOf("memory", "fsync", "replicated"),
   replicas: anInteger(1, 100),
   assertAppendFsync: oneOf("always"),
@@ -112,32 +135,73 @@ const CHECKS: Checks<ConnectOptions<ContractDefinition>> = {
  *   set it is a `ConfigError`, because a missing secret must not become a local file.
  * @throws {ConfigError} listing every problem of URL and options at once
  * @throws {ConnectionError | AuthError} when the store cannot be used; nothing stays open
+ * @throws the signal's reason, once it aborts
  */
 export async function connect<C extends Contract | NoContract = NoContract>(
   url?: string,
   options: ConnectOptions<C> = {},
 ): Promise<Broker<C>> {
-  const problems = findProblems("connect", options as ConnectOptions<ContractDefinition>, CHECKS);
-  let at = "";
-  let address: Address | undefined;
-  try {
-    at = url ?? urlFromEnvironment();
-    address = parseAddress(at);
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    problems.unshift(...error.problems);
-  }
-  if (address !== undefined) problems.push(...tlsProblems(address, options));
-  if (address === undefined || problems.length > 0) throw new ConfigError(problems);
-
+  const { address, shown } = check(url, options);
+  const { signal } = options;
+  signal?.throwIfAborted();
   const telemetry = createTelemetry(options.logger ?? stderrLogger);
   const clock = options.clock ?? systemClock;
   const report = createReporter(options.onError, telemetry);
   const context: BackendContext = { namespace: validName("namespace", options.namespace ?? "default"), clock, report };
-  const opened = await openBackend(address, options, context);
-  const backend = observeBackend(opened, telemetry, clock);
+  const opened = await openUnlessAborted(openBackend(address, options, context), signal, report);
+  try {
+    const backend = observeBackend(opened, telemetry, clock);
+    const runtime = createRuntime(options, backend, telemetry, context);
+    telemetry.log("backend_opened", { backend: backend.name, durability: backend.durability, url: shown });
+    return createBroker<C>(runtime, backend);
+  } catch (error) {
+    await opened.close().catch((failure: unknown) => report(failure, "closing a backend that could not be used"));
+    throw error;
+  }
+}
+
+/** @throws {ConfigError} with every problem, before anything is opened */
+function check<C>(url: string | undefined, options: ConnectOptions<C>): { address: Address; shown: string } {
+  const problems = findProblems("connect", options as ConnectOptions<ContractDefinition>, CHECKS);
+  const areReadable = isPlainObject(options);
+  if (areReadable && options.contract !== undefined) problems.push(...findContractProblems(options.contract));
+  try {
+    const at = urlOf(url);
+    const address = parseAddress(at);
+    if (areReadable) problems.push(...tlsProblems(address, options));
+    if (problems.length === 0) return { address, shown: redactUrl(at) };
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    problems.unshift(...error.problems);
+  }
+  throw new ConfigError(problems);
+}
+
+/** An abort ends the waiting at once. What opens afterwards belongs to nobody, and is closed. */
+async function openUnlessAborted(
+  opening: Promise<Backend>,
+  signal: AbortSignal | undefined,
+  report: BackendContext["report"],
+): Promise<Backend> {
+  try {
+    return await abortable(opening, signal);
+  } catch (error) {
+    const close = (backend: Backend): Promise<void> => backend.close();
+    // Where opening itself failed there is nothing to close, and the caller knows or does not want to.
+    const ignore = (): void => undefined;
+    opening.then(close, ignore).catch((failure: unknown) => report(failure, "closing a backend that opened too late"));
+    throw error;
+  }
+}
+
+function createRuntime<C>(
+  options: ConnectOptions<C>,
+  backend: Backend,
+  telemetry: Telemetry,
+  { clock, report }: BackendContext,
+): Runtime {
   const codec = options.codec ?? jsonCodec;
-  const runtime: Runtime = {
+  return {
     backend,
     clock,
     telemetry,
@@ -145,17 +209,17 @@ export async function connect<C extends Contract | NoContract = NoContract>(
     contract: options.contract as ContractDefinition | undefined,
     codec,
     codecs: new Map([jsonCodec, codec].map((known) => [known.contentType, known])),
-    source: options.source === undefined ? DEFAULT_SOURCE : validText("source", options.source),
+    source: options.source ?? DEFAULT_SOURCE,
     maxPayloadBytes: options.maxPayloadBytes ?? DEFAULT_MAX_PAYLOAD_BYTES,
     owner: new Owner(clock),
     createId: createIdFactory(clock),
     report,
   };
-  telemetry.log("backend_opened", { backend: backend.name, durability: backend.durability, url: redactUrl(at) });
-  return createBroker<C>(runtime, backend);
 }
 
-function urlFromEnvironment(): string {
+/** Null is no absence: it is a setting that was not there. */
+function urlOf(given: string | undefined): string {
+  if (given !== undefined) return given;
   const url = process.env["SIGNALBOX_URL"] ?? process.env["REDIS_URL"];
   if (url === undefined) {
     throw new ConfigError([
@@ -233,13 +297,19 @@ function createReporter(
   onError: ConnectOptions["onError"],
   telemetry: Telemetry,
 ): (error: unknown, where: string) => void {
+  const logFailure = (failure: unknown): void =>
+    telemetry.log("background_failure", { where: "onError", err: toError(failure) });
   return (thrown, where) => {
     const error = toError(thrown);
+    if (onError === undefined) {
+      telemetry.log("background_failure", { where, err: error });
+      return;
+    }
     try {
-      if (onError === undefined) telemetry.log("background_failure", { where, err: error });
-      else onError(error, where);
+      const handled: unknown = onError(error, where);
+      if (isThenable(handled)) handled.then(undefined, logFailure);
     } catch (failure) {
-      telemetry.log("background_failure", { where: "onError", err: toError(failure) });
+      logFailure(failure);
     }
   };
 }

@@ -119,8 +119,9 @@ function parseRedis(text: string, scheme: string, rest: string): RedisAddress {
       ...credentials,
     };
   }
-  const database = databaseOf(text, queryDatabase ?? path);
+  // The hosts first: where they are wrong, the path may belong to a password.
   const nodes = hostsOf(text, parts.authority, REDIS_PORT);
+  const database = databaseOf(text, queryDatabase ?? path);
   if (scheme.endsWith("-cluster")) {
     if (database !== 0) throw refuse(text, "asks for a database, but a Redis Cluster has only database 0");
     return { kind: "cluster", nodes, database, ...credentials };
@@ -194,8 +195,7 @@ function isPort(port: string): boolean {
 
 function databaseOf(text: string, database: string): number {
   if (database === "") return 0;
-  if (!/^\d{1,5}$/.test(database))
-    throw refuse(text, `has the database ${show(database)}: it is a number, usually 0 to 15`);
+  if (!/^\d{1,5}$/.test(database)) throw refuse(text, "has a database that is none: it is a number, usually 0 to 15");
   return Number(database);
 }
 

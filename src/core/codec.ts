@@ -1,5 +1,6 @@
 /** Payloads to bytes and back: JSON by default, bytes as they are, other codecs by option. */
 
+import { types } from "node:util";
 import type { Bytes } from "./backend.js";
 import { CodecError } from "./errors.js";
 import { JSON_CONTENT } from "./message.js";
@@ -115,8 +116,7 @@ function findInFields(value: object, depth: number): Problem | undefined {
   const keys = Object.keys(value);
   if (Object.getPrototypeOf(value) !== Object.prototype) {
     // JSON takes these out of their boxes.
-    if (value instanceof Number) return findProblem(Number(value), depth);
-    if (value instanceof String || value instanceof Boolean) return undefined;
+    if (types.isBoxedPrimitive(value)) return findProblem(value.valueOf(), depth);
     const found = findInInstance(value, keys.length);
     if (found !== undefined) return found;
   }
@@ -140,11 +140,7 @@ function findInInstance(value: object, fields: number): Problem | undefined {
   if (isThenable(value)) return problem(IS_PROMISE);
   if (ArrayBuffer.isView(value)) return problem(HOLDS_BYTES);
   const isLost =
-    value instanceof Map ||
-    value instanceof Set ||
-    value instanceof Error ||
-    value instanceof BigInt ||
-    (fields === 0 && !isPlainObject(value));
+    types.isMap(value) || types.isSet(value) || types.isNativeError(value) || (fields === 0 && !isPlainObject(value));
   return isLost ? problem(`is ${describe(value)}, which JSON would empty`) : undefined;
 }
 

@@ -5,6 +5,7 @@ import { wait } from "./clock.js";
 import { LimitError, PublishIndeterminateError } from "./errors.js";
 import { abortable } from "./lifecycle.js";
 import type { Validate } from "./contract.js";
+import { NameCache } from "./names.js";
 import { assertArray, assertKnown, assertSignal } from "./options.js";
 import { type Outgoing, validatePayload } from "./outgoing.js";
 import type { Runtime } from "./runtime.js";
@@ -31,9 +32,11 @@ export interface PublishTarget<I, O> {
   readonly encode: (data: unknown, options: O | undefined) => I;
 }
 
-export interface PublisherOptions<I, R, T> {
+export interface PublisherOptions<I, R, T, O> {
   /** For messages: `events.publish`, `queue.publish`. */
   readonly name: string;
+  /** The target of a stream's or queue's name. @throws {InvalidArgumentError} for a name that is none */
+  readonly target: (name: string) => PublishTarget<I, O>;
   /** What the options of a publish may hold. */
   readonly known: ReadonlySet<string>;
   /** Writes one batch: `log.append` or `queue.push`. */
@@ -54,20 +57,29 @@ interface Lane<I, R> {
  */
 export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: AbortSignal }> {
   readonly #runtime: Runtime;
-  readonly #options: PublisherOptions<I, R, T>;
+  readonly #options: PublisherOptions<I, R, T, O>;
+  readonly #targets: NameCache<PublishTarget<I, O>>;
   readonly #lanes = new Map<string, Lane<I, R>>();
 
-  constructor(runtime: Runtime, options: PublisherOptions<I, R, T>) {
+  constructor(runtime: Runtime, options: PublisherOptions<I, R, T, O>) {
     this.#runtime = runtime;
     this.#options = options;
+    this.#targets = new NameCache(options.target);
   }
 
   /** Sends one message with what else is published in this tick. An abort stops the waiting, not the message. */
-  async publish(target: PublishTarget<I, O>, data: unknown, options: O | undefined): Promise<T> {
+  async publish(name: string, data: unknown, options: O | undefined): Promise<T> {
     const signal = this.#check(options);
+    const target = this.#targets.get(name);
     const validation = validatePayload(target.validate, data);
     if (validation !== undefined) await abortable(validation, signal);
-    return await this.#send(target.channel, target.encode(data, options), signal);
+    const message = target.encode(data, options);
+    // As in #send, without its promise: this is the hot path.
+    try {
+      return this.#options.toReceipt(message, await abortable(this.#add(target.channel, message), signal));
+    } catch (error) {
+      throw nameMessage(error, message);
+    }
   }
 
   /**
@@ -75,16 +87,13 @@ export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: A
    *
    * @throws {LimitError} when there are more than 50,000; nothing was sent
    */
-  async publishMany(
-    target: PublishTarget<I, O>,
-    data: readonly unknown[],
-    options: O | undefined,
-  ): Promise<readonly T[]> {
+  async publishMany(name: string, data: readonly unknown[], options: O | undefined): Promise<readonly T[]> {
     const signal = this.#check(options);
     assertArray(data);
     if (data.length > MAX_MANY) {
       throw new LimitError(`publishMany takes at most ${MAX_MANY} messages at a time, not ${data.length}: divide them`);
     }
+    const target = this.#targets.get(name);
     const messages: I[] = [];
     for (const each of data) {
       const validation = validatePayload(target.validate, each);
@@ -112,15 +121,17 @@ export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: A
   }
 
   async #send(channel: string, message: I, signal: AbortSignal | undefined): Promise<T> {
+    try {
+      return this.#options.toReceipt(message, await abortable(this.#add(channel, message), signal));
+    } catch (error) {
+      throw nameMessage(error, message);
+    }
+  }
+
+  #add(channel: string, message: I): Promise<R> {
     this.#runtime.owner.assertPublishing();
     const lane = this.#lanes.get(channel) ?? this.#createLane(channel);
-    try {
-      return this.#options.toReceipt(message, await abortable(lane.batcher.add(message), signal));
-    } catch (error) {
-      // A batch shares its fate, but each caller has a message of its own.
-      if (!(error instanceof PublishIndeterminateError)) throw error;
-      throw new PublishIndeterminateError(error.message, { cause: error.cause, messageId: message.id });
-    }
+    return lane.batcher.add(message);
   }
 
   #createLane(channel: string): Lane<I, R> {
@@ -152,4 +163,10 @@ export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: A
     this.#lanes.set(channel, lane);
     return lane;
   }
+}
+
+/** A batch shares its fate, but each caller has a message of its own. */
+function nameMessage(error: unknown, { id }: Outgoing): unknown {
+  if (!(error instanceof PublishIndeterminateError)) return error;
+  return new PublishIndeterminateError(error.message, { cause: error.cause, messageId: id });
 }

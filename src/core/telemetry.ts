@@ -1,9 +1,10 @@
 /** The one telemetry seam: logging, counters and durations, called by every facade and wrapped around every port. */
 
-import type { Backend, Feed, Log, Queue } from "./backend.js";
+import type { Backend, Feed, Log, Outcome, Queue, TakeRequest } from "./backend.js";
 import type { Clock } from "./clock.js";
 import { SignalboxError } from "./errors.js";
 import { LOG_EVENTS, type LogEvent } from "./log-events.js";
+import { anObjectWith, type Check } from "./options.js";
 
 /** Where log events go; pino fits as it is: errors stand under `err`, which it knows how to write. */
 export interface Logger {
@@ -87,8 +88,16 @@ const MAX_SERIES = 10_000;
 const OVERFLOW: Labels = { "otel.metric.overflow": "true" };
 
 export function createTelemetry(logger: Logger): Telemetry {
-  const counters = new SeriesMap(createCounter);
-  const histograms = new SeriesMap(createHistogram);
+  const metrics = new Map<
+    string,
+    { counter: Counter & { read(): Metric } } | { histogram: Histogram & { read(): Metric } }
+  >();
+  const keyOf = (name: string, labels: Labels): string => `${name} ${JSON.stringify(labels)}`;
+  const seriesOf = (name: string, labels: Labels): { key: string; labels: Labels } => {
+    const key = keyOf(name, labels);
+    if (metrics.size < MAX_SERIES || metrics.has(key)) return { key, labels };
+    return { key: keyOf(name, OVERFLOW), labels: OVERFLOW };
+  };
 
   return {
     log(event, fields = {}) {
@@ -100,7 +109,27 @@ export function createTelemetry(logger: Logger): Telemetry {
         stderrLogger.error({ event, err: error }, "the logger threw");
       }
     },
-XX
+    counter(name, labels) {
+      const series = seriesOf(name, labels);
+      const found = metrics.get(series.key);
+      if (found !== undefined && "counter" in found) return found.counter;
+      const counter = createCounter(name, series.labels);
+      metrics.set(series.key, { counter });
+      return counter;
+    },
+    histogram(name, labels) {
+      const series = seriesOf(name, labels);
+      const found = metrics.get(series.key);
+      if (found !== undefined && "histogram" in found) return found.histogram;
+      const histogram = createHistogram(name, series.labels);
+      metrics.set(series.key, { histogram });
+      return histogram;
+    },
+    metrics: () =>
+      [...metrics.values()].map((entry) => ("counter" in entry ? entry.counter.read() : entry.histogram.read())),
+  };
+}
+
 function createCounter(name: string, labels: Labels): Counter & { read(): Metric } {
   let value = 0;
   return {
@@ -130,7 +159,7 @@ function createHistogram(name: string, labels: Labels): Histogram & { read(): Me
 export function observeBackend(backend: Backend, telemetry: Telemetry, clock: Clock): Backend {
   const timed = createTimer(backend.name, telemetry, clock);
   const observeFeed = (feed: Feed): Feed => ({
-    take: timed("take", feed.take.bind(feed)),
+    take: timed("take", feed.take.bind(feed), isWork),
     extend: timed("extend", feed.extend.bind(feed)),
     close: () => feed.close(),
   });
@@ -164,23 +193,30 @@ export function observeBackend(backend: Backend, telemetry: Telemetry, clock: Cl
   };
 }
 
+/** A take that may wait for messages says nothing about the store by its duration. */
+function isWork(want: TakeRequest, outcomes: readonly Outcome[]): boolean {
+  return want.waitMs === 0 || outcomes.length > 0;
+}
+
+/** Failures are recorded under their code, and always: they are looked at for their count. */
 function createTimer(system: string, telemetry: Telemetry, clock: Clock) {
   return <A extends readonly unknown[], R>(
     operation: string,
     call: (...args: A) => Promise<R>,
+    isTimed: (...args: A) => boolean = () => true,
   ): ((...args: A) => Promise<R>) => {
     const labels = { "messaging.system.name": system, "messaging.operation.name": operation };
     const durations = telemetry.histogram(METRICS.operation, labels);
     return async (...args) => {
       const start = clock.now();
       try {
-        return await call(...args);
+        const result = await call(...args);
+        if (isTimed(...args)) durations.record(clock.now() - start);
+        return result;
       } catch (error) {
         const type = error instanceof SignalboxError ? error.code : "OTHER";
         telemetry.histogram(METRICS.operation, { ...labels, "error.type": type }).record(clock.now() - start);
         throw error;
-      } finally {
-        durations.record(clock.now() - start);
       }
     };
   };

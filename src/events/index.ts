@@ -15,10 +15,10 @@ import { type DeadLetter, readDeadLetters } from "../core/dead-letters.js";
 import type { DeliveryStream } from "../core/deliveries.js";
 import { ConfigError, InvalidArgumentError } from "../core/errors.js";
 import type { Decoding, Handler } from "../core/handler.js";
-import { NameCache, validName, validText } from "../core/names.js";
+import { validName, validText } from "../core/names.js";
 import { type Checks, findProblems } from "../core/options.js";
 import { encodeOutgoing, MESSAGE_OPTIONS, type MessageOptions, type Outgoing, type Routing } from "../core/outgoing.js";
-import { Publisher, type PublishTarget } from "../core/publisher.js";
+import { Publisher } from "../core/publisher.js";
 import type { Runtime } from "../core/runtime.js";
 import { type ConsumerPlan, iterate, subscribe, type Subscription } from "../core/subscription.js";
 
@@ -106,22 +106,21 @@ export function createEvents<C>(runtime: Runtime): Events<C> {
     known: PUBLISH_OPTIONS,
     store: (stream, batch) => backend.log.append(stream, batch, RETENTION),
     toReceipt: ({ id }, { position }) => ({ id, position, durability: backend.durability }),
+    target(type) {
+      const stream = validName("event type", type);
+      const routing: Routing = { channel: stream, type: stream, isBare: true };
+      return {
+        channel: stream,
+        validate: validatorOf(contract, "events", stream),
+        encode: (data, options) => encodeEvent(runtime, routing, data, options),
+      };
+    },
   });
   runtime.owner.ownPublisher(publisher);
 
-  const targets = new NameCache((type): PublishTarget<OutgoingEvent, PublishEventOptions> => {
-    const stream = validName("event type", type);
-    const routing: Routing = { channel: stream, type: stream, isBare: true };
-    return {
-      channel: stream,
-      validate: validatorOf(contract, "events", stream),
-      encode: (data, options) => encodeEvent(runtime, routing, data, options),
-    };
-  });
-
   return {
-    publish: async (type, data, options) => await publisher.publish(targets.get(type), data, options),
-    publishMany: async (type, data, options) => await publisher.publishMany(targets.get(type), data, options),
+    publish: (type, data, options) => publisher.publish(type, data, options),
+    publishMany: (type, data, options) => publisher.publishMany(type, data, options),
     async subscribe(types, options, handler) {
       assertHandler(handler);
       const streams = checkSubscribe(runtime, "events.subscribe", types, options);

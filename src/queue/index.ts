@@ -19,7 +19,7 @@ import type { Decoding, Handler } from "../core/handler.js";
 import { validName } from "../core/names.js";
 import { aDuration, anInteger, type Checks, checkOptions, show } from "../core/options.js";
 import { encodeOutgoing, MESSAGE_OPTIONS, type MessageOptions, type Outgoing } from "../core/outgoing.js";
-import { Publisher, type PublishTarget } from "../core/publisher.js";
+import { Publisher } from "../core/publisher.js";
 import type { Runtime } from "../core/runtime.js";
 import { type ConsumerPlan, iterate, subscribe, type Subscription } from "../core/subscription.js";
 
@@ -93,6 +93,11 @@ export function createQueues<C>(runtime: Runtime): OpenQueue<C> {
     known: PUBLISH_OPTIONS,
     store: (queue, batch) => backend.queue.push(queue, batch, limits.get(queue) ?? { maxItems: DEFAULT_MAX_ITEMS }),
     toReceipt: ({ id }) => ({ id, durability: backend.durability }),
+    target: (name) => ({
+      channel: name,
+      validate: validatorOf(contract, "queues", name),
+      encode: (data, options) => encodeItem(runtime, name, data, options),
+    }),
   });
   runtime.owner.ownPublisher(publisher);
 
@@ -108,16 +113,10 @@ export function createQueues<C>(runtime: Runtime): OpenQueue<C> {
 function createQueue<T, R>(runtime: Runtime, publisher: QueuePublisher, decoding: Decoding): Queue<T, R> {
   const { channel: name } = decoding;
   const { backend } = runtime;
-  const target: PublishTarget<OutgoingItem, PublishQueueOptions> = {
-    channel: name,
-    validate: decoding.validatorFor(name),
-    encode: (data, options) => encodeItem(runtime, name, data, options),
-  };
-
   return {
     name,
-    publish: async (data, options) => await publisher.publish(target, data, options),
-    publishMany: async (data, options) => await publisher.publishMany(target, data, options),
+    publish: (data, options) => publisher.publish(name, data, options),
+    publishMany: (data, options) => publisher.publishMany(name, data, options),
     async subscribe(options, handler) {
       assertHandler(handler);
       const plan = createPlan(runtime, decoding, options);

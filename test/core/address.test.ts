@@ -1,6 +1,6 @@
 /** Every URL form: parsed as written, refused with a reason, and never shown with its password. */
 
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { parseAddress, redactUrl } from "../../src/core/address.js";
 

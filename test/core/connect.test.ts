@@ -2,15 +2,22 @@
 
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { type Codec, connect, type ConnectOptions, defineContract, type Logger, systemClock } from "../../src/index.js";
+import type * as memoryModule from "../../src/backends/memory/index.js";
 import { until } from "../support/wait.js";
 
-const memory = vi.hoisted(() => ({ opened: 0, closed: 0, gate: Promise.resolve() }));
+const memory = vi.hoisted(() => ({
+  opened: 0,
+  closed: 0,
+  gate: Promise.resolve(),
+  report: (_error: unknown, _where: string): void => undefined,
+}));
 
 vi.mock("../../src/backends/memory/index.js", async (importActual) => {
-  const { openMemory } = await importActual<typeof import("../../src/backends/memory/index.js")>();
+  const { openMemory } = await importActual<typeof memoryModule>();
   return {
     openMemory: async (...args: Parameters<typeof openMemory>) => {
       memory.opened += 1;
+      memory.report = args[1].report;
       await memory.gate;
       const backend = await openMemory(...args);
       return {
@@ -124,20 +131,26 @@ test("an abort beforehand opens nothing, and one afterwards changes nothing", as
   await broker.close();
 });
 
-test("an onError that rejects is logged, and is no unhandled rejection", async () => {
-  const logged: object[] = [];
-  const broker = await connect("memory:", {
-    logger: { ...quiet, error: (fields) => void logged.push(fields), warn: (fields) => void logged.push(fields) },
-    onError: async () => {
-      throw new Error("the alarm is broken");
+test.each([
+  [
+    "rejects",
+    async () => {
+      throw new Error("broken");
     },
-  });
-  const failing = (): never => {
-    throw new Error("boo");
-  };
-  await broker.queue("q").publish(1);
-  await broker.queue("q").subscribe({ retry: { maxAttempts: 1 } }, failing);
-  await until(() => logged.some((fields) => "where" in fields && fields.where === "onError"));
+  ],
+  [
+    "throws",
+    () => {
+      throw new Error("broken");
+    },
+  ],
+])("an onError that %s is logged, and is no unhandled rejection", async (_, onError) => {
+  const logged: object[] = [];
+  const logger = { ...quiet, error: (fields: object) => void logged.push(fields) };
+  const broker = await connect("memory:", { logger, onError });
+  memory.report(new Error("boo"), "somewhere");
+  await until(() => logged.length === 1);
+  expect(logged).toMatchObject([{ where: "onError", err: { message: "broken" } }]);
   await broker.close();
   expect(onUnhandled).not.toHaveBeenCalled();
 });

@@ -1,7 +1,7 @@
 /** Envelopes, ids, codecs and what is published: what goes in comes out, and what would not is refused. */
 
 import { runInNewContext } from "node:vm";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { jsonCodec } from "../../src/core/codec.js";
 import { createIdFactory, timeOfId } from "../../src/core/ids.js";
@@ -148,8 +148,8 @@ describe("strict JSON", () => {
     ["an ArrayBuffer", { b: new ArrayBuffer(1) }, "payload.b is an ArrayBuffer"],
     ["an object of accessors alone", { v: new Accessors() }, "payload.v is an Accessors"],
     ["a boxed NaN", { n: new Number(Number.NaN) }, "payload.n is NaN"],
-    ["a boxed BigInt", { n: Object(1n) as unknown }, "payload.n is a BigInt"],
-    ["a boxed symbol", { s: Object(Symbol("x")) as unknown }, "payload.s is a Symbol"],
+    ["a boxed BigInt", { n: Object(1n) as unknown }, "payload.n is a bigint"],
+    ["a boxed symbol", { s: Object(Symbol("x")) as unknown }, "payload.s is a symbol"],
     ["too many values", Array.from({ length: 1_000_001 }, () => 0), "more than 1000000 values"],
   ])("refuses %s, naming the path", (_, value, message) => {
     expect(() => jsonCodec.encode(value)).toThrow(
@@ -212,7 +212,7 @@ describe("what is published", () => {
     codecs: new Map(),
     source: "signalbox",
     maxPayloadBytes: 1_000,
-    owner: new Owner("broker"),
+    owner: new Owner(createFakeClock()),
     createId: () => "id",
     report: () => undefined,
   };

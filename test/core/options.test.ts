@@ -20,7 +20,7 @@ const noPlainObjects: readonly [string, unknown][] = [
   ["options that inherit others", Object.create({ concurrency: Number.NaN })],
   [
     "options that inherit from no object",
-    Object.create(Object.assign(Object.create(null), { concurrency: Number.NaN })),
+    Object.create(Object.assign(Object.create(null) as object, { concurrency: Number.NaN })),
   ],
   ["an instance", new Settings()],
   ["an array", []],

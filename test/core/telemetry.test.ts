@@ -1,6 +1,6 @@
 /** Telemetry: each call is counted once, waiting is no work, labels are bounded, and no line is forged. */
 
-import { afterEach, expect, test, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 import type { Backend, Feed, Taken } from "../../src/core/backend.js";
 import { ConnectionError } from "../../src/core/errors.js";
 import { createTelemetry, type Metric, METRICS, observeBackend, stderrLogger } from "../../src/core/telemetry.js";
@@ -10,14 +10,12 @@ import { createFakeClock } from "../../src/testing/index.js";
 const clock = createFakeClock();
 const NOTHING: Taken = { deliveries: [], lost: [], gone: 0, expired: 0, poisoned: 0 };
 
-afterEach(() => {
-  vi.restoreAllMocks();
-});
-
 function written(write: () => void): string {
   const spy = vi.spyOn(process.stderr, "write").mockReturnValue(true);
   write();
-  return spy.mock.calls.map(([text]) => String(text)).join("");
+  const text = spy.mock.calls.map(([chunk]) => String(chunk)).join("");
+  spy.mockRestore();
+  return text;
 }
 
 test("a value that holds a line feed or an escape makes no line of its own on stderr", () => {

@@ -18,7 +18,7 @@ describe("a handler", () => {
     await queue.publishMany(["good", "bad"]);
     const ran: unknown[] = [];
     await queue.subscribe({ retry: ONCE }, (data) => ({
-      // biome-ignore lint/suspicious/noThenProperty: a lazy thenable is what this is about
+      // oxlint-disable-next-line unicorn/no-thenable -- a lazy thenable is what this is about
       then(resolve: () => void, reject: (error: Error) => void) {
         ran.push(data);
         if (data === "good") resolve();

@@ -2,6 +2,7 @@
 
 import { expect, expectTypeOf, test } from "vitest";
 import { z } from "zod";
+import type * as signalbox from "../../src/index.js";
 import { type Broker, type Context, connect, defineContract, type Handler } from "../../src/index.js";
 
 const contract = defineContract({
@@ -72,6 +73,26 @@ export function partlyTypedUse(broker: Broker<ReturnType<typeof onlyQueues>>): v
 
 function onlyQueues() {
   return defineContract({ queues: { tasks: z.string() } });
+}
+
+/** What the signatures show can be named. */
+export function namedUse(named: {
+  check: signalbox.Check;
+  consumer: signalbox.ConsumerHealth;
+  stats: signalbox.SubscriptionStats & signalbox.ConsumerStats;
+  message: signalbox.MessageOptions;
+  open: signalbox.OpenQueue<signalbox.NoContract>;
+  tls: signalbox.TlsOptions;
+  labels: signalbox.Labels;
+  bytes: signalbox.Bytes;
+  schema: signalbox.Schema;
+  name: signalbox.NameIn<typeof contract, "queues">;
+  input: signalbox.InputOf<typeof contract, "queues", "tasks">;
+  output: signalbox.OutputOf<typeof contract, "queues", "tasks">;
+  level: signalbox.LogLevel;
+}): void {
+  expectTypeOf(named.name).toEqualTypeOf<"tasks">();
+  expectTypeOf(named.input).toEqualTypeOf<{ task: string }>();
 }
 
 test("connect infers the contract from its options", async () => {

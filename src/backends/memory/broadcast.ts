@@ -28,8 +28,7 @@ export function createBroadcast(
       session.assertOpen();
       return messages.map(({ channel, data }) => {
         const hearing = listenersOf(channels, channel);
-        const bytes = toBytes(data);
-        for (const { listener } of hearing) deliver(context, listener, channel, bytes);
+        for (const { listener } of hearing) deliver(context, listener, channel, toBytes(data));
         return new Set(hearing.map((subscription) => subscription.session)).size;
       });
     },

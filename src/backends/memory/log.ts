@@ -188,7 +188,9 @@ function makeRoom(stream: MemoryStream, adding: number, retention: Retention, na
 /** The number of the oldest entry that some group has not finished; the end of the stream without any. */
 function firstUnfinished(stream: MemoryStream): number {
   let first = stream.first + stream.entries.length;
-  for (const { cursor, list, restored } of stream.groups.values()) {
+  for (const group of stream.groups.values()) {
+    skipBeforeStart(stream, group);
+    const { cursor, list, restored } = group;
     first = Math.min(first, cursor, restored.peek()?.number ?? first);
     for (const { work } of list.leased.values()) first = Math.min(first, work.number);
     for (const { number } of list.parkedWork()) first = Math.min(first, number);
@@ -197,6 +199,8 @@ function firstUnfinished(stream: MemoryStream): number {
 }
 
 function dropOldest(stream: MemoryStream, count: number): void {
+  // What is not for a group is not gone for it. The entries tell, as long as they are there.
+  for (const group of stream.groups.values()) skipBeforeStart(stream, group);
   stream.entries.splice(0, count);
   stream.first += count;
   for (const group of stream.groups.values()) {
@@ -225,7 +229,7 @@ function groupStats(stream: MemoryStream, name: string, group: Group): GroupStat
 
 function numberOf(position: string): number {
   const number = Number(position);
-  if (!Number.isSafeInteger(number) || number < 0)
+  if (!/^\d+$/.test(position) || !Number.isSafeInteger(number))
     throw new NotFoundError(`"${position}" is no position of this stream`);
   return number;
 }

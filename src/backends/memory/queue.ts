@@ -39,7 +39,8 @@ interface Inbox {
 export function createQueue(session: Session, queues: Map<string, MemoryQueue>, context: BackendContext): Queue {
   const { namespace, clock } = context;
 
-  const find = (queue: string): MemoryQueue =>
+  const find = (queue: string): MemoryQueue | undefined => queues.get(scoped(namespace, queue));
+  const findOrCreate = (queue: string): MemoryQueue =>
     getOrCreate(queues, scoped(namespace, queue), () => ({ items: new Map(), inboxes: new Map(), arrivals: 0 }));
   const inboxOf = (queue: MemoryQueue, recipient: string): Inbox =>
     getOrCreate(queue.inboxes, recipient, () => createInbox(queue));
@@ -47,7 +48,7 @@ export function createQueue(session: Session, queues: Map<string, MemoryQueue>, 
   return {
     async push(name, items, limits) {
       session.assertOpen();
-      const queue = find(name);
+      const queue = findOrCreate(name);
       const now = clock.now();
       for (const inbox of queue.inboxes.values()) expire(queue, inbox, now);
       const fresh = new Set(items.map(({ id }) => id).filter((id) => !queue.items.has(id)));
@@ -63,7 +64,7 @@ export function createQueue(session: Session, queues: Map<string, MemoryQueue>, 
 
     async open(name, recipient, { consumer, ...rules }) {
       session.assertOpen();
-      const inbox = inboxOf(find(name), recipient);
+      const inbox = inboxOf(findOrCreate(name), recipient);
       const { list, bell } = inbox;
       const takeTally = (): Tally => {
         const expired = inbox.expiredUnreported;
@@ -74,13 +75,13 @@ export function createQueue(session: Session, queues: Map<string, MemoryQueue>, 
     },
 
     deadLetters: (name, recipient) =>
-      createDeadLetters(session, () => find(name).inboxes.get(recipient)?.list.dead ?? []),
+      createDeadLetters(session, () => find(name)?.inboxes.get(recipient)?.list.dead ?? []),
 
     async stats(name, recipient) {
       session.assertOpen();
       const queue = find(name);
-      const inbox = queue.inboxes.get(recipient);
-      if (inbox === undefined) return { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 0 };
+      const inbox = queue?.inboxes.get(recipient);
+      if (queue === undefined || inbox === undefined) return { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 0 };
       const now = clock.now();
       inbox.list.release(now);
       expire(queue, inbox, now);

@@ -1,14 +1,7 @@
 /** One socket to one server: sends, counts what is under way, and dies rather than wait past a deadline. */
 
 import { isIP } from "node:net";
-import {
-  ErrorReply,
-  RedisClient,
-  type RedisFunctions,
-  type RedisModules,
-  type RedisScripts,
-  RESP_TYPES,
-} from "@redis/client";
+import { ErrorReply, RedisClient, RESP_TYPES } from "@redis/client";
 import type { Clock, Timer } from "../../core/clock.js";
 import { ConnectionError, type SignalboxError, toError } from "../../core/errors.js";
 import type { Arg, Reply } from "./connection.js";
@@ -30,7 +23,17 @@ export interface SocketSettings {
 export type PubSubKind = "channel" | "pattern";
 export type PubSubListener = (message: Buffer, channel: Buffer) => void;
 
-type Client = ReturnType<ReturnType<typeof RedisClient.factory<RedisModules, RedisFunctions, RedisScripts, 2>>>;
+/** What is used of the package's client. */
+interface Client {
+  on(event: "error" | "end", listener: (error: unknown) => void): unknown;
+  connect(): Promise<unknown>;
+  destroy(): void;
+  sendCommand<T>(args: readonly Arg[]): Promise<T>;
+  subscribe(name: string, listener: PubSubListener, buffers: true): Promise<void>;
+  unsubscribe(name: string, listener: PubSubListener, buffers: true): Promise<void>;
+  pSubscribe(name: string, listener: PubSubListener, buffers: true): Promise<void>;
+  pUnsubscribe(name: string, listener: PubSubListener, buffers: true): Promise<void>;
+}
 
 /** As long as a socket that is no longer used may take to answer what is under way. */
 const RETIRE_MS = 1_000;
