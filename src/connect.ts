@@ -251,7 +251,8 @@ async function openBackend<C>(address: Address, options: ConnectOptions<C>, cont
 
 /** Encryption is never dropped in silence. */
 function tlsProblems<C>(address: Address, { tls, allowInsecureTls }: ConnectOptions<C>): string[] {
-  if (tls === undefined || address.kind === "memory" || address.kind === "sqlite") return [];
+  // What is no object has been complained about already.
+  if (typeof tls !== "object" || tls === null || address.kind === "memory" || address.kind === "sqlite") return [];
   const problems: string[] = [];
   if (!address.tls)
     problems.push("connect: tls is given, but the URL is not encrypted: write rediss:// instead of redis://");

@@ -4,6 +4,7 @@ import type { StandardSchemaV1 } from "@standard-schema/spec";
 import { ConfigError, InvalidArgumentError, SchemaError, toError } from "./errors.js";
 import { validName } from "./names.js";
 import { isPlainObject, show, suggestion } from "./options.js";
+import { isThenable } from "./thenable.js";
 
 /** Any Standard Schema validator: zod, valibot, arktype … */
 export type Schema = StandardSchemaV1;
@@ -183,12 +184,16 @@ export function validatorOf(
     );
   }
   return (data) => {
-    const result = schema["~standard"].validate(data);
-    return result instanceof Promise ? result.then((settled) => unwrap(name, settled)) : unwrap(name, result);
+    const result: unknown = schema["~standard"].validate(data);
+    // The schema vouches for what it resolves with.
+    if (isThenable(result)) return Promise.resolve(result).then((settled) => unwrap(name, settled as Result));
+    return unwrap(name, result as Result);
   };
 }
 
-function unwrap(name: string, result: StandardSchemaV1.Result<unknown>): unknown {
+type Result = StandardSchemaV1.Result<unknown>;
+
+function unwrap(name: string, result: Result): unknown {
   if (result.issues === undefined) return result.value;
   const issues = result.issues.map(({ path, message }) => ({ path: pathOf(path), message }));
   const text = issues.map(({ path, message }) => (path === "" ? message : `${path}: ${message}`)).join("; ");

@@ -83,8 +83,6 @@ export const oneOf =
 export const aString: Check = (value) =>
   typeof value === "string" && value !== "" ? undefined : "must be a string that is not empty";
 
-export const aBoolean: Check = (value) => (typeof value === "boolean" ? undefined : "must be true or false");
-
 export const aFunction: Check = (value) => (typeof value === "function" ? undefined : "must be a function");
 
 export const anObject: Check = (value) =>

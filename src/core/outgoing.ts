@@ -8,6 +8,7 @@ import { bareHeader, DEFAULT_SOURCE, encodeHeader, type HeaderFields, JSON_CONTE
 import { validText } from "./names.js";
 import { isPlainObject, show } from "./options.js";
 import type { Runtime } from "./runtime.js";
+import { isThenable } from "./thenable.js";
 
 /** What may be said of a message when it is published. */
 export interface MessageOptions {
@@ -95,7 +96,7 @@ function headerOf(
 /** Checks a payload against the contract. What is sent is what was given: the reader's schema transforms it. */
 export function validatePayload(validate: Validate, payload: unknown): void | Promise<void> {
   const result = validate(payload);
-  if (result instanceof Promise) return result.then(() => undefined);
+  if (isThenable(result)) return Promise.resolve(result).then(() => undefined);
 }
 
 function assertSize({ maxPayloadBytes }: Runtime, data: Bytes): void {

@@ -15,6 +15,8 @@ import { queueCases } from "./queue-cases.js";
 import { retentionCases } from "./retention-cases.js";
 import { waitCases } from "./wait-cases.js";
 
+// The ports, for whoever writes a backend and tests it with the cases below.
+export type { Backend, BackendContext, Broadcast, DeadLetters, Feed, Log, Membership, Queue } from "../core/backend.js";
 export type { ContractCase, ContractStore } from "./contract.js";
 export { createFakeClock, type FakeClock } from "./fake-clock.js";
 export { until } from "./waiting.js";

@@ -72,6 +72,13 @@ test("every problem of a contract is told, beside those of the other options", a
   await expect(connect("memory:", options as object)).rejects.toMatchObject({ problems: { length: 3 } });
 });
 
+test("tls that is no object is told like any other problem", async () => {
+  await expect(connect("rediss://localhost", { tls: null as never })).rejects.toMatchObject({
+    code: "CONFIG",
+    message: expect.stringContaining("tls must be an object"),
+  });
+});
+
 test.each([[5], [null], [{}]])("a URL that is %j is a ConfigError", async (url) => {
   await expect(connect(url as never)).rejects.toMatchObject({
     code: "CONFIG",

@@ -4,7 +4,8 @@ import { type as arktype } from "arktype";
 import * as v from "valibot";
 import { expect, test } from "vitest";
 import { z } from "zod";
-import { defineContract } from "../../src/core/contract.js";
+import { defineContract, validatorOf } from "../../src/core/contract.js";
+import { validatePayload } from "../../src/core/outgoing.js";
 
 const text = z.string();
 
@@ -43,4 +44,17 @@ test("takes what it documents, templates and schemas of several libraries includ
     rooms: { "quakes.{region}": { quake: text } },
   };
   expect(defineContract(definition)).toBe(definition);
+});
+
+test("a schema may answer with any thenable, such as another library's promise", async () => {
+  const validate = (value: unknown) => ({
+    // oxlint-disable-next-line unicorn/no-thenable -- it is what is tested.
+    then: (resolve: (result: object) => void) =>
+      resolve(value === 1 ? { value: "one" } : { issues: [{ message: "is not 1" }] }),
+  });
+  const schema = { "~standard": { version: 1, vendor: "test", validate } } as unknown as typeof text;
+  const check = validatorOf({ events: { number: schema } }, "events", "number");
+  expect(await check(1)).toBe("one");
+  await expect(Promise.resolve(1).then(() => check(2))).rejects.toMatchObject({ code: "SCHEMA" });
+  await expect(Promise.resolve(validatePayload(check, 2))).rejects.toMatchObject({ code: "SCHEMA" });
 });

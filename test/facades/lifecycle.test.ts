@@ -16,17 +16,17 @@ describe("a handler", () => {
     await using broker = await open();
     const queue = broker.queue("q");
     await queue.publishMany(["good", "bad"]);
-    const ran: unknown[] = [];
+    const ran = new Set<unknown>();
     await queue.subscribe({ retry: ONCE }, (data) => ({
       // oxlint-disable-next-line unicorn/no-thenable -- a lazy thenable is what this is about
       then(resolve: () => void, reject: (error: Error) => void) {
-        ran.push(data);
+        ran.add(data);
         if (data === "good") resolve();
         else reject(new Error("query failed"));
       },
     }));
     await until(async () => (await queue.stats()).dead === 1);
-    expect(ran.toSorted()).toEqual(["bad", "good"]);
+    expect(ran).toEqual(new Set(["bad", "good"]));
     expect((await collect(queue.deadLetters()))[0]?.reason.message).toBe("Error: query failed");
   });
 
