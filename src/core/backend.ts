@@ -202,7 +202,7 @@ export interface NewItem {
   /** Not delivered before this much time has passed. 0 delivers at once. */
   readonly delayMs: number;
   /** Waiting and retrying end after this much time, by the store's clock. Absent: never. */
-  readonly ttlMs?: number;
+  readonly ttlMs?: number | undefined;
 }
 
 export interface QueueLimits {

@@ -50,36 +50,34 @@ const SEPARATOR = "\u001f";
 const BARE_START: string = LAYOUT + SEPARATOR;
 
 /** What the header is written from. Without a time it is the id's own. */
-export type HeaderFields = Omit<Envelope, "time"> & { readonly time?: number };
+export type HeaderFields = { readonly [K in keyof Envelope]?: Envelope[K] | undefined } & Pick<
+  Envelope,
+  "id" | "type" | "channel" | "source" | "contentType"
+>;
 
 /**
- * Writes the header: the fields below in fixed order, each without its default, empty ones at the end left out. An
- * ordinary message's header is its version and its id.
+ * Writes the header: version and id, then each field that is not at its default, a letter in front of it. An ordinary
+ * message's header is its version and its id. Letters that a reader does not know it passes by.
  *
  * Text rather than binary, because the Redis client sends text several times cheaper than buffers (ADR 3).
  */
-export function encodeHeader(envelope: HeaderFields): string {
-  const { id, time, type, channel, source, contentType } = envelope;
-  const fields = [
-    time === undefined ? "" : time.toString(36),
-    type === channel ? "" : type,
-    source === DEFAULT_SOURCE ? "" : source,
-    envelope.target ?? "",
-    envelope.key ?? "",
-    envelope.priority === undefined ? "" : String(envelope.priority),
-    envelope.expiresAt === undefined ? "" : envelope.expiresAt.toString(36),
-    envelope.correlationId ?? "",
-    envelope.causationId ?? "",
-    envelope.replyTo ?? "",
-    envelope.traceparent ?? "",
-    envelope.schemaVersion === undefined ? "" : String(envelope.schemaVersion),
-    contentType === JSON_CONTENT ? "" : contentType,
-    envelope.headers === undefined ? "" : JSON.stringify(envelope.headers),
-  ];
-  let used = fields.length;
-  while (used > 0 && fields[used - 1] === "") used -= 1;
-  let text = bareHeader(id);
-  for (let index = 0; index < used; index += 1) text += SEPARATOR + String(fields[index]);
+export function encodeHeader(fields: HeaderFields): string {
+  const { time, target, key, priority, expiresAt, correlationId, causationId, replyTo, traceparent } = fields;
+  let text = bareHeader(fields.id);
+  if (time !== undefined) text += `${SEPARATOR}t${time.toString(36)}`;
+  if (fields.type !== fields.channel) text += `${SEPARATOR}y${fields.type}`;
+  if (fields.source !== DEFAULT_SOURCE) text += `${SEPARATOR}s${fields.source}`;
+  if (target !== undefined) text += `${SEPARATOR}g${target}`;
+  if (key !== undefined) text += `${SEPARATOR}k${key}`;
+  if (priority !== undefined) text += `${SEPARATOR}p${priority}`;
+  if (expiresAt !== undefined) text += `${SEPARATOR}x${expiresAt.toString(36)}`;
+  if (correlationId !== undefined) text += `${SEPARATOR}c${correlationId}`;
+  if (causationId !== undefined) text += `${SEPARATOR}a${causationId}`;
+  if (replyTo !== undefined) text += `${SEPARATOR}r${replyTo}`;
+  if (traceparent !== undefined) text += `${SEPARATOR}w${traceparent}`;
+  if (fields.schemaVersion !== undefined) text += `${SEPARATOR}v${fields.schemaVersion}`;
+  if (fields.contentType !== JSON_CONTENT) text += `${SEPARATOR}f${fields.contentType}`;
+  if (fields.headers !== undefined) text += `${SEPARATOR}h${JSON.stringify(fields.headers)}`;
   return text;
 }
 
@@ -100,41 +98,61 @@ export function isBareHeader(header: string): boolean {
  * @throws {CodecError} for a layout this version does not know, or text that is no header
  */
 export function decodeHeader(header: string, channel: string): Envelope {
-  const [layout, id, time, type, source, ...rest] = header.split(SEPARATOR);
+  const [layout, id, ...fields] = header.split(SEPARATOR);
   if (layout !== LAYOUT || id === undefined || id === "") {
     throw new CodecError(`not a message header of layout ${LAYOUT}: ${JSON.stringify(header.slice(0, 64))}`);
   }
-  const envelope: Envelope = {
+  const envelope: Writable<Envelope> = {
     id,
-    type: orDefault(type, channel),
-    source: orDefault(source, DEFAULT_SOURCE),
+    type: channel,
+    source: DEFAULT_SOURCE,
     channel,
-    time: time ? Number.parseInt(time, 36) : (timeOfId(id) ?? 0),
-    contentType: orDefault(rest[9], JSON_CONTENT),
+    time: 0,
+    contentType: JSON_CONTENT,
   };
-  return rest.length === 0 ? envelope : { ...envelope, ...optionalFields(rest) };
+  let hasTime = false;
+  for (const field of fields) {
+    hasTime ||= field.startsWith("t");
+    readField(envelope, field.charAt(0), field.slice(1));
+  }
+  if (!hasTime) envelope.time = timeOfId(id) ?? 0;
+  return envelope;
 }
 
-/** An empty field stands for its default. */
-function orDefault(field: string | undefined, value: string): string {
-  return field === undefined || field === "" ? value : field;
-}
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
-function optionalFields(fields: readonly string[]): Partial<Envelope> {
-  const [target, key, priority, expiresAt, correlationId, causationId, replyTo, traceparent, schemaVersion, , headers] =
-    fields;
-  return {
-    ...(target && { target }),
-    ...(key && { key }),
-    ...(priority && { priority: Number(priority) }),
-    ...(expiresAt && { expiresAt: Number.parseInt(expiresAt, 36) }),
-    ...(correlationId && { correlationId }),
-    ...(causationId && { causationId }),
-    ...(replyTo && { replyTo }),
-    ...(traceparent && { traceparent }),
-    ...(schemaVersion && { schemaVersion: Number(schemaVersion) }),
-    ...(headers && { headers: parseHeaders(headers) }),
-  };
+const TEXT_FIELDS = {
+  y: "type",
+  s: "source",
+  g: "target",
+  k: "key",
+  c: "correlationId",
+  a: "causationId",
+  r: "replyTo",
+  w: "traceparent",
+  f: "contentType",
+} as const;
+
+function readField(envelope: Writable<Envelope>, letter: string, value: string): void {
+  switch (letter) {
+    case "t":
+      envelope.time = Number.parseInt(value, 36);
+      return;
+    case "p":
+      envelope.priority = Number(value);
+      return;
+    case "x":
+      envelope.expiresAt = Number.parseInt(value, 36);
+      return;
+    case "v":
+      envelope.schemaVersion = Number(value);
+      return;
+    case "h":
+      envelope.headers = parseHeaders(value);
+      return;
+    default:
+      if (letter in TEXT_FIELDS) envelope[TEXT_FIELDS[letter as keyof typeof TEXT_FIELDS]] = value;
+  }
 }
 
 function parseHeaders(text: string): Readonly<Record<string, string>> {

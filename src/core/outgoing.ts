@@ -4,7 +4,7 @@ import type { Bytes } from "./backend.js";
 import { BYTES_CONTENT } from "./codec.js";
 import type { Validate } from "./contract.js";
 import { InvalidArgumentError, LimitError } from "./errors.js";
-import { bareHeader, DEFAULT_SOURCE, encodeHeader, type HeaderFields, JSON_CONTENT } from "./message.js";
+import { bareHeader, DEFAULT_SOURCE, encodeHeader, JSON_CONTENT } from "./message.js";
 import { validText } from "./names.js";
 import { isPlainObject, show } from "./options.js";
 import type { Runtime } from "./runtime.js";
@@ -50,10 +50,10 @@ export interface Routing {
   readonly type: string;
   /** Nothing below is given, and the type is the channel's own. */
   readonly isBare: boolean;
-  readonly key?: string;
-  readonly target?: string;
-  readonly priority?: number;
-  readonly expiresAt?: number;
+  readonly key: string | undefined;
+  readonly target: string | undefined;
+  readonly priority: number | undefined;
+  readonly expiresAt: number | undefined;
 }
 
 const MAX_HEADERS = 64;
@@ -88,9 +88,23 @@ function headerOf(
   const isBare =
     options === undefined && contentType === JSON_CONTENT && runtime.source === DEFAULT_SOURCE && routing.isBare;
   if (isBare) return bareHeader(id);
-  const { isBare: _, ...fields } = routing;
-  const source = options?.source === undefined ? runtime.source : validText("source", options.source);
-  return encodeHeader({ id, source, contentType, ...fields, ...checkedOptions(options ?? {}) });
+  // Field by field: spreading what is mostly absent costs more than the rest of a publish.
+  return encodeHeader({
+    id,
+    contentType,
+    type: routing.type,
+    channel: routing.channel,
+    source: options?.source === undefined ? runtime.source : validText("source", options.source),
+    target: routing.target,
+    key: routing.key,
+    priority: routing.priority,
+    expiresAt: routing.expiresAt,
+    correlationId: optionalText("correlationId", options?.correlationId),
+    causationId: optionalText("causationId", options?.causationId),
+    traceparent: optionalText("traceparent", options?.traceparent),
+    schemaVersion: checkedVersion(options?.schemaVersion),
+    headers: options?.headers === undefined ? undefined : checkedHeaders(options.headers),
+  });
 }
 
 /** Checks a payload against the contract. What is sent is what was given: the reader's schema transforms it. */
@@ -110,18 +124,13 @@ function assertSize({ maxPayloadBytes }: Runtime, data: Bytes): void {
   }
 }
 
-function checkedOptions(options: MessageOptions): Partial<HeaderFields> {
-  const { correlationId, causationId, traceparent, schemaVersion, headers } = options;
-  if (schemaVersion !== undefined && (!Number.isSafeInteger(schemaVersion) || schemaVersion < 0)) {
-    throw new InvalidArgumentError(`schemaVersion must be a whole number from 0, not ${String(schemaVersion)}`);
-  }
-  return {
-    ...(correlationId !== undefined && { correlationId: validText("correlationId", correlationId) }),
-    ...(causationId !== undefined && { causationId: validText("causationId", causationId) }),
-    ...(traceparent !== undefined && { traceparent: validText("traceparent", traceparent) }),
-    ...(schemaVersion !== undefined && { schemaVersion }),
-    ...(headers !== undefined && { headers: checkedHeaders(headers) }),
-  };
+function optionalText(name: string, text: string | undefined): string | undefined {
+  return text === undefined ? undefined : validText(name, text);
+}
+
+function checkedVersion(version: number | undefined): number | undefined {
+  if (version === undefined || (Number.isSafeInteger(version) && version >= 0)) return version;
+  throw new InvalidArgumentError(`schemaVersion must be a whole number from 0, not ${show(version)}`);
 }
 
 function checkedHeaders(headers: Readonly<Record<string, string>>): Readonly<Record<string, string>> {

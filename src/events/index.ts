@@ -108,7 +108,15 @@ export function createEvents<C>(runtime: Runtime): Events<C> {
     toReceipt: ({ id }, { position }) => ({ id, position, durability: backend.durability }),
     target(type) {
       const stream = validName("event type", type);
-      const routing: Routing = { channel: stream, type: stream, isBare: true };
+      const routing: Routing = {
+        channel: stream,
+        type: stream,
+        isBare: true,
+        key: undefined,
+        target: undefined,
+        priority: undefined,
+        expiresAt: undefined,
+      };
       return {
         channel: stream,
         validate: validatorOf(contract, "events", stream),
@@ -144,7 +152,8 @@ function encodeEvent(runtime: Runtime, routing: Routing, data: unknown, options?
   const key = options?.key;
   if (key === undefined) return encodeOutgoing(runtime, routing, data, options);
   const keyed = { ...routing, isBare: false, key: validText("key", key) };
-  return { ...encodeOutgoing(runtime, keyed, data, options), key };
+  const { id, header, data: bytes, size } = encodeOutgoing(runtime, keyed, data, options);
+  return { id, header, data: bytes, size, key };
 }
 
 /** Checks everything before a group is made: one that nobody reads would hold its stream back. @returns the streams */

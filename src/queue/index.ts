@@ -18,7 +18,7 @@ import { InvalidArgumentError } from "../core/errors.js";
 import type { Decoding, Handler } from "../core/handler.js";
 import { validName } from "../core/names.js";
 import { aDuration, anInteger, type Checks, checkOptions, show } from "../core/options.js";
-import { encodeOutgoing, MESSAGE_OPTIONS, type MessageOptions, type Outgoing } from "../core/outgoing.js";
+import { encodeOutgoing, MESSAGE_OPTIONS, type MessageOptions, type Outgoing, type Routing } from "../core/outgoing.js";
 import { Publisher } from "../core/publisher.js";
 import type { Runtime } from "../core/runtime.js";
 import { type ConsumerPlan, iterate, subscribe, type Subscription } from "../core/subscription.js";
@@ -139,20 +139,17 @@ function encodeItem(runtime: Runtime, queue: string, data: unknown, options?: Pu
   assertArgument("delayMs", delayCheck(delayMs), delayMs);
   if (ttlMs !== undefined) assertArgument("ttlMs", ttlCheck(ttlMs), ttlMs);
   const recipient = recipientOf(target);
-  const message = encodeOutgoing(
-    runtime,
-    {
-      channel: queue,
-      type: queue,
-      isBare: target === undefined && priority === 0 && ttlMs === undefined,
-      ...(recipient !== SHARED_RECIPIENT && { target: recipient }),
-      ...(priority !== 0 && { priority }),
-      ...(ttlMs !== undefined && { expiresAt: runtime.clock.now() + ttlMs }),
-    },
-    data,
-    options,
-  );
-  return { ...message, recipient, priority, delayMs, ...(ttlMs !== undefined && { ttlMs }) };
+  const routing: Routing = {
+    channel: queue,
+    type: queue,
+    isBare: target === undefined && priority === 0 && ttlMs === undefined,
+    key: undefined,
+    target: target === undefined ? undefined : recipient,
+    priority: priority === 0 ? undefined : priority,
+    expiresAt: ttlMs === undefined ? undefined : runtime.clock.now() + ttlMs,
+  };
+  const { id, header, data: bytes, size } = encodeOutgoing(runtime, routing, data, options);
+  return { id, header, data: bytes, size, recipient, priority, delayMs, ttlMs };
 }
 
 function assertArgument(name: string, problem: string | undefined, value: unknown): void {

@@ -65,6 +65,10 @@ describe("the header", () => {
     expect(decodeHeader(header, "t").time).toBe(createFakeClock().now());
   });
 
+  test("passes by fields of a later version", () => {
+    expect(decodeHeader("1\u001fid\u001fp7\u001fZnew\u001f", "t")).toMatchObject({ id: "id", priority: 7 });
+  });
+
   test.each(["", "2\u001fid", "1", "1\u001f", "{}", "id"])("refuses %j", (header) => {
     expect(() => decodeHeader(header, "t")).toThrow(expect.objectContaining({ code: "CODEC" }));
   });
@@ -216,10 +220,12 @@ describe("what is published", () => {
     createId: () => "id",
     report: () => undefined,
   };
-  const routing: Routing = { channel: "c", type: "c", isBare: true };
+  const nothing = { key: undefined, target: undefined, priority: undefined, expiresAt: undefined };
+  const routing: Routing = { channel: "c", type: "c", isBare: true, ...nothing };
 
   test("takes the short way to its header when nothing is said of it", () => {
     const untouched: Routing = {
+      ...nothing,
       isBare: true,
       get type(): never {
         throw new Error("the long way");
