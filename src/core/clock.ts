@@ -36,6 +36,16 @@ export function wait(clock: Clock, ms: number, signal?: AbortSignal): Promise<vo
   });
 }
 
+/** Resolves with `work`, or after `ms` without it: it goes on then, unobserved. Rejects as `work` does. */
+export async function atMost(clock: Clock, ms: number, work: Promise<unknown>): Promise<void> {
+  const done = new AbortController();
+  try {
+    await Promise.race([work, wait(clock, ms, done.signal)]);
+  } finally {
+    done.abort();
+  }
+}
+
 /** Resolves when the event loop has come round: what is ready to run now has run by then. Takes no time of the clock. */
 export function nextTurn(): Promise<void> {
   return new Promise((resolve) => {

@@ -4,7 +4,7 @@
  */
 
 import type { Delivery, Feed, Outcome, Receipt, Taken } from "./backend.js";
-import { type Clock, nextTurn, type Timer, wait } from "./clock.js";
+import { atMost, type Clock, nextTurn, type Timer, wait } from "./clock.js";
 import { ClosedError, LeaseLostError, toError } from "./errors.js";
 import { HeldFeed } from "./held-feed.js";
 import type { Verdict } from "./outcome.js";
@@ -25,6 +25,8 @@ export interface ConsumerOptions {
 
 /** What the loop reports; the facade knows what to make of it. */
 export interface ConsumerEvents {
+  /** A handler has finished. */
+  handled(run: Run, verdict: Verdict): void;
   taken(taken: Taken): void;
   /** Outcomes were stored. */
   settled(count: number): void;
@@ -66,6 +68,8 @@ export interface Consuming {
 
 /** How long a fetch waits for messages before the loop comes round. */
 const WAIT_MS = 2_000;
+/** From this concurrency on half of the slots are fetched while the other half is handled. */
+const MIN_SPLIT = 32;
 /** Outcomes that are known when draining ends get this long to be settled. */
 const FINAL_SETTLE_MS = 2_000;
 /** Beyond this the backoff has reached its longest. */
@@ -81,6 +85,8 @@ export class Consumer {
   readonly #running = new Map<Receipt, Run>();
   readonly #stopping = new AbortController();
   readonly #feed: HeldFeed;
+  /** Deliveries asked for at a time. */
+  readonly #fetchSize: number;
   #settlements: Settlement[] = [];
   #loop: Promise<void> = Promise.resolve();
   #settling: Promise<void> | undefined;
@@ -101,6 +107,7 @@ export class Consumer {
     const { open, clock, events } = options;
     const report = (error: unknown): void => events.failing(error, this.#failures);
     this.#feed = new HeldFeed({ open, clock, abandoned: () => this.#loseAll(), report });
+    this.#fetchSize = options.concurrency < MIN_SPLIT ? options.concurrency : Math.ceil(options.concurrency / 2);
     this.#lastFetchAt = options.clock.now();
     this.#roomSince = this.#lastFetchAt;
   }
@@ -142,30 +149,49 @@ export class Consumer {
   }
 
   async #consume(): Promise<void> {
+    // Fetched, and started once the next fetch is on its way: the store works while the handlers do.
+    let ready: readonly Delivery[] = [];
     while (!this.#stopping.signal.aborted) {
-      const free = this.#options.concurrency - this.#running.size;
+      const free = this.#options.concurrency - this.#running.size - ready.length;
       if (free <= 0 && this.#settlements.length === 0) {
-        await this.#nextChange();
-      } else {
-        // Handlers that need no more than a few microtasks settle together: one call for all instead of one for each.
-        await nextTurn();
-        await this.#fetch();
+        if (ready.length === 0) await this.#nextChange();
+        this.#startAll(ready);
+        ready = [];
+        continue;
       }
+      // Handlers that need no more than a few microtasks settle together: one call for all instead of one for each.
+      await nextTurn();
+      const fetching = this.#fetch(Math.min(free, this.#fetchSize), ready.length === 0);
+      if (ready.length > 0) {
+        // A client writes when the turn ends in which it was called: only then the fetch is really on its way.
+        await nextTurn();
+        await nextTurn();
+        if (!this.#stopping.signal.aborted) this.#startAll(ready);
+      }
+      const taken = await fetching;
+      if (this.#stopping.signal.aborted) return;
+      // A full answer means that there is more to come; otherwise nothing may wait.
+      const isFull = taken.length === this.#fetchSize && this.#fetchSize < this.#options.concurrency;
+      ready = isFull ? taken : [];
+      if (!isFull) this.#startAll(taken);
     }
   }
 
-  async #fetch(): Promise<void> {
+  #startAll(deliveries: readonly Delivery[]): void {
+    for (const delivery of deliveries) this.#start(delivery);
+  }
+
+  /** @returns what is to be handled; what arrives after the stop goes back with the feed's close, uncounted */
+  async #fetch(max: number, mayWait: boolean): Promise<readonly Delivery[]> {
     // While a settle-only call is under way its outcomes are spoken for; this one waits only if there are none.
     const settlements = this.#takeSettlements();
-    const waits = settlements.length === 0;
-    const max = this.#options.concurrency - this.#running.size;
+    const waits = mayWait && settlements.length === 0;
     this.#fetchWaits = waits;
     try {
-      const taken = await this.#call({ max, waitMs: waits ? WAIT_MS : 0 }, settlements);
-      // What arrives after the stop goes back with the feed's close, uncounted.
-      if (!this.#stopping.signal.aborted) for (const delivery of taken.deliveries) this.#start(delivery);
+      return (await this.#call({ max, waitMs: waits ? WAIT_MS : 0 }, settlements)).deliveries;
     } catch (error) {
       await this.#fail(error);
+      return [];
     } finally {
       this.#fetchWaits = false;
     }
@@ -229,7 +255,7 @@ export class Consumer {
   }
 
   #start(delivery: Delivery): void {
-    const run = new Run(delivery);
+    const run = new Run(delivery, this.#options.clock.now());
     this.#running.set(delivery.receipt, run);
     this.#options.handle(delivery, run).then(
       (verdict) => this.#finish(run, verdict),
@@ -241,6 +267,7 @@ export class Consumer {
 
   #finish(run: Run, verdict: Verdict): void {
     const { receipt } = run.delivery;
+    this.#options.events.handled(run, verdict);
     if (this.#running.size >= this.#options.concurrency) this.#roomSince = this.#options.clock.now();
     this.#running.delete(receipt);
     if (run.failure !== undefined) run.onSettled?.(run.failure);
@@ -333,10 +360,10 @@ export class Consumer {
   async #closeOnce(drainMs: number): Promise<void> {
     this.#stopping.abort();
     this.#wake?.();
-    await this.#within(drainMs, this.#drain());
+    await atMost(this.#options.clock, drainMs, this.#drain());
     // What still runs is given back with the feed: its outcome must not follow.
     for (const run of this.#running.values()) run.fail(closing());
-    await this.#within(FINAL_SETTLE_MS, this.#settleRest());
+    await atMost(this.#options.clock, FINAL_SETTLE_MS, this.#settleRest());
     this.#closed = true;
     this.#renewal?.cancel();
     for (const { run } of this.#takeSettlements()) run.onSettled?.(closing());
@@ -357,12 +384,6 @@ export class Consumer {
     await this.#loop;
     await this.#settling;
     if (this.#settlements.length > 0) await this.#settleNow();
-  }
-
-  async #within(ms: number, work: Promise<void>): Promise<void> {
-    const done = new AbortController();
-    await Promise.race([work, wait(this.#options.clock, ms, done.signal)]);
-    done.abort();
   }
 }
 

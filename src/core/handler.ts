@@ -34,29 +34,29 @@ export interface Decoding {
   readonly validatorFor: (type: string) => Validate;
 }
 
-/** Runs one delivery. Never rejects; `onThrow` hears what the handler or the decoding threw. */
-export type Handle = (delivery: Delivery, run: Run, onThrow: (thrown: unknown) => void) => Promise<Verdict>;
+/** Runs one delivery. Never rejects: what the handler or the decoding threw is noted in the run. */
+export type Handle = (delivery: Delivery, run: Run) => Promise<Verdict>;
 
 const NO_PARAMS = Object.freeze({});
 
 /** Binds a handler to a channel. */
 export function createRunner<T>(decoding: Decoding, handler: Handler<T>, policy: RetryPolicy): Handle {
   const decode = createDecoder<T>(decoding);
-  return async (delivery, run, onThrow) => {
+  return async (delivery, run) => {
     const { attempt } = delivery;
     let data: T;
     try {
       const decoded = decode(delivery);
       data = isThenable(decoded) ? await decoded : decoded;
     } catch (thrown) {
-      onThrow(thrown);
+      run.thrown = thrown;
       return verdictOnUnreadable(thrown, attempt, policy);
     }
     try {
       const returned = handler(data, new DeliveryContext(decoding.channel, delivery, data, run));
       return verdictOnReturn(isThenable(returned) ? await returned : returned, attempt, policy);
     } catch (thrown) {
-      onThrow(thrown);
+      run.thrown = thrown;
       return verdictOnThrow(thrown, attempt, policy);
     }
   };

@@ -1,7 +1,7 @@
 /** Publishing for a facade: one batcher for each stream or queue, with validation, counting and receipts' durability. */
 
 import { Batcher } from "./batcher.js";
-import { wait } from "./clock.js";
+import { atMost } from "./clock.js";
 import { LimitError, PublishIndeterminateError } from "./errors.js";
 import { abortable } from "./lifecycle.js";
 import type { Validate } from "./contract.js";
@@ -105,10 +105,8 @@ export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: A
 
   /** Resolves when everything published so far is stored or refused, or when `drainMs` have passed. */
   async close({ drainMs = 0 }: { readonly drainMs?: number } = {}): Promise<void> {
-    const done = new AbortController();
     const idle = Promise.all([...this.#lanes.values()].map(({ batcher }) => batcher.idle()));
-    await Promise.race([idle, wait(this.#runtime.clock, drainMs, done.signal)]);
-    done.abort();
+    await atMost(this.#runtime.clock, drainMs, idle);
   }
 
   #check(options: O | undefined): AbortSignal | undefined {

@@ -4,13 +4,18 @@ import type { Delivery } from "./backend.js";
 
 export class Run {
   readonly delivery: Delivery;
+  /** By the consumer's clock. */
+  readonly startedAt: number;
+  /** What the handler or the decoding threw, for the log. */
+  thrown: unknown;
   /** Told once the outcome is settled; with the reason when it was not. */
   onSettled: ((failure?: Error) => void) | undefined;
   #failure: Error | undefined;
   #controller: AbortController | undefined;
 
-  constructor(delivery: Delivery) {
+  constructor(delivery: Delivery, startedAt: number) {
     this.delivery = delivery;
+    this.startedAt = startedAt;
   }
 
   /** Why its outcome changes nothing any more, where that is so. */

@@ -116,12 +116,12 @@ export function iterate<T>(
 /** Hands each delivery that can be read to the loop. */
 function createOfferer<T>({ channel, decoding, policy }: ConsumerPlan, stream: DeliveryStream<T>): Handle {
   const decode = createDecoder<T>(decoding);
-  return async (delivery, run, onThrow) => {
+  return async (delivery, run) => {
     let message: Message<T>;
     try {
       message = toMessage(channel, delivery, await decode(delivery));
     } catch (thrown) {
-      onThrow(thrown);
+      run.thrown = thrown;
       return verdictOnUnreadable(thrown, delivery.attempt, policy);
     }
     return await stream.offer(message, run, policy);
@@ -137,48 +137,38 @@ function namesOf({ channel, reader }: ConsumerPlan): { channel: string; reader: 
 }
 
 function consumerOptions(runtime: Runtime, plan: ConsumerPlan, handle: Handle): ConsumerOptions {
-  const { clock, telemetry } = runtime;
-  const labels = namesOf(plan);
-  const processing = telemetry.histogram(METRICS.processing, plan.labels);
-  const retried = telemetry.counter("signalbox.retried.messages", plan.labels);
-  const dead = telemetry.counter("signalbox.dead.messages", plan.labels);
   return {
     open: () => plan.open(`${process.pid}-${randomUUID()}`),
+    handle,
     concurrency: plan.concurrency,
     leaseMs: plan.leaseMs,
-    clock,
+    clock: runtime.clock,
     events: consumerEvents(runtime, plan),
-    async handle(delivery, run) {
-      const start = clock.now();
-      let err: unknown;
-      const verdict = await handle(delivery, run, (thrown) => {
-        err = thrown;
-      });
-      processing.record(clock.now() - start);
-      if (verdict.as === "ack") return verdict;
-      const { position, attempt } = delivery;
-      if (verdict.as === "retry") {
-        retried.add(1);
-        telemetry.log("message_retried", { ...labels, position, attempt, delayMs: verdict.delayMs, err });
-      } else {
-        dead.add(1);
-        const { kind, message } = verdict.reason;
-        telemetry.log("message_dead_lettered", { ...labels, position, attempt, kind, reason: message });
-      }
-      return verdict;
-    },
   };
 }
 
 function consumerEvents(runtime: Runtime, plan: ConsumerPlan): ConsumerEvents {
-  const { telemetry } = runtime;
+  const { telemetry, clock } = runtime;
   const labels = namesOf(plan);
   const consumed = telemetry.counter(METRICS.consumed, plan.labels);
   const lost = telemetry.counter("signalbox.lost.leases", plan.labels);
   const gone = telemetry.counter("signalbox.gone.messages", plan.labels);
   const expired = telemetry.counter("signalbox.expired.messages", plan.labels);
   const dead = telemetry.counter("signalbox.dead.messages", plan.labels);
+  const retried = telemetry.counter("signalbox.retried.messages", plan.labels);
+  const processing = telemetry.histogram(METRICS.processing, plan.labels);
   return {
+    handled({ delivery: { position, attempt }, startedAt, thrown }, verdict) {
+      processing.record(clock.now() - startedAt);
+      if (verdict.as === "retry") {
+        retried.add(1);
+        telemetry.log("message_retried", { ...labels, position, attempt, delayMs: verdict.delayMs, err: thrown });
+      } else if (verdict.as === "deadLetter") {
+        dead.add(1);
+        const { kind, message } = verdict.reason;
+        telemetry.log("message_dead_lettered", { ...labels, position, attempt, kind, reason: message });
+      }
+    },
     taken(taken) {
       consumed.add(taken.deliveries.length);
       if (taken.gone > 0) {

@@ -53,6 +53,7 @@ function createStage(options: Partial<ConsumerOptions> = {}) {
     leaseMs: 3_000,
     clock,
     events: {
+      handled: () => undefined,
       taken: () => undefined,
       settled: () => undefined,
       lost: () => undefined,
