@@ -3,6 +3,7 @@
  * next one. No timers (a flush by timer costs its period at every quiet moment): the reply is the clock, as with Nagle's.
  */
 
+import { nextTurn } from "./clock.js";
 import { LimitError } from "./errors.js";
 
 export interface BatcherOptions<I, R> {
@@ -74,10 +75,19 @@ export class Batcher<I, R> {
   #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    process.nextTick(() => {
-      this.#scheduled = false;
-      this.#send();
-    });
+    process.nextTick(() => this.#look());
+  }
+
+  /** Looks once the turn is over: publishers that are answered and publish again must not keep the loop from all others. */
+  #scheduleNextTurn(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    void nextTurn().then(() => this.#look());
+  }
+
+  #look(): void {
+    this.#scheduled = false;
+    this.#send();
   }
 
   #send(): void {
@@ -119,8 +129,8 @@ export class Batcher<I, R> {
       for (const { reject } of batch) reject(error);
     } finally {
       this.#inFlight -= 1;
-      // Those who were answered may publish again in this tick: let them join.
-      if (this.#pending.length > 0) this.#schedule();
+      // Those who were answered may publish again: let them join.
+      if (this.#pending.length > 0) this.#scheduleNextTurn();
       else if (this.#inFlight === 0) this.#notifyIdle();
     }
   }

@@ -108,15 +108,7 @@ export function createEvents<C>(runtime: Runtime): Events<C> {
     toReceipt: ({ id }, { position }) => ({ id, position, durability: backend.durability }),
     target(type) {
       const stream = validName("event type", type);
-      const routing: Routing = {
-        channel: stream,
-        type: stream,
-        isBare: true,
-        key: undefined,
-        target: undefined,
-        priority: undefined,
-        expiresAt: undefined,
-      };
+      const routing = routingOf(stream, undefined);
       return {
         channel: stream,
         validate: validatorOf(contract, "events", stream),
@@ -148,10 +140,22 @@ export function createEvents<C>(runtime: Runtime): Events<C> {
   };
 }
 
+function routingOf(stream: string, key: string | undefined): Routing {
+  return {
+    channel: stream,
+    type: stream,
+    isBare: key === undefined,
+    key,
+    target: undefined,
+    priority: undefined,
+    expiresAt: undefined,
+  };
+}
+
 function encodeEvent(runtime: Runtime, routing: Routing, data: unknown, options?: PublishEventOptions): OutgoingEvent {
   const key = options?.key;
   if (key === undefined) return encodeOutgoing(runtime, routing, data, options);
-  const keyed = { ...routing, isBare: false, key: validText("key", key) };
+  const keyed = routingOf(routing.channel, validText("key", key));
   const { id, header, data: bytes, size } = encodeOutgoing(runtime, keyed, data, options);
   return { id, header, data: bytes, size, key };
 }

@@ -27,7 +27,10 @@ function createBatcher(limits: Partial<BatcherOptions<number, string>> = {}) {
   return { batcher, flights };
 }
 
-const tick = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+/** Two turns: one in which an answer arrives, one in which what waited for it leaves. */
+const tick = async (): Promise<void> => {
+  for (let turn = 0; turn < 2; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+};
 
 describe("a batcher", () => {
   test("sends what is added in one tick together, and a lone item at once", async () => {

@@ -120,7 +120,7 @@ function takeArgs(
     if (outcome.as === "ack" && !outcome.receipt.includes("/")) plain.push(outcome.receipt);
     else others.push(outcome);
   }
-  const args = [group, consumer, String(max), SWEEPS[sweep], doubtful ? "1" : "0", String(plain.length), ...plain];
+  const args = [group, consumer, String(max), SWEEPS[sweep], doubtful ? "1" : "0", plain.join(" ")];
   for (const outcome of others) {
     const { position, fence } = parseReceipt(outcome.receipt);
     if (outcome.as === "ack") args.push("ack", position, fence, "", "");

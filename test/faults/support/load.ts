@@ -29,7 +29,12 @@ const PUBLISHERS = 50;
 const CONSUMERS = 20;
 
 /** Publishes and consumes without pause. The handler is slow, so that there is always something left to do. */
-export async function startLoad(url: string, facade: Facade, options: ConnectOptions = {}): Promise<Load> {
+export async function startLoad(
+  url: string,
+  facade: Facade,
+  options: ConnectOptions = {},
+  handlerMs = 2,
+): Promise<Load> {
   const broker = await connect(url, {
     logger: silentLogger,
     onError: () => undefined,
@@ -49,7 +54,7 @@ export async function startLoad(url: string, facade: Facade, options: ConnectOpt
     const number = Number(data);
     lastHandledAt = performance.now();
     handled.set(number, (handled.get(number) ?? 0) + 1);
-    await new Promise((resolve) => setTimeout(resolve, 2));
+    await new Promise((resolve) => setTimeout(resolve, handlerMs));
   };
   const consuming = { concurrency: CONSUMERS, leaseMs: 3_000 };
   if (facade === "events")
