@@ -178,7 +178,8 @@ export class Consumer {
   }
 
   #startAll(deliveries: readonly Delivery[]): void {
-    for (const delivery of deliveries) this.#start(delivery);
+    const now = this.#options.clock.now();
+    for (const delivery of deliveries) this.#start(delivery, now);
   }
 
   /** @returns what is to be handled; what arrives after the stop goes back with the feed's close, uncounted */
@@ -254,8 +255,8 @@ export class Consumer {
     this.#countLost(lost.length);
   }
 
-  #start(delivery: Delivery): void {
-    const run = new Run(delivery, this.#options.clock.now());
+  #start(delivery: Delivery, now: number): void {
+    const run = new Run(delivery, now);
     this.#running.set(delivery.receipt, run);
     this.#options.handle(delivery, run).then(
       (verdict) => this.#finish(run, verdict),
