@@ -45,8 +45,8 @@ export function renderMeasured(root: string): string {
     queue: read(root, "queue"),
   };
   const cell = (path: "events" | "queue", name: string): string => {
-    const row = results[path].rows.find((each) => each.name === name);
-    return row?.perSecond == null ? "–" : Math.round(row.perSecond).toLocaleString("en-US");
+    const perSecond = results[path].rows.find((each) => each.name === name)?.perSecond ?? undefined;
+    return perSecond === undefined ? "–" : Math.round(perSecond).toLocaleString("en-US");
   };
   const rows = LINES.map(({ title, path, measure, backend }) => {
     const peer = backend === "redis" ? cell(path, `${measure} bullmq`) : "–";
