@@ -96,10 +96,10 @@ class DeliveryContext<T> implements Context<T> {
 export function createDecoder<T>(decoding: Decoding): (message: Stored) => T | PromiseLike<T> {
   const { channel, codecs, validatorFor } = decoding;
   const validateOwnType = validatorFor(channel);
-  return ({ header, data }) => {
+  return ({ header, data, position }) => {
     // Nothing but an id: JSON, of the type that the channel is named after.
     if (isBareHeader(header)) return validateOwnType(decodeData(JSON_CONTENT, data, codecs)) as T | PromiseLike<T>;
-    const { type, contentType } = decodeHeader(header, channel);
+    const { type, contentType } = decodeHeader(header, channel, position);
     // The schema vouches for T; without one T is unknown.
     return validatorFor(type)(decodeData(contentType, data, codecs)) as T | PromiseLike<T>;
   };
@@ -110,7 +110,7 @@ export type Stored = Pick<Delivery, "header" | "data" | "position">;
 
 export function toMessage<T>(channel: string, { header, position }: Stored, data: T): Message<T> {
   // Not a spread: what is added behind one costs half a microsecond for each property on Node 20.
-  return Object.assign(decodeHeader(header, channel), { data, position });
+  return Object.assign(decodeHeader(header, channel, position), { data, position });
 }
 
 /** @throws {CodecError} */

@@ -81,7 +81,11 @@ export function encodeHeader(fields: HeaderFields): string {
   return text;
 }
 
-/** The header of a message of which everything but its id is as usual: JSON, of the channel's own type, the default source. */
+/**
+ * The header of a message of which everything but its id is as usual: JSON, of the channel's own type, the default source.
+ *
+ * @param id empty where the message's position is its id, as in queues: stored once is enough
+ */
 export function bareHeader(id: string): string {
   return LAYOUT + SEPARATOR + id;
 }
@@ -95,11 +99,13 @@ export function isBareHeader(header: string): boolean {
  * Reads a header.
  *
  * @param channel where the message was found: the header does not repeat it
+ * @param position where it stands there: its id, unless the header has one
  * @throws {CodecError} for a layout this version does not know, or text that is no header
  */
-export function decodeHeader(header: string, channel: string): Envelope {
-  const [layout, id, ...fields] = header.split(SEPARATOR);
-  if (layout !== LAYOUT || id === undefined || id === "") {
+export function decodeHeader(header: string, channel: string, position: string): Envelope {
+  const [layout, written, ...fields] = header.split(SEPARATOR);
+  const id = written === "" ? position : written;
+  if (layout !== LAYOUT || id === undefined) {
     throw new CodecError(`not a message header of layout ${LAYOUT}: ${JSON.stringify(header.slice(0, 64))}`);
   }
   const envelope: Writable<Envelope> = {

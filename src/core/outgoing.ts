@@ -48,6 +48,8 @@ export interface Outgoing {
 export interface Routing {
   readonly channel: string;
   readonly type: string;
+  /** The store keeps the id as the message's position: the header need not. */
+  readonly idIsPosition: boolean;
   /** Nothing below is given, and the type is the channel's own. */
   readonly isBare: boolean;
   readonly key: string | undefined;
@@ -74,7 +76,13 @@ export function encodeOutgoing(
   const data = isBytes ? payload : runtime.codec.encode(payload);
   assertSize(runtime, data);
   const id = runtime.createId();
-  const header = headerOf(runtime, id, isBytes ? BYTES_CONTENT : runtime.codec.contentType, routing, options);
+  const header = headerOf(
+    runtime,
+    routing.idIsPosition ? "" : id,
+    isBytes ? BYTES_CONTENT : runtime.codec.contentType,
+    routing,
+    options,
+  );
   return { id, header, data, size: header.length + data.length };
 }
 

@@ -144,6 +144,7 @@ function routingOf(stream: string, key: string | undefined): Routing {
   return {
     channel: stream,
     type: stream,
+    idIsPosition: false,
     isBare: key === undefined,
     key,
     target: undefined,

@@ -142,6 +142,7 @@ function encodeItem(runtime: Runtime, queue: string, data: unknown, options?: Pu
   const routing: Routing = {
     channel: queue,
     type: queue,
+    idIsPosition: true,
     isBare: target === undefined && priority === 0 && ttlMs === undefined,
     key: undefined,
     target: target === undefined ? undefined : recipient,

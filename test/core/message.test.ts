@@ -48,7 +48,7 @@ describe("the header", () => {
       fc.property(envelope, (original: Envelope) => {
         const header = encodeHeader(original);
         expect(header).not.toContain("\n");
-        expect(decodeHeader(header, original.channel)).toEqual(original);
+        expect(decodeHeader(header, original.channel, "position")).toEqual(original);
       }),
       { numRuns: 1_000 },
     );
@@ -62,15 +62,20 @@ describe("the header", () => {
     expect(isBareHeader(encodeHeader({ id, type: "t", channel: "t", source: "shop", contentType: "json" }))).toBe(
       false,
     );
-    expect(decodeHeader(header, "t").time).toBe(createFakeClock().now());
+    expect(decodeHeader(header, "t", "position").time).toBe(createFakeClock().now());
+  });
+
+  test("without an id means that the position is the id, as in queues", () => {
+    const { id, time, priority } = decodeHeader("1\u001f\u001fp7", "q", "019b76da-a800-7000-8000-000000000000");
+    expect([id, time, priority]).toEqual(["019b76da-a800-7000-8000-000000000000", Date.UTC(2026, 0, 1), 7]);
   });
 
   test("passes by fields of a later version", () => {
-    expect(decodeHeader("1\u001fid\u001fp7\u001fZnew\u001f", "t")).toMatchObject({ id: "id", priority: 7 });
+    expect(decodeHeader("1\u001fid\u001fp7\u001fZnew\u001f", "t", "position")).toMatchObject({ id: "id", priority: 7 });
   });
 
-  test.each(["", "2\u001fid", "1", "1\u001f", "{}", "id"])("refuses %j", (header) => {
-    expect(() => decodeHeader(header, "t")).toThrow(expect.objectContaining({ code: "CODEC" }));
+  test.each(["", "2\u001fid", "1", "{}", "id"])("refuses %j", (header) => {
+    expect(() => decodeHeader(header, "t", "position")).toThrow(expect.objectContaining({ code: "CODEC" }));
   });
 });
 
@@ -220,7 +225,7 @@ describe("what is published", () => {
     createId: () => "id",
     report: () => undefined,
   };
-  const nothing = { key: undefined, target: undefined, priority: undefined, expiresAt: undefined };
+  const nothing = { idIsPosition: false, key: undefined, target: undefined, priority: undefined, expiresAt: undefined };
   const routing: Routing = { channel: "c", type: "c", isBare: true, ...nothing };
 
   test("takes the short way to its header when nothing is said of it", () => {
