@@ -55,6 +55,25 @@ function inboxOf(store: ContractStore): Inbox {
   };
 }
 
+const idsOfTheExpired: readonly ContractCase[] = [
+  {
+    title: "queue: the id of an item that has expired is free again, also when nobody has met it",
+    run: async (store) => {
+      const { queue } = store.backend;
+      const [name, recipient] = [store.name(), store.name()];
+      const again = { ...item("x"), recipient };
+      await queue.push(name, [{ ...again, ttlMs: 200 }], LIMITS);
+      await store.elapse(400);
+      deepEqual(await queue.push(name, [again, { ...item("y"), recipient }], LIMITS), [
+        { id: "x", duplicate: false },
+        { id: "y", duplicate: false },
+      ]);
+      const { waiting, expired } = await queue.stats(name, recipient);
+      deepEqual({ waiting, expired }, { waiting: 2, expired: 1 });
+    },
+  },
+];
+
 const delays: readonly ContractCase[] = [
   {
     title: "queue: a delayed item is not delivered before its time, and then is",
@@ -249,4 +268,4 @@ const expiring: readonly ContractCase[] = [
   },
 ];
 
-export const expiryCases: readonly ContractCase[] = [...delays, ...expiring];
+export const expiryCases: readonly ContractCase[] = [...idsOfTheExpired, ...delays, ...expiring];

@@ -71,6 +71,16 @@ const withoutGroups: readonly ContractCase[] = [
     },
   },
   {
+    title: "log: more than a stream could ever hold is refused, and nothing is dropped for it",
+    run: async (store) => {
+      const { log } = store.backend;
+      const stream = store.name();
+      await log.append(stream, ["a", "b"].map(entry), REJECT);
+      await rejectsWith("LIMIT", () => log.append(stream, numbered("e", 6).map(entry), REJECT));
+      deepEqual(await readAll(log, stream), ["a", "b"]);
+    },
+  },
+  {
     title: "log: a position is never given again, also after everything else was trimmed",
     run: async (store) => {
       const { log } = store.backend;

@@ -298,8 +298,10 @@ class RedisFeed implements Feed {
   async #recover(): Promise<void> {
     while (this.#recoverFrom !== undefined) {
       const startedAt = uptime();
+      // What is settled while the reply is on its way is no longer held when it arrives, and was not lost either.
+      const known = new Set(this.#held.keys());
       const { deliveries, after } = await this.#source.recover(this.#recoverFrom);
-      const unknown = deliveries.filter(({ receipt }) => !this.#held.has(receipt));
+      const unknown = deliveries.filter(({ receipt }) => !known.has(receipt) && !this.#held.has(receipt));
       this.#stash.push(...this.#hold(unknown, startedAt));
       this.#recoverFrom = after;
     }

@@ -42,7 +42,12 @@ export function createQueue(dependencies: PortDependencies): Queue & { close(): 
     return numberOf(await shared.command(["HLEN", keys.records])) < before;
   }
 
-  async function push(queue: string, items: readonly NewItem[], limits: QueueLimits): Promise<readonly Pushed[]> {
+  async function push(
+    queue: string,
+    items: readonly NewItem[],
+    limits: QueueLimits,
+    mayBeExpired = true,
+  ): Promise<readonly Pushed[]> {
     port.assertOpen();
     if (items.length === 0) return [];
     if (items.length > MAX_PUSH) throw new InvalidArgumentError(`a push takes at most ${MAX_PUSH} items`);
@@ -51,7 +56,15 @@ export function createQueue(dependencies: PortDependencies): Queue & { close(): 
     const scriptKeys = [keys.records, keys.line, keys.expiring, keys.publisher(port.publisherId), ...batch.keys];
     for (;;) {
       const reply = await port.publish(pushScript, scriptKeys, batch.args);
-      if (reply !== "LIMIT") return pushed(items, batch.sent, reply);
+      if (reply !== "LIMIT") {
+        const results = pushed(items, batch.sent, reply);
+        const isHeld = results.some(({ duplicate }) => duplicate);
+        if (!isHeld || !mayBeExpired || !(await endExpired(keys))) return results;
+        // Some id may have been that of an item which had expired and which nobody had met yet.
+        const held = items.filter((_, index) => results[index]?.duplicate === true);
+        const again = (await push(queue, held, limits, false)).values();
+        return results.map((result) => (result.duplicate ? (again.next().value ?? result) : result));
+      }
       if (!(await endExpired(keys))) throw queueFull(queue, limits.maxItems);
     }
   }

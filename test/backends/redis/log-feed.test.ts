@@ -353,6 +353,44 @@ describe("others who meddle", () => {
     expect((await feed.take({ max: 0, waitMs: 0 }, acks(taken))).lost).toEqual([]);
   });
 
+  test("thousands of retries parked in one millisecond: the oldest of them is kept, however they sort", async () => {
+    const ports = await openPorts(server);
+    const texts = Array.from({ length: 3_000 }, (_, index) => `e${index}`);
+    const { stream, open } = await start(ports, texts);
+    const feed = await open("taker");
+    const taken: string[] = [];
+    while (taken.length < texts.length) {
+      const { deliveries } = await feed.take({ max: 1_000, waitMs: 1_000 }, []);
+      taken.push(...deliveries.map(({ receipt }) => receipt));
+    }
+    const outcomes = taken.map((receipt, index) =>
+      index < 2
+        ? ({ receipt, as: "ack" } as const)
+        : ({ receipt, as: "retry", delayMs: 60_000, counted: true } as const),
+    );
+    await feed.take({ max: 0, waitMs: 0 }, outcomes);
+    const full = { maxEntries: texts.length, overflow: "reject" } as const;
+    const five = ["a", "b", "c", "d", "e"].map(entry);
+    await expect(ports.log.append(stream, five, full)).rejects.toMatchObject({ code: "LIMIT" });
+    expect((await ports.log.stats(stream)).groups[0]).toMatchObject({ retrying: texts.length - 2 });
+  });
+
+  test("a group that was lost and made anew keeps nothing back that it has finished", async () => {
+    const ports = await openPorts(server);
+    const { stream, key, open } = await start(ports, ["a", "b"]);
+    const feed = await open("taker");
+    const { deliveries } = await collect(feed, 2);
+    const retries = deliveries.map(
+      ({ receipt }) => ({ receipt, as: "retry", delayMs: 60_000, counted: true }) as const,
+    );
+    await feed.take({ max: 0, waitMs: 0 }, retries);
+    await server.cli("XGROUP", "DESTROY", key, "group");
+    const again = await collect(feed, 2);
+    await feed.take({ max: 0, waitMs: 0 }, acks(again));
+    const two = { maxEntries: 2, overflow: "reject" } as const;
+    await ports.log.append(stream, [entry("c")], two);
+  });
+
   test("parked retries of a deleted group keep nothing from being trimmed", async () => {
     const ports = await openPorts(server);
     const { stream, key, open } = await start(ports, ["a", "b"]);

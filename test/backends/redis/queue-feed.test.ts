@@ -362,3 +362,13 @@ describe("many and large", () => {
     await ports.queue.close();
   });
 });
+
+test("a bell that nobody hears goes by itself", async () => {
+  const ports = await openPorts(server);
+  await ports.queue.push("unheard", [item("x")], LIMITS);
+  const bells = await server.cli("KEYS", "sb1:{test:queue:unheard:0}:*:bell");
+  expect(bells).toHaveLength(1);
+  const ttlMs = Number(await server.cli("PTTL", String((bells as readonly unknown[])[0])));
+  expect(ttlMs).toBeGreaterThan(0);
+  expect(ttlMs).toBeLessThanOrEqual(60_000);
+});

@@ -29,19 +29,24 @@ local function makeRoom(length, excess)
       if not head[1] then
         return nil
       end
-      local sameMs = redis.call('ZRANGEBYSCORE', parked, head[2], head[2], 'LIMIT', 0, 1000)
-      local oldest, orphans = nil, {}
-      for _, member in ipairs(sameMs) do
-        local position, group = string.match(member, '^(%S+) (.*)$')
-        if not groups[group] then
-          orphans[#orphans + 1] = member
-        elseif not oldest or isBefore(position, oldest) then
-          oldest = position
+      -- All of that millisecond: within one, members do not sort as positions do.
+      local oldest, from = nil, 0
+      repeat
+        local sameMs = redis.call('ZRANGEBYSCORE', parked, head[2], head[2], 'LIMIT', from, 1000)
+        local orphans = {}
+        for _, member in ipairs(sameMs) do
+          local position, group = string.match(member, '^(%S+) (.*)$')
+          if not groups[group] then
+            orphans[#orphans + 1] = member
+          elseif not oldest or isBefore(position, oldest) then
+            oldest = position
+          end
         end
-      end
-      if #orphans > 0 then
-        redis.call('ZREM', parked, unpack(orphans))
-      end
+        if #orphans > 0 then
+          redis.call('ZREM', parked, unpack(orphans))
+        end
+        from = from + #sameMs - #orphans
+      until #sameMs < 1000
       if oldest then
         return oldest
       end
@@ -122,9 +127,14 @@ end
 local count = keyed and (#ARGV - 6) / 2 or #ARGV - 6
 local length = redis.call('XLEN', stream)
 local excess = length + count - maxEntries
-if excess > 0 and not (length > 0 and makeRoom(length, excess)) and not (ARGV[5] == 'drop-oldest') then
+local rejects = ARGV[5] ~= 'drop-oldest'
+-- A batch that the stream could never hold is refused before anything is dropped for it.
+if excess > 0 and rejects and (count > maxEntries or length == 0 or not makeRoom(length, excess)) then
   local time = redis.call('TIME')
   return remember(KEYS[4], number, slot, 'LIMIT', time[1] * 1000, putOffMs)
+end
+if excess > 0 and not rejects and length > 0 then
+  makeRoom(length, excess)
 end
 
 -- Ids after the first continue its sequence, even when the clock moves on, so that the reply need not list them.

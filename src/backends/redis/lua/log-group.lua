@@ -58,7 +58,14 @@ else
   start, read = from, math.max(0, added - counted)
 end
 
--- What an earlier group of the name left behind would fence off the deliveries of this one.
+-- What an earlier group of the name left behind would fence off the deliveries of this one, and hold its stream back.
+for from = 0, redis.call('ZCARD', KEYS[4]) - 1, SLICE do
+  local members = {}
+  for i, position in ipairs(redis.call('ZRANGE', KEYS[4], from, from + SLICE - 1)) do
+    members[i] = position .. ' ' .. group
+  end
+  redis.call('ZREM', KEYS[5], unpack(members))
+end
 redis.call('DEL', KEYS[3], KEYS[4], KEYS[7])
 redis.call('HDEL', KEYS[6], group)
 if read then

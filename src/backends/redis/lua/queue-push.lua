@@ -110,7 +110,10 @@ local function store(recipient, key, first, last)
     ring = ring or not soonestDue or due[i] < tonumber(soonestDue)
   end
   if ring then
-    redis.call('ZADD', KEYS[key + 2], 0, '1')
+    -- Whoever waits looks every second anyway: a bell that nobody hears need not stay.
+    if redis.call('ZADD', KEYS[key + 2], 0, '1') == 1 then
+      redis.call('PEXPIRE', KEYS[key + 2], 60000)
+    end
   end
 end
 

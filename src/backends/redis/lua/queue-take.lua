@@ -18,6 +18,13 @@ local keys = {
   attempts = KEYS[5], expiry = KEYS[6], counters = KEYS[7], expiring = KEYS[8],
 }
 local dead, bell, taken = KEYS[9], KEYS[10], KEYS[11]
+
+-- Whoever waits looks every second anyway: a bell that nobody hears need not stay.
+local function ringBell()
+  if redis.call('ZADD', bell, 0, '1') == 1 then
+    redis.call('PEXPIRE', bell, 60000)
+  end
+end
 local recipient, consumer = ARGV[1], ARGV[2]
 local leaseMs, maxAttempts, max = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[6])
 local plain = tonumber(ARGV[10])
@@ -65,7 +72,7 @@ local function giveBack(ticket, fence, attempt, dueAt)
   redis.call('ZADD', keys.due, dueAt, ticket)
   -- Whoever waits has to know of something earlier to wait for.
   if not soonest or dueAt < tonumber(soonest) then
-    redis.call('ZADD', bell, 0, '1')
+    ringBell()
   end
 end
 
@@ -272,7 +279,7 @@ end
 local ready = -1
 if redis.call('EXISTS', keys.waiting) == 1 then
   -- One bell wakes one consumer, so each wakes the next as long as there is something to take.
-  redis.call('ZADD', bell, 0, '1')
+  ringBell()
   ready = 0
 else
   for _, key in ipairs({ keys.due, keys.leased }) do
