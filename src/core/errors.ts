@@ -12,7 +12,9 @@ export type ErrorCode =
   | "TIMEOUT"
   | "PUBLISH_INDETERMINATE"
   | "CLOSED"
+  | "DATA_LOSS"
   | "LEASE_LOST"
+  | "REPLAY"
   | "NOT_FOUND"
   | "LIMIT"
   | "UNSUPPORTED";
@@ -109,6 +111,37 @@ export class PublishIndeterminateError extends SignalboxError {
   constructor(message: string, options: { cause?: unknown; messageId?: string } = {}) {
     super("PUBLISH_INDETERMINATE", message, { cause: options.cause, retryable: true });
     this.messageId = options.messageId;
+  }
+}
+
+/** Messages were lost by the store, or removed before they were handled. Reported to `onError`: no call of yours failed. */
+export class DataLossDetected extends SignalboxError {
+  /** The stream or queue. */
+  readonly channel: string;
+  /** The group or recipient. */
+  readonly reader: string;
+  /** How many messages, where that is known. */
+  readonly count: number | undefined;
+
+  constructor(message: string, loss: { channel: string; reader: string; count?: number }) {
+    super("DATA_LOSS", message);
+    this.channel = loss.channel;
+    this.reader = loss.reader;
+    this.count = loss.count;
+  }
+}
+
+/** A replay's handler failed, and the replay with it: `cause` is what the handler threw. */
+export class ReplayError extends SignalboxError {
+  /** Of the event that was not handled: replay from there to go on. */
+  readonly position: string;
+  /** Events handled before it. */
+  readonly handled: number;
+
+  constructor(message: string, stopped: { position: string; handled: number; cause: unknown }) {
+    super("REPLAY", message, { cause: stopped.cause });
+    this.position = stopped.position;
+    this.handled = stopped.handled;
   }
 }
 

@@ -1,11 +1,24 @@
-/** What every backend says when something is full: one wording, whoever stores it. */
+/** What every backend goes by and says when something is full: one wording, whoever stores it. */
 
+import type { Retention } from "./backend.js";
 import { LimitError } from "./errors.js";
 
-/** For `Log.append`: the stream is full of entries that some group still has to read. */
-export function streamFull(stream: string, maxEntries: number): LimitError {
+/** How long a stream remembers the ids that callers give, at least. */
+export const DEDUPE_WINDOW_MS = 600_000;
+/** How many of them it remembers, at least; at most twice as many. */
+export const DEDUPE_MAX_IDS = 100_000;
+
+/**
+ * For `Log.append`: the stream is full of entries that some group still has to read.
+ *
+ * @param group the one that is furthest behind
+ */
+export function streamFull(stream: string, { maxEntries, maxAgeMs }: Retention, group?: string): LimitError {
+  const limits = maxAgeMs === undefined ? `${maxEntries} entries` : `${maxEntries} entries or ${maxAgeMs} ms`;
+  const who = group === undefined ? "a group" : `the group "${group}"`;
   return new LimitError(
-    `the stream "${stream}" holds its ${maxEntries} entries, and a group still has to read the oldest: let its consumers catch up`,
+    `the stream "${stream}" has reached its limit of ${limits}, and ${who} still has to read the oldest: ` +
+      "let its consumers catch up, delete the group if nobody needs it, or raise the limit",
     { retryable: true },
   );
 }
