@@ -8,6 +8,7 @@ import type {
   Delivery,
   Feed,
   GroupSettings,
+  GroupStats,
   NewEntry,
   NewItem,
   Outcome,
@@ -32,6 +33,8 @@ export const GROUP: GroupSettings = {
   leaseMs: LONG_LEASE_MS,
   maxAttempts: 5,
   maxDeadLetters: 100,
+  order: "none",
+  maxHeld: 1_000,
 };
 export const ROOMY: Retention = { maxEntries: 10_000, overflow: "reject" };
 export const LIMITS: QueueLimits = { maxItems: 10_000 };
@@ -40,6 +43,12 @@ export const REASON: DeadReason = { kind: "failed", message: "it would not go" }
 /** An entry that holds `text`. */
 export function entry(text: string): NewEntry {
   return { header: `header of ${text}`, data: text };
+}
+
+/** An entry that holds `text`; where that has a colon, its key is what stands before it: `a:1`, `a:2`, `b:1`. */
+export function keyed(text: string): NewEntry {
+  const [key, rest] = text.split(":");
+  return key === undefined || rest === undefined ? entry(text) : { ...entry(text), key };
 }
 
 /** An item with this id that holds it as its data, for the shared recipient, at priority 0, without delay or expiry. */
@@ -58,6 +67,13 @@ export function textsOf(messages: readonly { readonly data: Uint8Array }[]): str
 /** `["a", "a#2"]`: what each delivery holds, and which attempt it is where that is not the first. */
 export function attemptsOf(deliveries: readonly Delivery[]): string[] {
   return deliveries.map((delivery) => textOf(delivery) + (delivery.attempt === 1 ? "" : `#${delivery.attempt}`));
+}
+
+/** How much of each a group has, to be compared. */
+export type GroupCounts = Pick<GroupStats, "group" | "lag" | "pending" | "retrying" | "held" | "dead">;
+
+export function countsOf({ group, lag, pending, retrying, held, dead }: GroupStats): GroupCounts {
+  return { group, lag, pending, retrying, held, dead };
 }
 
 /** `count` texts that tell their order: `prefix1`, `prefix2` … */

@@ -9,6 +9,7 @@ import {
   attemptsOf,
   collect,
   collectOne,
+  countsOf,
   deadLetter,
   entry,
   first,
@@ -16,6 +17,7 @@ import {
   haul,
   quiet,
   ROOMY,
+  rejectsWith,
   retry,
   SHORT_LEASE_MS,
   settle,
@@ -47,14 +49,24 @@ const creating: readonly ContractCase[] = [
     run: async (store) => {
       const { log } = store.backend;
       const stream = store.name();
-      const made: GroupSettings = { from: "beginning", leaseMs: 12_345, maxAttempts: 7, maxDeadLetters: 9 };
-      const other: GroupSettings = { from: "new", leaseMs: 54_321, maxAttempts: 1, maxDeadLetters: 2 };
+      const made: GroupSettings = {
+        from: "beginning",
+        leaseMs: 12_345,
+        maxAttempts: 7,
+        maxDeadLetters: 9,
+        order: "key",
+        maxHeld: 11,
+        types: ["order.created", "order.paid"],
+      };
+      const other: GroupSettings = { ...GROUP, from: "new", leaseMs: 54_321, maxAttempts: 1, order: "strict" };
       await append(log, stream, "a");
       deepEqual(await log.createGroup(stream, "group", made), made);
       deepEqual(await log.createGroup(stream, "group", made), made);
       deepEqual(await log.createGroup(stream, "group", other), made);
       deepEqual(await (await store.second()).log.createGroup(stream, "group", other), made);
-      deepEqual((await log.stats(stream)).groups, [{ group: "group", lag: 1, pending: 0, retrying: 0, dead: 0 }]);
+      const { groups } = await log.stats(stream);
+      deepEqual(groups.map(countsOf), [{ group: "group", lag: 1, pending: 0, retrying: 0, held: 0, dead: 0 }]);
+      deepEqual(first(groups).settings, made);
     },
   },
   {
@@ -63,7 +75,13 @@ const creating: readonly ContractCase[] = [
       const { log } = store.backend;
       const stream = store.name();
       const [position = ""] = await append(log, stream, "a");
-      const starts: GroupStart[] = ["beginning", "new", { after: position }, { time: 1_700_000_000_123 }];
+      const starts: GroupStart[] = [
+        "beginning",
+        "new",
+        { after: position },
+        { at: position },
+        { time: 1_700_000_000_123 },
+      ];
       for (const from of starts) {
         const group = store.name();
         deepEqual((await log.createGroup(stream, group, { ...GROUP, from })).from, from);
@@ -143,7 +161,7 @@ const starting: readonly ContractCase[] = [
     },
   },
   {
-    title: "log: a group may start behind any position",
+    title: "log: [E9] a group may start at any position, or behind it",
     run: async (store) => {
       const { log } = store.backend;
       const stream = store.name();
@@ -151,9 +169,29 @@ const starting: readonly ContractCase[] = [
       deepEqual(await startedAt(store, stream, { after: a }, 2), ["b", "c"]);
       deepEqual(await startedAt(store, stream, { after: b }, 1), ["c"]);
       deepEqual(await startedAt(store, stream, { after: c }, 0), []);
+      deepEqual(await startedAt(store, stream, { at: a }, 3), ["a", "b", "c"]);
+      deepEqual(await startedAt(store, stream, { at: c }, 1), ["c"]);
       // The position's entry need not be there any more.
       await log.append(stream, ["d", "e"].map(entry), { maxEntries: 2, overflow: "drop-oldest" });
       deepEqual(await startedAt(store, stream, { after: a }, 2), ["d", "e"]);
+      deepEqual(await startedAt(store, stream, { at: b }, 2), ["d", "e"]);
+    },
+  },
+  {
+    title: "log: a group cannot start at what is no position, and is not made",
+    run: async (store) => {
+      const { log } = store.backend;
+      const stream = store.name();
+      await append(log, stream, "a");
+      for (const from of [{ after: "nonsense" }, { at: "nonsense" }, { at: "" }]) {
+        await rejectsWith(
+          "NOT_FOUND",
+          () => log.createGroup(stream, "group", { ...GROUP, from }),
+          JSON.stringify(from),
+        );
+      }
+      deepEqual((await log.stats(stream)).groups, []);
+      await rejectsWith("NOT_FOUND", () => log.open(stream, "group", store.name()));
     },
   },
   {
@@ -207,9 +245,9 @@ const apart: readonly ContractCase[] = [
       await settled(one, ack(a), deadLetter(b), retry(c, 60_000));
       deepEqual(attemptsOf(await collect(store, two, 3)), ["a", "b", "c"]);
       const groups = (await log.stats(stream)).groups.toSorted((x, y) => x.group.localeCompare(y.group));
-      deepEqual(groups, [
-        { group: "one", lag: 0, pending: 0, retrying: 1, dead: 1 },
-        { group: "two", lag: 0, pending: 3, retrying: 0, dead: 0 },
+      deepEqual(groups.map(countsOf), [
+        { group: "one", lag: 0, pending: 0, retrying: 1, held: 0, dead: 1 },
+        { group: "two", lag: 0, pending: 3, retrying: 0, held: 0, dead: 0 },
       ]);
       deepEqual(textsOf(await allLetters(log.deadLetters(stream, "one"))), ["b"]);
       deepEqual(await allLetters(log.deadLetters(stream, "two")), []);

@@ -1,18 +1,31 @@
 /** For whoever tests a backend, or with one: the contract as plain data, a clock that stands still, a way to wait. */
 
+import { ageCases } from "./age-cases.js";
 import { broadcastCases } from "./broadcast-cases.js";
 import type { ContractCase } from "./contract.js";
+import { dedupeCases } from "./dedupe-cases.js";
 import { expiryCases } from "./expiry-cases.js";
 import { feedCases } from "./feed-cases.js";
 import { groupCases } from "./group-cases.js";
+import { groupChangeCases } from "./group-change-cases.js";
 import { leaseCases } from "./lease-cases.js";
 import { letterCases } from "./letter-cases.js";
+import { letterChangeCases } from "./letter-change-cases.js";
 import { lifecycleCases } from "./lifecycle-cases.js";
+import { limitCases } from "./limit-cases.js";
 import { logCases } from "./log-cases.js";
+import { logStatsCases } from "./log-stats-cases.js";
+import { modelCases } from "./model-cases.js";
 import { nameCases } from "./name-cases.js";
+import { orderCases } from "./order-cases.js";
+import { pauseCases } from "./pause-cases.js";
 import { payloadCases } from "./payload-cases.js";
 import { queueCases } from "./queue-cases.js";
+import { redriveCases } from "./redrive-cases.js";
+import { redrivePlaceCases } from "./redrive-place-cases.js";
 import { retentionCases } from "./retention-cases.js";
+import { seekCases } from "./seek-cases.js";
+import { strictOrderCases } from "./strict-order-cases.js";
 import { waitCases } from "./wait-cases.js";
 
 // The ports, for whoever writes a backend and tests it with the cases below.
@@ -26,14 +39,27 @@ export const contractCases: readonly ContractCase[] = [
   ...lifecycleCases,
   ...broadcastCases,
   ...logCases,
+  ...dedupeCases,
   ...groupCases,
   ...retentionCases,
+  ...limitCases,
+  ...ageCases,
   ...queueCases,
   ...expiryCases,
   ...feedCases,
   ...waitCases,
   ...leaseCases,
   ...letterCases,
+  ...letterChangeCases,
+  ...redriveCases,
+  ...redrivePlaceCases,
+  ...orderCases,
+  ...strictOrderCases,
+  ...seekCases,
+  ...pauseCases,
+  ...groupChangeCases,
+  ...logStatsCases,
+  ...modelCases,
   ...payloadCases,
   ...nameCases,
 ];

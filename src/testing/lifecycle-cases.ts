@@ -1,7 +1,7 @@
 /** A backend's own life: identity, health, closing. */
 
 import { deepEqual, equal, ok } from "node:assert/strict";
-import type { Backend } from "../core/backend.js";
+import type { Backend, DeadLetters } from "../core/backend.js";
 import { SignalboxError } from "../core/errors.js";
 import type { ContractCase } from "./contract.js";
 import {
@@ -39,13 +39,30 @@ function callsOf(backend: Backend): Record<string, () => Promise<unknown>> {
     append: () => log.append("stream", [entry("a")], ROOMY),
     read: () => log.read("stream", { max: 1 }),
     createGroup: () => log.createGroup("stream", "group", GROUP),
+    configure: () => log.configure("stream", ROOMY),
+    trim: () => log.trim("stream"),
+    configureGroup: () => log.configureGroup("stream", "group", { maxAttempts: 2 }),
+    seek: () => log.seek("stream", "group", "beginning"),
+    pause: () => log.pause("stream", "group"),
+    resume: () => log.resume("stream", "group"),
+    deleteGroup: () => log.deleteGroup("stream", "group"),
     "open of a group": () => log.open("stream", "group", "consumer"),
-    "dead letters of a group": () => log.deadLetters("stream", "group").list({ max: 1 }),
+    ...letterCallsOf("a group", log.deadLetters("stream", "group")),
     "stats of a stream": () => log.stats("stream"),
     push: () => queue.push("queue", [item("a")], LIMITS),
     "open of a recipient": () => queue.open("queue", "", CONSUMER),
-    "dead letters of a recipient": () => queue.deadLetters("queue", "").list({ max: 1 }),
+    ...letterCallsOf("a recipient", queue.deadLetters("queue", "")),
     "stats of a recipient": () => queue.stats("queue", ""),
+  };
+}
+
+function letterCallsOf(whose: string, letters: DeadLetters): Record<string, () => Promise<unknown>> {
+  return {
+    [`dead letters of ${whose}`]: () => letters.list({ max: 1 }),
+    [`get of a letter of ${whose}`]: () => letters.get("id"),
+    [`redrive of ${whose}`]: () => letters.redrive(["id"]),
+    [`removing letters of ${whose}`]: () => letters.remove(["id"]),
+    [`purge of ${whose}`]: () => letters.purge(0),
   };
 }
 

@@ -3,7 +3,7 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import type { Entry, Log, Range } from "../core/backend.js";
 import type { ContractCase } from "./contract.js";
-import { entry, first, numbered, ROOMY, rejectsWith, textsOf } from "./fixtures.js";
+import { countsOf, entry, first, GROUP, numbered, ROOMY, rejectsWith, textsOf } from "./fixtures.js";
 
 /** Appends one entry for each text, each in a call of its own; resolves with their positions. */
 async function appendEach(log: Log, stream: string, texts: readonly string[]): Promise<string[]> {
@@ -88,7 +88,7 @@ const appending: readonly ContractCase[] = [
       await log.append(stream, [{ ...entry("a"), key: "k😀" }, entry("b"), { ...entry("c"), key: "k😀" }], ROOMY);
       const read = await log.read(stream, { max: 10 });
       deepEqual(textsOf(read), ["a", "b", "c"]);
-      for (const one of read) deepEqual(Object.keys(one).sort(), ["data", "header", "position"]);
+      for (const one of read) deepEqual(Object.keys(one).sort(), ["at", "data", "header", "position"]);
     },
   },
   {
@@ -97,12 +97,7 @@ const appending: readonly ContractCase[] = [
       const { log } = store.backend;
       const stream = store.name();
       const five = { maxEntries: 5, overflow: "reject" } as const;
-      await log.createGroup(stream, store.name(), {
-        from: "beginning",
-        leaseMs: 60_000,
-        maxAttempts: 3,
-        maxDeadLetters: 3,
-      });
+      await log.createGroup(stream, store.name(), GROUP);
       await log.append(stream, ["a", "b", "c"].map(entry), five);
       await rejectsWith("LIMIT", () => log.append(stream, ["d", "e", "f"].map(entry), five));
       deepEqual(await readTexts(log, stream), ["a", "b", "c"]);
@@ -119,9 +114,12 @@ const reading: readonly ContractCase[] = [
       const { log } = store.backend;
       const stream = store.name();
       deepEqual(await log.read(stream, { max: 10 }), []);
-      deepEqual(await log.stats(stream), { length: 0, groups: [] });
       // Asking makes nothing either.
-      deepEqual(await log.stats(stream), { length: 0, groups: [] });
+      for (let asked = 0; asked < 2; asked += 1) {
+        const { length, bytes = 0, oldest, newest, retention, groups } = await log.stats(stream);
+        deepEqual([length, bytes, oldest, newest, retention, groups], [0, 0, undefined, undefined, undefined, []]);
+      }
+      equal(await log.trim(stream), 0);
     },
   },
   {
@@ -146,9 +144,83 @@ const reading: readonly ContractCase[] = [
         [{ from: p2, after: p3 }, "45"],
         [{ from: p4, after: p1 }, "45"],
         [{ from: p2, after: p2, max: 1 }, "3"],
+        [{ until: p3 }, "123"],
+        [{ until: p5 }, "12345"],
+        [{ until: p3, max: 2 }, "12"],
+        [{ from: p2, until: p4 }, "234"],
+        [{ from: p3, until: p3 }, "3"],
+        [{ after: p2, until: p4 }, "34"],
+        [{ after: p2, until: p4, max: 1 }, "3"],
+        [{ after: p3, until: p3 }, ""],
+        [{ from: p4, until: p2 }, ""],
       ];
       for (const [range, expected] of cases) {
         equal((await readTexts(log, stream, range)).join(""), expected, JSON.stringify(range));
+      }
+    },
+  },
+  {
+    title: "log: a read ends at `until`, whether or not its entry is still there",
+    run: async (store) => {
+      const { log } = store.backend;
+      const stream = store.name();
+      const [p1, p2, p3] = await appendEach(log, stream, ["1", "2", "3"]);
+      ok(p1 && p2 && p3);
+      await log.append(stream, [entry("4"), entry("5")], { maxEntries: 3, overflow: "drop-oldest" });
+      equal((await readTexts(log, stream)).join(""), "345");
+      equal((await readTexts(log, stream, { until: p1 })).join(""), "");
+      equal((await readTexts(log, stream, { until: p2 })).join(""), "");
+      equal((await readTexts(log, stream, { until: p3 })).join(""), "3");
+      equal((await readTexts(log, stream, { from: p1, until: p3 })).join(""), "3");
+    },
+  },
+  {
+    title: "log: an entry says when it was appended, and a read may begin at a time of the store's clock",
+    run: async (store) => {
+      const { log } = store.backend;
+      const stream = store.name();
+      const times: number[] = [];
+      for (const text of ["1", "2", "3"]) {
+        times.push(await store.now());
+        await log.append(stream, [entry(text)], ROOMY);
+        times.push(await store.now());
+        await store.elapse(50);
+      }
+      const [before1 = 0, after1 = 0, before2 = 0, after2 = 0, before3 = 0, after3 = 0] = times;
+      const read = await log.read(stream, { max: 10 });
+      const [at1 = 0, at2 = 0, at3 = 0] = read.map(({ at }) => at);
+      ok(at1 >= before1 && at1 <= after1 && at2 >= before2 && at2 <= after2 && at3 >= before3 && at3 <= after3);
+      const [p1, p2] = read.map(({ position }) => position);
+      ok(p1 && p2);
+      const cases: [Partial<Range>, string][] = [
+        [{ since: 0 }, "123"],
+        [{ since: at1 }, "123"],
+        [{ since: at1 + 1 }, "23"],
+        [{ since: at2 }, "23"],
+        [{ since: at3 }, "3"],
+        [{ since: at3 + 1 }, ""],
+        [{ since: at3 + 60_000 }, ""],
+        [{ since: at1, max: 2 }, "12"],
+        [{ since: at2, until: p2 }, "2"],
+        [{ since: at2, until: p1 }, ""],
+        [{ since: at1, after: p1 }, "23"],
+        [{ since: at2, after: p1, max: 1 }, "2"],
+        [{ since: at2, from: p1 }, "23"],
+        [{ since: at1, from: p2 }, "23"],
+      ];
+      for (const [range, expected] of cases) {
+        equal((await readTexts(log, stream, range)).join(""), expected, JSON.stringify(range));
+      }
+    },
+  },
+  {
+    title: "log: a read at what is no position says so",
+    run: async (store) => {
+      const { log } = store.backend;
+      const stream = store.name();
+      await appendEach(log, stream, ["1"]);
+      for (const range of [{ from: "nonsense" }, { after: "nonsense" }, { until: "nonsense" }]) {
+        await rejectsWith("NOT_FOUND", () => readTexts(log, stream, range), JSON.stringify(range));
       }
     },
   },
@@ -175,8 +247,7 @@ const reading: readonly ContractCase[] = [
     run: async (store) => {
       const { log } = store.backend;
       const stream = store.name();
-      const settings = { from: "beginning", leaseMs: 60_000, maxAttempts: 3, maxDeadLetters: 3 } as const;
-      await log.createGroup(stream, "group", settings);
+      await log.createGroup(stream, "group", GROUP);
       await log.append(stream, [entry("a"), entry("b")], ROOMY);
       const feed = await log.open(stream, "group", store.name());
       const { deliveries } = await feed.take({ max: 1, waitMs: 0 }, []);
@@ -184,7 +255,7 @@ const reading: readonly ContractCase[] = [
       await feed.take({ max: 0, waitMs: 0 }, outcomes);
       deepEqual(await readTexts(log, stream), ["a", "b"]);
       const { groups } = await log.stats(stream);
-      deepEqual(groups, [{ group: "group", lag: 1, pending: 0, retrying: 0, dead: 0 }]);
+      deepEqual(groups.map(countsOf), [{ group: "group", lag: 1, pending: 0, retrying: 0, held: 0, dead: 0 }]);
     },
   },
   {

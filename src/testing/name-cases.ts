@@ -4,14 +4,17 @@ import { deepEqual, equal } from "node:assert/strict";
 import type { Backend, QueueConsumer } from "../core/backend.js";
 import type { ContractCase, ContractStore } from "./contract.js";
 import {
+  ack,
   allLetters,
   collect,
   collectOne,
+  countsOf,
   deadLetter,
   entry,
   first,
   GROUP,
   item,
+  keyed,
   LIMITS,
   LONG_LEASE_MS,
   quiet,
@@ -83,6 +86,44 @@ const kinds: readonly ContractCase[] = [
       });
       const { groups } = await log.stats(stream);
       deepEqual(groups.map(({ group }) => group).toSorted(), AWKWARD.toSorted());
+    },
+  },
+  {
+    title: "log: what is redriven, paused or deleted of groups of awkward names concerns no other",
+    run: async (store) => {
+      const { log } = store.backend;
+      const stream = store.name();
+      await forEachName(async (name) => void (await log.createGroup(stream, name, { ...GROUP, order: "key" })));
+      await log.append(stream, ["k:1", "k:2"].map(keyed), ROOMY);
+      await forEachName(async (name) => {
+        const feed = await log.open(stream, name, name);
+        await settled(feed, deadLetter(await collectOne(store, feed)));
+        const letters = log.deadLetters(stream, name);
+        equal(await letters.redrive([first(await allLetters(letters)).id]), 1, name);
+        // Everybody's redriven messages stand here by now, and each group gets its own.
+        for (const text of ["k:2", "k:1"]) {
+          const delivery = await collectOne(store, feed);
+          deepEqual([...textsOf([delivery]), delivery.attempt], [text, 1], name);
+          await settled(feed, ack(delivery));
+        }
+        await quiet(store, feed);
+      });
+      const isPaused = (name: string): boolean => AWKWARD.indexOf(name) % 3 === 0;
+      const isDeleted = (name: string): boolean => AWKWARD.indexOf(name) % 3 === 1;
+      await forEachName(async (name) => {
+        if (isPaused(name)) await log.pause(stream, name);
+        if (isDeleted(name)) equal(await log.deleteGroup(stream, name), true, name);
+      });
+      const { groups } = await log.stats(stream);
+      deepEqual(
+        groups.map(({ group, paused }) => `${group} ${paused}`).toSorted(),
+        AWKWARD.filter((name) => !isDeleted(name))
+          .map((name) => `${name} ${isPaused(name)}`)
+          .toSorted(),
+      );
+      for (const { group, pending, retrying, held, dead } of groups) {
+        deepEqual([pending, retrying, held, dead], [0, 0, 0, 0], group);
+      }
     },
   },
   {
@@ -170,7 +211,8 @@ const namespaces: readonly ContractCase[] = [
         await settled(feed, deadLetter(delivery));
         deepEqual(textsOf(await allLetters(backend.log.deadLetters("same", "same"))), [`${index}`]);
         const { length, groups } = await backend.log.stats("same");
-        deepEqual([length, groups], [1, [{ group: "same", lag: 0, pending: 0, retrying: 0, dead: 1 }]]);
+        deepEqual(groups.map(countsOf), [{ group: "same", lag: 0, pending: 0, retrying: 0, held: 0, dead: 1 }]);
+        equal(length, 1);
         const inbox = await backend.queue.open("same", "same", { ...consumerOf(store), consumer: "same" });
         deepEqual(textsOf(await collect(store, inbox, 1)), [`${index}`]);
         deepEqual(await backend.queue.stats("same", "same"), {

@@ -1,7 +1,7 @@
 /** How long a stream may grow: what is trimmed, what is refused, what groups are told. */
 
 import { deepEqual, equal, notEqual, ok } from "node:assert/strict";
-import type { Feed, GroupSettings, GroupStats, Log, Retention } from "../core/backend.js";
+import type { Feed, GroupSettings, Log, Retention } from "../core/backend.js";
 import type { ContractCase, ContractStore } from "./contract.js";
 import {
   ack,
@@ -9,10 +9,12 @@ import {
   attemptsOf,
   collect,
   collectOne,
+  countsOf,
   deadLetter,
   entry,
   first,
   GROUP,
+  type GroupCounts,
   haul,
   numbered,
   quiet,
@@ -34,7 +36,7 @@ interface Full {
   open(): Promise<Feed>;
   append(retention: Retention, ...texts: readonly string[]): Promise<void>;
   texts(): Promise<string[]>;
-  stats(): Promise<GroupStats>;
+  counts(): Promise<GroupCounts>;
 }
 
 async function startFull(store: ContractStore, settings: Partial<GroupSettings> = {}): Promise<Full> {
@@ -49,7 +51,7 @@ async function startFull(store: ContractStore, settings: Partial<GroupSettings> 
     open: () => log.open(stream, group, store.name()),
     append: async (retention, ...texts) => void (await log.append(stream, texts.map(entry), retention)),
     texts: () => readAll(log, stream),
-    stats: async () => first((await log.stats(stream)).groups),
+    counts: async () => countsOf(first((await log.stats(stream)).groups)),
   };
 }
 
@@ -126,7 +128,7 @@ const rejecting: readonly ContractCase[] = [
       await settled(feed, ack(c));
       await rejectsWith("LIMIT", () => full.append(REJECT, "f"));
       deepEqual(await full.texts(), ["a", "b", "c", "d", "e"]);
-      deepEqual(await full.stats(), { group: full.group, lag: 2, pending: 0, retrying: 1, dead: 0 });
+      deepEqual(await full.counts(), { group: full.group, lag: 2, pending: 0, retrying: 1, held: 0, dead: 0 });
     },
   },
   {
@@ -140,7 +142,7 @@ const rejecting: readonly ContractCase[] = [
       await full.append(REJECT, "f", "g");
       deepEqual(await full.texts(), ["c", "d", "e", "f", "g"]);
       await rejectsWith("LIMIT", () => full.append(REJECT, "h"));
-      deepEqual(await full.stats(), { group: full.group, lag: 5, pending: 0, retrying: 0, dead: 1 });
+      deepEqual(await full.counts(), { group: full.group, lag: 5, pending: 0, retrying: 0, held: 0, dead: 1 });
       deepEqual(textsOf(await collect(store, feed, 5)), ["c", "d", "e", "f", "g"]);
       // A dead letter outlives its entry.
       const letters = store.backend.log.deadLetters(full.stream, full.group);
@@ -188,7 +190,7 @@ const dropping: readonly ContractCase[] = [
       const full = await startFull(store);
       await full.append(DROP, "f", "g");
       deepEqual(await full.texts(), ["c", "d", "e", "f", "g"]);
-      equal((await full.stats()).lag, 5);
+      equal((await full.counts()).lag, 5);
       const feed = await full.open();
       const found = await haul(store, feed, ({ gone, deliveries }) => gone >= 2 && deliveries.length >= 5);
       deepEqual(attemptsOf(found.deliveries), ["c", "d", "e", "f", "g"]);
@@ -210,7 +212,7 @@ const dropping: readonly ContractCase[] = [
       equal(found.gone, 2);
       const again = await haul(store, feed, () => false, { limitMs: 300 });
       deepEqual([again.gone, again.deliveries.length], [0, 0]);
-      deepEqual(await full.stats(), { group: full.group, lag: 0, pending: 5, retrying: 0, dead: 0 });
+      deepEqual(await full.counts(), { group: full.group, lag: 0, pending: 5, retrying: 0, held: 0, dead: 0 });
     },
   },
   {
@@ -224,7 +226,7 @@ const dropping: readonly ContractCase[] = [
       const found = await haul(store, feed, ({ gone, deliveries }) => gone >= 2 && deliveries.length >= 5);
       deepEqual(attemptsOf(found.deliveries), ["c", "d", "e", "f", "g"]);
       deepEqual([found.gone, found.poisoned], [2, 0]);
-      equal((await full.stats()).dead, 0);
+      equal((await full.counts()).dead, 0);
     },
   },
   {

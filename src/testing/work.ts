@@ -1,8 +1,19 @@
 /** The log and the queue behind one face, as far as they share it: so that each case of consuming is written once. */
 
-import type { Backend, DeadLetters, Feed } from "../core/backend.js";
+import type { Backend, DeadLetter, DeadLetters, Feed } from "../core/backend.js";
 import type { ContractCase, ContractStore } from "./contract.js";
-import { entry, GROUP, item, LIMITS, LONG_LEASE_MS, ROOMY } from "./fixtures.js";
+import {
+  allLetters,
+  collect,
+  deadLetter,
+  entry,
+  GROUP,
+  item,
+  LIMITS,
+  LONG_LEASE_MS,
+  ROOMY,
+  settled,
+} from "./fixtures.js";
 
 export type ConsumedPort = "log" | "queue";
 
@@ -22,7 +33,8 @@ export interface Work {
   add(...texts: readonly string[]): Promise<readonly string[]>;
   /** Opens a consumer; by default under a new name and on the store's first backend. */
   open(more?: { readonly backend?: Backend; readonly consumer?: string; readonly leaseMs?: number }): Promise<Feed>;
-  letters(): DeadLetters;
+  /** By default as the store's first backend has them. */
+  letters(backend?: Backend): DeadLetters;
   counts(): Promise<WorkCounts>;
 }
 
@@ -48,6 +60,20 @@ export function bothPorts(
   }));
 }
 
+/** Adds messages, and makes each a dead letter at its first attempt; resolves with all letters there are. */
+export async function parkAll(
+  store: ContractStore,
+  work: Work,
+  texts: readonly string[],
+): Promise<readonly DeadLetter[]> {
+  await work.add(...texts);
+  const feed = await work.open();
+  const deliveries = await collect(store, feed, texts.length);
+  await settled(feed, ...deliveries.map((delivery) => deadLetter(delivery)));
+  await feed.close();
+  return allLetters(work.letters());
+}
+
 async function startLog(store: ContractStore, settings: WorkSettings): Promise<Work> {
   const { log } = store.backend;
   const stream = store.name();
@@ -60,7 +86,7 @@ async function startLog(store: ContractStore, settings: WorkSettings): Promise<W
     },
     // The lease belongs to the group, so that a consumer cannot have one of its own.
     open: ({ backend = store.backend, consumer = store.name() } = {}) => backend.log.open(stream, group, consumer),
-    letters: () => log.deadLetters(stream, group),
+    letters: (backend = store.backend) => backend.log.deadLetters(stream, group),
     counts: async () => {
       const stats = await log.stats(stream);
       const own = stats.groups.find((one) => one.group === group);
@@ -84,7 +110,7 @@ async function startQueue(store: ContractStore, settings: WorkSettings): Promise
     },
     open: ({ backend = store.backend, consumer = store.name(), leaseMs = usualLeaseMs } = {}) =>
       backend.queue.open(name, recipient, { consumer, leaseMs, maxAttempts, maxDeadLetters }),
-    letters: () => queue.deadLetters(name, recipient),
+    letters: (backend = store.backend) => backend.queue.deadLetters(name, recipient),
     counts: async () => {
       const { waiting, leased, delayed, dead } = await queue.stats(name, recipient);
       return { ready: waiting, held: leased, later: delayed, dead };

@@ -8,6 +8,8 @@ import { type LaneStore, laneStore } from "./support/lane-store.js";
 import { openMemoryStore } from "./support/memory-store.js";
 import { openNothing } from "./support/nothing.js";
 import { consumingBugs } from "./support/planted-consuming.js";
+import { groupBugs } from "./support/planted-groups.js";
+import { keepingBugs } from "./support/planted-keeping.js";
 import { storingBugs } from "./support/planted-storing.js";
 import type { PlantedBug } from "./support/planting.js";
 import { runCase } from "./support/run-case.js";
@@ -32,7 +34,7 @@ function caseOf(title: string): ContractCase {
   return found;
 }
 
-describe.concurrent.each([...consumingBugs, ...storingBugs])("where $title", (bug) => {
+describe.concurrent.each([...consumingBugs, ...storingBugs, ...groupBugs, ...keepingBugs])("where $title", (bug) => {
   test.each(bug.caughtBy)("this fails: %s", async (title) => {
     const contractCase = caseOf(title);
     await runCase(contractCase, openMemoryStore);

@@ -1,6 +1,7 @@
 /** A backend that accepts everything, keeps nothing and never complains. */
 
 import type { Backend, DeadLetters, Feed } from "../../../src/core/backend.js";
+import { GROUP } from "../../../src/testing/fixtures.js";
 
 export async function openNothing(): Promise<Backend> {
   const feed: Feed = {
@@ -8,7 +9,15 @@ export async function openNothing(): Promise<Backend> {
     extend: async () => [],
     close: async () => {},
   };
-  const deadLetters = (): DeadLetters => ({ list: async () => ({ letters: [] }) });
+  const deadLetters = (): DeadLetters => ({
+    list: async () => ({ letters: [] }),
+    get: async () => undefined,
+    redrive: async () => 0,
+    remove: async () => 0,
+    purge: async () => 0,
+  });
+  const bytes = undefined;
+  const none = { length: 0, bytes, oldest: undefined, newest: undefined, at: 0, retention: undefined, groups: [] };
   return {
     name: "nothing",
     durability: "memory",
@@ -17,12 +26,20 @@ export async function openNothing(): Promise<Backend> {
       subscribe: async () => async () => {},
     },
     log: {
-      append: async (_stream, entries) => entries.map((_entry, index) => ({ position: String(index) })),
+      append: async (_stream, entries) =>
+        entries.map((_entry, index) => ({ position: String(index), duplicate: false })),
       read: async () => [],
+      configure: async (_stream, retention) => retention,
+      trim: async () => 0,
       createGroup: async (_stream, _group, settings) => settings,
+      configureGroup: async () => GROUP,
+      seek: async () => {},
+      pause: async () => {},
+      resume: async () => {},
+      deleteGroup: async () => false,
       open: async () => feed,
       deadLetters,
-      stats: async () => ({ length: 0, groups: [] }),
+      stats: async () => none,
     },
     queue: {
       push: async (_queue, items) => items.map(({ id }) => ({ id, duplicate: false })),

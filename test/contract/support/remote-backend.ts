@@ -109,7 +109,13 @@ function connectTo(child: Child): Line {
 }
 
 function remoteBackend({ name, durability }: Opened, call: Call, line: Line): Backend {
-  const letters = (method: string, of: readonly string[]): DeadLetters => ({ list: (page) => call(method, of, page) });
+  const letters = (port: "log" | "queue", of: readonly string[]): DeadLetters => ({
+    list: (page) => call("letters", port, of, "list", page),
+    get: (id) => call("letters", port, of, "get", id),
+    redrive: (ids) => call("letters", port, of, "redrive", ids),
+    remove: (ids) => call("letters", port, of, "remove", ids),
+    purge: (olderThanMs) => call("letters", port, of, "purge", olderThanMs),
+  });
   return {
     name,
     durability,
@@ -123,15 +129,22 @@ function remoteBackend({ name, durability }: Opened, call: Call, line: Line): Ba
     log: {
       append: (...args) => call("append", ...args),
       read: (...args) => call("read", ...args),
+      configure: (...args) => call("configure", ...args),
+      trim: (...args) => call("trim", ...args),
       createGroup: (...args) => call("createGroup", ...args),
+      configureGroup: (...args) => call("configureGroup", ...args),
+      seek: (...args) => call("seek", ...args),
+      pause: (...args) => call("pause", ...args),
+      resume: (...args) => call("resume", ...args),
+      deleteGroup: (...args) => call("deleteGroup", ...args),
       open: async (...args) => remoteFeed(await call("openLog", ...args), line),
-      deadLetters: (...of) => letters("logLetters", of),
+      deadLetters: (...of) => letters("log", of),
       stats: (...args) => call("logStats", ...args),
     },
     queue: {
       push: (...args) => call("push", ...args),
       open: async (...args) => remoteFeed(await call("openQueue", ...args), line),
-      deadLetters: (...of) => letters("queueLetters", of),
+      deadLetters: (...of) => letters("queue", of),
       stats: (...args) => call("queueStats", ...args),
     },
     ping: () => call("ping"),

@@ -33,7 +33,6 @@ async function open({ path, namespace, test, now }: OpenRemote): Promise<unknown
 
 function backendMethods(backend: Backend): Record<string, Method> {
   const { broadcast, log, queue } = backend;
-  const page = (letters: DeadLetters, ...args: Parameters<DeadLetters["list"]>): unknown => letters.list(...args);
   return {
     ping: () => backend.ping(),
     check: () => backend.check(),
@@ -42,16 +41,31 @@ function backendMethods(backend: Backend): Record<string, Method> {
     subscribe: (target: BroadcastTarget, listener: number) => subscribe(backend, target, listener),
     append: (...args: Parameters<typeof log.append>) => log.append(...args),
     read: (...args: Parameters<typeof log.read>) => log.read(...args),
+    configure: (...args: Parameters<typeof log.configure>) => log.configure(...args),
+    trim: (...args: Parameters<typeof log.trim>) => log.trim(...args),
     createGroup: (...args: Parameters<typeof log.createGroup>) => log.createGroup(...args),
+    configureGroup: (...args: Parameters<typeof log.configureGroup>) => log.configureGroup(...args),
+    seek: (...args: Parameters<typeof log.seek>) => log.seek(...args),
+    pause: (...args: Parameters<typeof log.pause>) => log.pause(...args),
+    resume: (...args: Parameters<typeof log.resume>) => log.resume(...args),
+    deleteGroup: (...args: Parameters<typeof log.deleteGroup>) => log.deleteGroup(...args),
     openLog: async (...args: Parameters<typeof log.open>) => register(feedMethods(await log.open(...args))),
     logStats: (...args: Parameters<typeof log.stats>) => log.stats(...args),
-    logLetters: (of: Parameters<typeof log.deadLetters>, ...args: Parameters<DeadLetters["list"]>) =>
-      page(log.deadLetters(...of), ...args),
     push: (...args: Parameters<typeof queue.push>) => queue.push(...args),
     openQueue: async (...args: Parameters<typeof queue.open>) => register(feedMethods(await queue.open(...args))),
     queueStats: (...args: Parameters<typeof queue.stats>) => queue.stats(...args),
-    queueLetters: (of: Parameters<typeof queue.deadLetters>, ...args: Parameters<DeadLetters["list"]>) =>
-      page(queue.deadLetters(...of), ...args),
+    letters: (port: "log" | "queue", of: [string, string], method: keyof DeadLetters, ...args: never[]) =>
+      lettersMethods(backend[port].deadLetters(...of))[method](...args),
+  };
+}
+
+function lettersMethods(letters: DeadLetters): Record<keyof DeadLetters, Method> {
+  return {
+    list: (...args: Parameters<DeadLetters["list"]>) => letters.list(...args),
+    get: (id: string) => letters.get(id),
+    redrive: (ids: readonly string[]) => letters.redrive(ids),
+    remove: (ids: readonly string[]) => letters.remove(ids),
+    purge: (olderThanMs: number) => letters.purge(olderThanMs),
   };
 }
 
