@@ -5,6 +5,7 @@ import type { BackendContext, Broadcast } from "../../src/core/backend.js";
 import { createBroadcast } from "../../src/backends/memory/broadcast.js";
 import { openMemory } from "../../src/backends/memory/index.js";
 import { createQueue, type MemoryQueue } from "../../src/backends/memory/queue.js";
+import { DEDUPE_MAX_IDS, DEDUPE_WINDOW_MS } from "../../src/core/limits.js";
 import type { Session } from "../../src/backends/memory/session.js";
 import { createFakeClock } from "../../src/testing/index.js";
 
@@ -15,7 +16,7 @@ const session: Session = {
   onClose: () => () => undefined,
   track: (create) => create(() => undefined),
 };
-const rules = { leaseMs: 1_000, maxAttempts: 1, maxDeadLetters: 1 };
+const rules = { leaseMs: 1_000, maxAttempts: 1, maxDeadLetters: 1, order: "none", maxHeld: 1 } as const;
 const entry = { header: "h", data: "x" };
 
 test("a group that starts in the future keeps nothing that is not for it", async () => {
@@ -33,6 +34,76 @@ test("a group that starts in the future misses nothing when what is not for it i
   const retention = { maxEntries: 2, overflow: "drop-oldest" } as const;
   for (let index = 0; index < 5; index += 1) await log.append("s", [entry], retention);
   expect(await feed.take({ max: 10, waitMs: 0 }, [])).toMatchObject({ deliveries: [], gone: 0 });
+});
+
+const roomy = { maxEntries: 1_000, overflow: "drop-oldest" } as const;
+
+test("an id is remembered for ten minutes, whatever else comes, and not for ever", async () => {
+  const { log } = await openMemory({}, context);
+  const once = async (id: string): Promise<boolean | undefined> =>
+    (await log.append("s", [{ ...entry, dedupeId: id }], roomy))[0]?.duplicate;
+  await once("started");
+  await clock.advance(DEDUPE_WINDOW_MS - 1);
+  expect(await once("id")).toBe(false);
+  await clock.advance(2);
+  expect(await once("other")).toBe(false);
+  await clock.advance(DEDUPE_WINDOW_MS - 2);
+  expect(await once("id")).toBe(true);
+  await clock.advance(DEDUPE_WINDOW_MS + 1);
+  expect(await once("id")).toBe(false);
+  await clock.advance(2 * DEDUPE_WINDOW_MS);
+  expect(await once("id")).toBe(false);
+});
+
+test("of very many ids in a short time the last hundred thousand are remembered, and at most twice as many", async () => {
+  const { log } = await openMemory({}, context);
+  const duplicates = async (first: number, count: number): Promise<number> => {
+    const entries = Array.from({ length: count }, (_, index) => ({ ...entry, dedupeId: `id-${first + index}` }));
+    return (await log.append("s", entries, roomy)).filter(({ duplicate }) => duplicate).length;
+  };
+  const step = 1_000;
+  for (let first = 0; first < 2.5 * DEDUPE_MAX_IDS; first += step) await duplicates(first, step);
+  expect(await duplicates(1.5 * DEDUPE_MAX_IDS, step)).toBe(step);
+  expect(await duplicates(0, step)).toBe(0);
+});
+
+test("ages are looked at once a second, so that not every append drops what has just become too old", async () => {
+  const { log } = await openMemory({}, context);
+  const aging = { maxEntries: 1_000, maxAgeMs: 60_000, overflow: "drop-oldest" } as const;
+  for (let appended = 0; appended < 10; appended += 1) {
+    await log.append("s", [entry], aging);
+    await clock.advance(100);
+  }
+  await clock.advance(59_000);
+  // The oldest is as old as it may be; half a second later others are too old, and nobody looks.
+  for (const [length, ms] of [
+    [11, 500],
+    [12, 500],
+    [3, 0],
+  ] as const) {
+    await log.append("s", [entry], aging);
+    expect((await log.stats("s")).length).toBe(length);
+    await clock.advance(ms);
+  }
+});
+
+test("a message that was redriven for a group that is no more comes to none of the same name", async () => {
+  const { log } = await openMemory({}, context);
+  const settings = { ...rules, from: "beginning" } as const;
+  await log.createGroup("s", "g", settings);
+  await log.append("s", [entry], roomy);
+  const feed = await log.open("s", "g", "c");
+  const { deliveries } = await feed.take({ max: 1, waitMs: 0 }, []);
+  const reason = { kind: "failed", message: "" } as const;
+  await feed.take(
+    { max: 0, waitMs: 0 },
+    deliveries.map(({ receipt }) => ({ receipt, as: "deadLetter", reason })),
+  );
+  expect(await log.deadLetters("s", "g").redrive(["1"])).toBe(1);
+  await log.deleteGroup("s", "g");
+  await log.createGroup("s", "g", settings);
+  const again = await log.open("s", "g", "c");
+  expect((await again.take({ max: 5, waitMs: 0 }, [])).deliveries).toHaveLength(1);
 });
 
 test("a listener that changes what it gets changes nothing for the others", async () => {

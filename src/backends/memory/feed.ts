@@ -1,10 +1,8 @@
-/** Consuming from a work list: the same for the log and the queue. Knows how to wait, and nothing of what it waits for. */
+/** Consuming, the same for the log and the queue. Knows how to wait, and nothing of what it waits for. */
 
-import type { Delivery, Feed, Outcome, Receipt, Taken, TakeRequest } from "../../core/backend.js";
+import type { Feed, Outcome, Receipt, Taken, TakeRequest } from "../../core/backend.js";
 import type { Clock } from "../../core/clock.js";
 import { ClosedError } from "../../core/errors.js";
-import { toBytes } from "./stored.js";
-import type { LeaseRules, Lease, Work, WorkList } from "./worklist.js";
 
 /** Everyone who waits for something to become ready. A call wakes all: each looks for itself. */
 export interface Bell {
@@ -26,37 +24,38 @@ export function createBell(): Bell {
   };
 }
 
-export interface Tally {
-  readonly gone: number;
-  readonly expired: number;
-}
-
 /** However sure the wake-ups are, a waiting feed looks again after this long. */
 const RECHECK_MS = 1_000;
 
-export interface FeedSource<W extends Work> {
-  readonly list: WorkList<W>;
+/** Where deliveries come from: a group of the log, an inbox of the queue. */
+export interface FeedSource {
+  /** Settles, then takes what is ready. Throws when there is nothing to consume from any more. */
+  take(want: { readonly max: number; readonly consumer: string }, outcomes: readonly Outcome[], now: number): Taken;
+  /** @returns the receipts that are no longer valid */
+  extend(receipts: readonly Receipt[], now: number): readonly Receipt[];
+  giveBack(consumer: string): void;
+  /** When something will be ready by the clock alone. */
+  nextReadyAt(): number;
+}
+
+export interface FeedOptions {
+  readonly source: FeedSource;
+  /** Rings when something may have become ready otherwise than by the clock. */
   readonly bell: Bell;
   readonly clock: Clock;
   readonly consumer: string;
-  readonly rules: LeaseRules;
-  /** What was found gone or expired since the last call. */
-  takeTally(): Tally;
   /** Called once, when the feed closes. */
-  onClose(): void;
+  readonly onClose: () => void;
 }
 
-export function createFeed<W extends Work>(source: FeedSource<W>): Feed {
-  const { list, bell, clock, consumer, rules } = source;
+export function createFeed({ source, bell, clock, consumer, onClose }: FeedOptions): Feed {
   const closing = new AbortController();
 
   function takeNow(max: number, outcomes: readonly Outcome[]): Taken {
-    const now = clock.now();
-    const lost = outcomes.filter((outcome) => !list.settle(outcome, now, rules)).map(({ receipt }) => receipt);
-    const { leases, poisoned } = list.take(max, consumer, now, rules);
-    // What was just settled may have freed or parked something that another consumer waits for.
-    if (outcomes.length > 0) bell.ring();
-    return { deliveries: leases.map(toDelivery), lost, poisoned, ...source.takeTally() };
+    const taken = source.take({ max, consumer }, outcomes, clock.now());
+    // What has just ended may have freed or parked something that another consumer waits for.
+    if (outcomes.length > 0 || taken.poisoned > 0) bell.ring();
+    return taken;
   }
 
   async function take(want: TakeRequest, outcomes: readonly Outcome[]): Promise<Taken> {
@@ -75,7 +74,7 @@ export function createFeed<W extends Work>(source: FeedSource<W>): Feed {
   /** Resolves when the bell rings, when something becomes ready by the clock, or when waiting should end. */
   function waitForWork(deadline: number, signal: AbortSignal | undefined): Promise<void> {
     const now = clock.now();
-    const until = Math.min(deadline, list.nextReadyAt(), now + RECHECK_MS);
+    const until = Math.min(deadline, source.nextReadyAt(), now + RECHECK_MS);
     return new Promise((resolve) => {
       const done = (): void => {
         timer.cancel();
@@ -93,16 +92,15 @@ export function createFeed<W extends Work>(source: FeedSource<W>): Feed {
 
   async function extend(receipts: readonly Receipt[]): Promise<readonly Receipt[]> {
     if (closing.signal.aborted) throw new ClosedError("the feed is closed");
-    const until = clock.now() + rules.leaseMs;
-    return receipts.filter((receipt) => !list.extend(receipt, until));
+    return source.extend(receipts, clock.now());
   }
 
   async function close(): Promise<void> {
     if (closing.signal.aborted) return;
     closing.abort();
-    list.giveBack(consumer);
+    source.giveBack(consumer);
     bell.ring();
-    source.onClose();
+    onClose();
   }
 
   return { take, extend, close };
@@ -110,8 +108,4 @@ export function createFeed<W extends Work>(source: FeedSource<W>): Feed {
 
 function isEmpty(taken: Taken): boolean {
   return taken.deliveries.length === 0 && taken.gone === 0 && taken.expired === 0 && taken.poisoned === 0;
-}
-
-function toDelivery<W extends Work>({ receipt, work }: Lease<W>): Delivery {
-  return { receipt, position: work.position, attempt: work.attempts, header: work.header, data: toBytes(work.data) };
 }

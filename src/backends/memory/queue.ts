@@ -1,9 +1,9 @@
 /** Work for recipients, most urgent first; the readable specification of the queue port. */
 
-import type { BackendContext, NewItem, Pushed, Queue } from "../../core/backend.js";
+import type { BackendContext, NewItem, Pushed, Queue, QueueConsumer } from "../../core/backend.js";
 import { queueFull } from "../../core/limits.js";
 import { createDeadLetters } from "./dead-letters.js";
-import { type Bell, createBell, createFeed, type Tally } from "./feed.js";
+import { type Bell, createBell, createFeed, type FeedSource } from "./feed.js";
 import { createHeap, type Heap } from "./heap.js";
 import { toStored } from "./stored.js";
 import { getOrCreate, type Session, scoped } from "./session.js";
@@ -62,20 +62,21 @@ export function createQueue(session: Session, queues: Map<string, MemoryQueue>, 
       });
     },
 
-    async open(name, recipient, { consumer, ...rules }) {
+    async open(name, recipient, rules) {
       session.assertOpen();
       const inbox = inboxOf(findOrCreate(name), recipient);
-      const { list, bell } = inbox;
-      const takeTally = (): Tally => {
-        const expired = inbox.expiredUnreported;
-        inbox.expiredUnreported = 0;
-        return { gone: 0, expired };
-      };
-      return session.track((onClose) => createFeed({ list, bell, clock, consumer, rules, takeTally, onClose }));
+      const source = sourceOf(inbox, rules);
+      const { bell } = inbox;
+      return session.track((onClose) => createFeed({ source, bell, clock, consumer: rules.consumer, onClose }));
     },
 
     deadLetters: (name, recipient) =>
-      createDeadLetters(session, () => find(name)?.inboxes.get(recipient)?.list.dead ?? []),
+      createDeadLetters(session, clock, () => {
+        const queue = find(name);
+        const inbox = queue?.inboxes.get(recipient);
+        if (queue === undefined || inbox === undefined) return undefined;
+        return { dead: inbox.list.dead, redrive: (item) => redrive(queue, inbox, item) };
+      }),
 
     async stats(name, recipient) {
       session.assertOpen();
@@ -91,7 +92,7 @@ export function createQueue(session: Session, queues: Map<string, MemoryQueue>, 
         waiting: waiting.items().filter(isIdle).length,
         leased: list.leased.size,
         delayed: list.parkedWork().filter(isIdle).length,
-        dead: list.dead.length,
+        dead: list.dead.size,
         expired,
       };
     },
@@ -140,10 +141,26 @@ function createInbox(queue: MemoryQueue): Inbox {
   return inbox;
 }
 
+/** An inbox as one consumer sees it: rules are each consumer's own. */
+function sourceOf(inbox: Inbox, rules: QueueConsumer): FeedSource {
+  const { list } = inbox;
+  return {
+    take(want, outcomes, now) {
+      const served = list.serve(want, outcomes, now, rules);
+      const expired = inbox.expiredUnreported;
+      inbox.expiredUnreported = 0;
+      return { ...served, gone: 0, expired };
+    },
+    extend: (receipts, now) => receipts.filter((receipt) => !list.extend(receipt, now + rules.leaseMs)),
+    giveBack: (consumer) => list.giveBack(consumer),
+    nextReadyAt: () => list.nextReadyAt(),
+  };
+}
+
 function add(
   queue: MemoryQueue,
   inbox: Inbox,
-  { id, header, data, priority, delayMs, ttlMs }: NewItem,
+  { id, header, data, priority, delayMs, ttlMs }: Omit<NewItem, "recipient">,
   now: number,
 ): void {
   queue.arrivals += 1;
@@ -156,6 +173,7 @@ function add(
     arrival: queue.arrivals,
     expiresAt: ttlMs === undefined ? Number.POSITIVE_INFINITY : now + ttlMs,
     attempts: 0,
+    firstFailedAt: undefined,
     state: "idle",
   };
   queue.items.set(id, item);
@@ -163,6 +181,14 @@ function add(
   if (delayMs > 0) inbox.list.park(item, now + delayMs);
   else inbox.waiting.push(item);
   inbox.bell.ring();
+}
+
+/** Puts a dead item back as a new one that does not expire. @returns false when the queue holds its id already */
+function redrive(queue: MemoryQueue, inbox: Inbox, dead: Item): boolean {
+  if (queue.items.has(dead.id)) return false;
+  const { id, header, data, priority } = dead;
+  add(queue, inbox, { id, header, data, priority, delayMs: 0, ttlMs: undefined }, 0);
+  return true;
 }
 
 /** Ends what has expired while it waited. A running delivery is left alone: its item ends when it comes back. */

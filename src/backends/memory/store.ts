@@ -1,7 +1,7 @@
 /** Where a memory backend's messages live: one store per `connect("memory:")`, shared by name within the process. */
 
 import type { MemoryChannels } from "./broadcast.js";
-import type { MemoryStream } from "./log.js";
+import type { MemoryStream } from "./stream.js";
 import type { MemoryQueue } from "./queue.js";
 
 export interface MemoryStore {

@@ -3,8 +3,9 @@
  * due, or dead. Pure state; time comes in as an argument, waiting is the feed's.
  */
 
-import type { Bytes, DeadReason, Outcome, Receipt } from "../../core/backend.js";
+import type { Bytes, DeadReason, Delivery, Outcome, Receipt, Taken } from "../../core/backend.js";
 import { createHeap, type Heap } from "./heap.js";
+import { toBytes } from "./stored.js";
 
 /** One message on its way through a group or an inbox. */
 export interface Work {
@@ -13,6 +14,8 @@ export interface Work {
   readonly data: Bytes;
   /** Attempts counted so far. */
   attempts: number;
+  /** When one of them first failed or was abandoned. */
+  firstFailedAt: number | undefined;
 }
 
 /** Where work comes from, most urgent first: a group's cursor, an inbox's priorities. */
@@ -42,20 +45,17 @@ export interface Lease<W extends Work> {
 }
 
 /** A dead letter as it is stored. */
-export interface BuriedWork {
+export interface BuriedWork<W extends Work> {
   /** Growing numbers. */
   readonly number: number;
-  readonly work: Work;
+  readonly work: W;
   readonly consumer: string;
   readonly reason: DeadReason;
   readonly at: number;
 }
 
-export interface TakenLeases<W extends Work> {
-  readonly leases: readonly Lease<W>[];
-  /** Abandoned deliveries that had no attempt left and are dead letters now. */
-  readonly poisoned: number;
-}
+/** What a call of a feed comes to, as far as a work list knows. */
+export type Served = Pick<Taken, "deliveries" | "lost" | "poisoned">;
 
 interface Parked<W> {
   readonly work: W;
@@ -66,7 +66,8 @@ const earlier = <W>(a: Parked<W>, b: Parked<W>): boolean => a.dueAt < b.dueAt;
 
 export class WorkList<W extends Work> {
   readonly leased: Map<Receipt, Lease<W>> = new Map();
-  readonly dead: BuriedWork[] = [];
+  /** By their numbers as text, oldest first. */
+  readonly dead: Map<string, BuriedWork<W>> = new Map();
   #parked: Heap<Parked<W>> = createHeap(earlier);
   readonly #supply: Supply<W>;
   #receipts = 0;
@@ -83,8 +84,27 @@ export class WorkList<W extends Work> {
     return this.#parked.items().map(({ work }) => work);
   }
 
+  /** Settles, takes back what was abandoned or is due, then leases up to `max`. */
+  serve(
+    want: { readonly max: number; readonly consumer: string },
+    outcomes: readonly Outcome[],
+    now: number,
+    rules: LeaseRules,
+  ): Served {
+    const lost = outcomes.filter((outcome) => !this.#settle(outcome, now, rules)).map(({ receipt }) => receipt);
+    const poisoned = this.#sweep(now, rules);
+    this.release(now);
+    const deliveries: Delivery[] = [];
+    while (deliveries.length < want.max) {
+      const work = this.#supply.next(now);
+      if (work === undefined) break;
+      deliveries.push(this.#lease(work, want.consumer, now + rules.leaseMs));
+    }
+    return { deliveries, lost, poisoned };
+  }
+
   /** @returns false when the receipt is no longer valid */
-  settle(outcome: Outcome, now: number, rules: LeaseRules): boolean {
+  #settle(outcome: Outcome, now: number, rules: LeaseRules): boolean {
     const lease = this.leased.get(outcome.receipt);
     if (lease === undefined) return false;
     this.leased.delete(outcome.receipt);
@@ -93,28 +113,20 @@ export class WorkList<W extends Work> {
     } else if (outcome.as === "deadLetter") {
       this.#bury(lease, outcome.reason, now, rules);
     } else {
-      if (!outcome.counted) lease.work.attempts -= 1;
+      if (outcome.counted) lease.work.firstFailedAt ??= now;
+      else lease.work.attempts -= 1;
       this.park(lease.work, now + outcome.delayMs);
     }
     return true;
   }
 
-  /** Leases up to `max` to the consumer: what was abandoned or is due comes back into the supply first. */
-  take(max: number, consumer: string, now: number, rules: LeaseRules): TakenLeases<W> {
-    const poisoned = this.#sweep(now, rules);
-    this.release(now);
-    const leases: Lease<W>[] = [];
-    while (leases.length < max) {
-      const work = this.#supply.next(now);
-      if (work === undefined) break;
-      work.attempts += 1;
-      this.#receipts += 1;
-      const lease: Lease<W> = { receipt: String(this.#receipts), work, consumer, until: now + rules.leaseMs };
-      this.leased.set(lease.receipt, lease);
-      leases.push(lease);
-      this.#earliestEnd = Math.min(this.#earliestEnd, lease.until);
-    }
-    return { leases, poisoned };
+  #lease(work: W, consumer: string, until: number): Delivery {
+    work.attempts += 1;
+    this.#receipts += 1;
+    const receipt = String(this.#receipts);
+    this.leased.set(receipt, { receipt, work, consumer, until });
+    this.#earliestEnd = Math.min(this.#earliestEnd, until);
+    return { receipt, position: work.position, attempt: work.attempts, header: work.header, data: toBytes(work.data) };
   }
 
   /** @returns false when the receipt is no longer valid */
@@ -148,12 +160,18 @@ export class WorkList<W extends Work> {
     }
   }
 
-  /** Forgets what is parked and `isGone`. @returns how many */
-  dropParked(isGone: (work: W) => boolean): number {
+  /** Forgets what is parked and `isGone`. @returns what that was */
+  dropParked(isGone: (work: W) => boolean): readonly W[] {
     const all = this.#parked.items();
     this.#parked = createHeap(earlier);
     for (const item of all) if (!isGone(item.work)) this.#parked.push(item);
-    return all.length - this.#parked.size;
+    return all.map(({ work }) => work).filter(isGone);
+  }
+
+  /** Forgets what is leased or parked. Receipts are not given again; dead letters stay. */
+  clear(): void {
+    this.leased.clear();
+    this.#parked = createHeap(earlier);
   }
 
   /** When something will be ready by the clock alone: the earliest due time or lease end. */
@@ -172,6 +190,7 @@ export class WorkList<W extends Work> {
         continue;
       }
       this.leased.delete(lease.receipt);
+      lease.work.firstFailedAt ??= now;
       if (lease.work.attempts >= rules.maxAttempts) {
         const message = `no consumer finished it in ${lease.work.attempts} attempts`;
         this.#bury(lease, { kind: "abandoned", message }, now, rules);
@@ -185,8 +204,12 @@ export class WorkList<W extends Work> {
 
   #bury(lease: Lease<W>, reason: DeadReason, now: number, rules: LeaseRules): void {
     this.#letters += 1;
-    this.dead.push({ number: this.#letters, work: lease.work, consumer: lease.consumer, reason, at: now });
-    if (this.dead.length > rules.maxDeadLetters) this.dead.splice(0, this.dead.length - rules.maxDeadLetters);
-    this.#supply.finished(lease.work);
+    const { work, consumer } = lease;
+    this.dead.set(String(this.#letters), { number: this.#letters, work, consumer, reason, at: now });
+    for (const id of this.dead.keys()) {
+      if (this.dead.size <= rules.maxDeadLetters) break;
+      this.dead.delete(id);
+    }
+    this.#supply.finished(work);
   }
 }
