@@ -1,7 +1,7 @@
 /** What a group of the log and an inbox of the queue have in common: deliveries that are leased, parked or dead. */
 
 import type { Outcome, Receipt } from "../../core/backend.js";
-import type { Burial } from "./dead-letters.js";
+import type { Burial } from "./graveyard.js";
 import type { Database } from "./driver.js";
 import type { Reader } from "./readers.js";
 import { NEVER } from "./schema.js";
@@ -36,10 +36,15 @@ interface Claim {
   readonly seq: number;
 }
 
-interface Leased {
+interface Leased extends Parked {
+  readonly consumer: StoredText;
+}
+
+export interface Parked {
   readonly seq: number;
   readonly attempt: number;
-  readonly consumer: StoredText;
+  /** When an attempt first failed or was abandoned; null where none did. */
+  readonly failedAt: number | null;
 }
 
 /** Abandoned deliveries that one take sweeps; the next goes on. */
@@ -85,17 +90,18 @@ export class Deliveries {
     if (tx.now < reader.nextEnd) return 0;
     let poisoned = 0;
     const abandoned = this.#sql.abandoned.all(reader.id, tx.now, MAX_SWEPT);
-    for (const { seq, attempt, consumer } of abandoned) {
+    for (const { seq, attempt, consumer, failedAt } of abandoned) {
       this.#sql.drop.run(reader.id, seq);
       if (supply.endWhereOver(tx, reader, seq)) continue;
+      const firstFailedAt = failedAt ?? tx.now;
       if (attempt < maxAttempts) {
-        this.park(reader, seq, attempt + 1, tx.now);
+        this.park(reader, { seq, attempt: attempt + 1, failedAt: firstFailedAt }, tx.now);
         continue;
       }
       const reason = { kind: "abandoned", message: `no consumer finished it in ${attempt} attempts` } as const;
-      supply.bury(reader, seq, { attempts: attempt, consumer, reason, at: tx.now });
+      if (supply.bury(reader, seq, { attempts: attempt, consumer, reason, firstFailedAt, at: tx.now })) poisoned += 1;
+      else reader.unreported += 1;
       supply.finished(reader, seq);
-      poisoned += 1;
     }
     reader.nextEnd = this.#sql.earliestEnd.get(reader.id)?.until ?? NEVER;
     reader.changed = true;
@@ -112,13 +118,22 @@ export class Deliveries {
     return { fence: reader.fence, until, receipts: `${reader.id}.${reader.fence}.` };
   }
 
-  lease(reader: Reader, seq: number, attempt: number, grant: Grant, consumer: StoredText): void {
-    this.#sql.lease.run(reader.id, seq, grant.fence, attempt, grant.until, consumer);
+  lease(reader: Reader, { seq, attempt, failedAt }: Parked, grant: Grant, consumer: StoredText): void {
+    this.#sql.lease.run(reader.id, seq, grant.fence, attempt, grant.until, consumer, failedAt);
+  }
+
+  /** Whether any consumer has something in hands. */
+  anyLeased({ id }: Reader): boolean {
+    return this.#sql.anyLeased.get(id) !== undefined;
+  }
+
+  anyParked({ id }: Reader): boolean {
+    return this.#sql.anyParked.get(id) !== undefined;
   }
 
   /** Keeps a delivery back until it is due. */
-  park(reader: Reader, seq: number, attempt: number, due: number): void {
-    this.#sql.park.run(reader.id, seq, attempt, due);
+  park(reader: Reader, { seq, attempt, failedAt }: Parked, due: number): void {
+    this.#sql.park.run(reader.id, seq, attempt, due, failedAt);
   }
 
   unpark(reader: Reader, seq: number): void {
@@ -126,7 +141,7 @@ export class Deliveries {
   }
 
   /** What is parked and due, the earliest first. */
-  due(reader: Reader, now: number, max: number): { readonly seq: number; readonly attempt: number }[] {
+  due(reader: Reader, now: number, max: number): Parked[] {
     return this.#sql.due.all(reader.id, now, max);
   }
 
@@ -150,6 +165,14 @@ export class Deliveries {
     if (held > 0) this.#sql.dropHeld.run(reader.id, consumer, since);
   }
 
+  /** Forgets all that is leased or parked: receipts are worthless from now on. */
+  clear(reader: Reader): void {
+    this.#sql.clearLeased.run(reader.id);
+    this.#sql.clearParked.run(reader.id);
+    reader.nextEnd = NEVER;
+    reader.changed = true;
+  }
+
   #settleOne(
     tx: Tx,
     reader: Reader,
@@ -159,15 +182,17 @@ export class Deliveries {
   ): boolean {
     const leased = this.#sql.leased.get(reader.id, seq, fence);
     if (leased === undefined) return false;
-    const { attempt, consumer } = leased;
+    const { attempt, consumer, failedAt } = leased;
     this.#sql.drop.run(reader.id, seq);
     if (outcome.as === "retry") {
-      this.park(reader, seq, outcome.counted ? attempt + 1 : attempt, tx.now + outcome.delayMs);
+      const again = outcome.counted ? { attempt: attempt + 1, failedAt: failedAt ?? tx.now } : { attempt, failedAt };
+      this.park(reader, { seq, ...again }, tx.now + outcome.delayMs);
       // Others who wait now know when it is due.
       tx.changed(supply.topic);
       return true;
     }
-    if (!supply.bury(reader, seq, { attempts: attempt, consumer, reason: outcome.reason, at: tx.now })) {
+    const burial = { attempts: attempt, consumer, reason: outcome.reason, at: tx.now };
+    if (!supply.bury(reader, seq, { ...burial, firstFailedAt: failedAt ?? tx.now })) {
       reader.unreported += 1;
       reader.changed = true;
     }
@@ -207,30 +232,34 @@ function append(byFence: Map<number, Claim[]>, claim: Claim): void {
 // Parameters come in the order of the calls above.
 function prepare(db: Database) {
   const range = "reader = ? AND seq BETWEEN ? AND ? AND fence = ?";
+  const columns = "seq, attempt, consumer, failed_at AS failedAt";
   return {
-    leased: db.prepare<Leased>(
-      "SELECT seq, attempt, consumer FROM sb1_leased WHERE reader = ? AND seq = ? AND fence = ?",
-    ),
+    leased: db.prepare<Leased>(`SELECT ${columns} FROM sb1_leased WHERE reader = ? AND seq = ? AND fence = ?`),
+    anyLeased: db.prepare("SELECT 1 FROM sb1_leased WHERE reader = ? LIMIT 1"),
     lease: db.prepare(
-      "INSERT INTO sb1_leased (reader, seq, fence, attempt, until, consumer) VALUES (?, ?, ?, ?, ?, ?)",
+      "INSERT INTO sb1_leased (reader, seq, fence, attempt, until, consumer, failed_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
     ),
     extend: db.prepare("UPDATE sb1_leased SET until = ? WHERE reader = ? AND seq = ? AND fence = ?"),
     drop: db.prepare("DELETE FROM sb1_leased WHERE reader = ? AND seq = ?"),
+    clearLeased: db.prepare("DELETE FROM sb1_leased WHERE reader = ?"),
     held: db.prepare<{ seq: number }>(`SELECT seq FROM sb1_leased WHERE ${range}`),
     dropRange: db.prepare(`DELETE FROM sb1_leased WHERE ${range}`),
     abandoned: db.prepare<Leased>(
-      "SELECT seq, attempt, consumer FROM sb1_leased WHERE reader = ? AND until <= ? ORDER BY seq LIMIT ?",
+      `SELECT ${columns} FROM sb1_leased WHERE reader = ? AND until <= ? ORDER BY seq LIMIT ?`,
     ),
     earliestEnd: db.prepare<{ until: number | null }>("SELECT min(until) AS until FROM sb1_leased WHERE reader = ?"),
     parkHeld: db.prepare(
-      `INSERT INTO sb1_parked (reader, seq, attempt, due)
-       SELECT reader, seq, attempt, ? FROM sb1_leased WHERE reader = ? AND consumer = ? AND fence > ?`,
+      `INSERT INTO sb1_parked (reader, seq, attempt, due, failed_at)
+       SELECT reader, seq, attempt, ?, failed_at FROM sb1_leased WHERE reader = ? AND consumer = ? AND fence > ?`,
     ),
     dropHeld: db.prepare("DELETE FROM sb1_leased WHERE reader = ? AND consumer = ? AND fence > ?"),
-    park: db.prepare("INSERT INTO sb1_parked (reader, seq, attempt, due) VALUES (?, ?, ?, ?)"),
+    park: db.prepare("INSERT INTO sb1_parked (reader, seq, attempt, due, failed_at) VALUES (?, ?, ?, ?, ?)"),
+    anyParked: db.prepare("SELECT 1 FROM sb1_parked WHERE reader = ? LIMIT 1"),
     unpark: db.prepare("DELETE FROM sb1_parked WHERE reader = ? AND seq = ?"),
-    due: db.prepare<{ seq: number; attempt: number }>(
-      "SELECT seq, attempt FROM sb1_parked WHERE reader = ? AND due <= ? ORDER BY due, seq LIMIT ?",
+    clearParked: db.prepare("DELETE FROM sb1_parked WHERE reader = ?"),
+    due: db.prepare<Parked>(
+      `SELECT seq, attempt, failed_at AS failedAt FROM sb1_parked WHERE reader = ? AND due <= ?
+       ORDER BY due, seq LIMIT ?`,
     ),
     earliestDue: db.prepare<{ due: number | null }>("SELECT min(due) AS due FROM sb1_parked WHERE reader = ?"),
   };

@@ -8,12 +8,13 @@ import type { Tx } from "./writer.js";
 
 /** What a feed takes from: a consumer of a group, or of an inbox. */
 export interface Source {
-  /** What changes when there may be something to take. */
-  readonly topic: string;
+  /** What changes when there may be something to take: each of these. */
+  readonly topics: readonly string[];
   /** For what happens in the background. */
   readonly name: string;
   take(tx: Tx, max: number, outcomes: readonly Outcome[]): Look;
   extend(tx: Tx, receipts: readonly Receipt[]): readonly Receipt[];
+  /** Makes what the consumer holds available again, and wakes others. */
   giveBack(tx: Tx): void;
 }
 
@@ -43,10 +44,7 @@ export function createFeed(store: Store, source: Source, onClose: () => void): F
     for (const wait of waits) wait.stop();
     onClose();
     try {
-      await writer.run((tx) => {
-        source.giveBack(tx);
-        tx.changed(source.topic);
-      });
+      await writer.run((tx) => source.giveBack(tx));
     } catch (error) {
       // Nothing is lost: the leases run out, and others take over then.
       store.report(error, `closing ${source.name}; its deliveries come back when their leases end`);
@@ -105,7 +103,7 @@ class Wait {
   readonly #source: Source;
   readonly #want: TakeRequest;
   readonly #deadline: number;
-  readonly #unlisten: () => void;
+  readonly #unlisten: readonly (() => void)[];
   #settle: Settle | undefined;
   #timer: Timer | undefined;
   #looking = false;
@@ -121,7 +119,7 @@ class Wait {
       this.#settle = { resolve, reject };
     });
     // Listens before the first look, so that nothing falls between the two.
-    this.#unlisten = store.bell.listen(source.topic, this.#look);
+    this.#unlisten = source.topics.map((topic) => store.bell.listen(topic, this.#look));
     want.signal?.addEventListener("abort", this.stop);
     this.#look();
   }
@@ -156,7 +154,7 @@ class Wait {
   /** @returns how to settle the call; undefined when it is settled */
   #end(): Settle | undefined {
     this.#timer?.cancel();
-    this.#unlisten();
+    for (const unlisten of this.#unlisten) unlisten();
     this.#want.signal?.removeEventListener("abort", this.stop);
     const settle = this.#settle;
     this.#settle = undefined;

@@ -2,11 +2,11 @@
 
 import type { Delivery, QueueConsumer, QueueStats } from "../../core/backend.js";
 import { NotFoundError } from "../../core/errors.js";
-import { createGraveyard, type Graveyard } from "./dead-letters.js";
+import { createGraveyard, type Graveyard } from "./graveyard.js";
 import type { Deliveries, Supply } from "./deliveries.js";
 import type { Database } from "./driver.js";
 import type { Source } from "./feed.js";
-import { takeUnreported } from "./groups.js";
+import { takeUnreported } from "./group-source.js";
 import type { Items, QueueRow } from "./items.js";
 import type { Reader, Readers } from "./readers.js";
 import { type StoredText, text, textOf } from "./values.js";
@@ -36,7 +36,10 @@ export class Inboxes {
 
   constructor(db: Database, items: Items, readers: Readers, deliveries: Deliveries) {
     this.#sql = prepare(db);
-    this.#graveyard = createGraveyard(db, "SELECT id AS position, header, data FROM sb1_items WHERE seq = ?");
+    this.#graveyard = createGraveyard(
+      db,
+      "SELECT id AS position, header, data, NULL AS key, urgency FROM sb1_items WHERE seq = ?",
+    );
     this.#items = items;
     this.#readers = readers;
     this.#deliveries = deliveries;
@@ -60,7 +63,7 @@ export class Inboxes {
     const topic = inboxTopic(queue, recipient);
     const opened: InboxConsumer = { ...options, reader, queue, topic, consumer: text(options.consumer) };
     return {
-      topic,
+      topics: [topic],
       name: `consumer "${options.consumer}" of recipient "${recipient}" of queue "${queue}"`,
       take: (tx, max, outcomes) => {
         const loaded = this.#load(tx, opened);
@@ -77,8 +80,19 @@ export class Inboxes {
         };
       },
       extend: (tx, receipts) => this.#deliveries.extend(tx, this.#load(tx, opened).inbox, receipts, opened.leaseMs),
-      giveBack: (tx) => this.#deliveries.giveBack(tx, this.#load(tx, opened).inbox, opened.consumer, since),
+      giveBack: (tx) => {
+        this.#deliveries.giveBack(tx, this.#load(tx, opened).inbox, opened.consumer, since);
+        tx.changed(topic);
+      },
     };
+  }
+
+  /** Puts a dead letter's message back. @returns false when the queue holds an item of that id again */
+  putBack(tx: Tx, queueName: string, recipient: string, inbox: Reader, letter: number): boolean {
+    const queue = this.#items.queue(tx, queueName);
+    if (queue === undefined || !this.#items.putBack(tx, queue, inbox, letter)) return false;
+    tx.changed(inboxTopic(queueName, recipient));
+    return true;
   }
 
   #load(tx: Tx, { reader, queue: name }: InboxConsumer): { inbox: Reader; queue: QueueRow } {
@@ -128,8 +142,8 @@ function prepare(db: Database) {
       "SELECT due FROM sb1_parked WHERE reader = ? AND due <= ? ORDER BY due LIMIT 1 OFFSET ?",
     ),
     promote: db.prepare(
-      `INSERT INTO sb1_waiting (reader, urgency, seq, attempt)
-       SELECT parked.reader, items.urgency, parked.seq, parked.attempt
+      `INSERT INTO sb1_waiting (reader, urgency, seq, attempt, failed_at)
+       SELECT parked.reader, items.urgency, parked.seq, parked.attempt, parked.failed_at
        FROM sb1_parked AS parked JOIN sb1_items AS items ON items.seq = parked.seq
        WHERE parked.reader = ? AND parked.due <= ?`,
     ),
@@ -147,8 +161,8 @@ function prepare(db: Database) {
        WHERE waiting.reader = ? ORDER BY waiting.urgency, waiting.seq LIMIT ?`,
     ),
     lease: db.prepare(
-      `INSERT INTO sb1_leased (reader, seq, fence, attempt, until, consumer)
-       SELECT reader, seq, ?, attempt, ?, ? FROM sb1_waiting WHERE reader = ? AND (urgency, seq) <= (?, ?)`,
+      `INSERT INTO sb1_leased (reader, seq, fence, attempt, until, consumer, failed_at)
+       SELECT reader, seq, ?, attempt, ?, ?, failed_at FROM sb1_waiting WHERE reader = ? AND (urgency, seq) <= (?, ?)`,
     ),
     leave: db.prepare("DELETE FROM sb1_waiting WHERE reader = ? AND (urgency, seq) <= (?, ?)"),
     counts: db.prepare<QueueStats & { readonly items: number; readonly over: number }>(

@@ -42,7 +42,7 @@ export function openWith(driver: Driver, options: SqliteOptions, context: Backen
   }
   const path = options.path === "" ? "" : resolve(options.path);
   checkPath(path);
-  const db = openDatabase(driver, path, synchronous);
+  const db = openDatabase(driver, path, synchronous, context.clock.now());
   try {
     return createBackend(path, db, synchronous, context);
   } catch (error) {
@@ -51,11 +51,11 @@ export function openWith(driver: Driver, options: SqliteOptions, context: Backen
   }
 }
 
-function openDatabase(driver: Driver, path: string, synchronous: "full" | "normal"): Database {
+function openDatabase(driver: Driver, path: string, synchronous: "full" | "normal", now: number): Database {
   let db: Database | undefined;
   try {
     db = driver.open(path, OPEN_TIMEOUT_MS);
-    prepareSchema(db, path, synchronous);
+    prepareSchema(db, path, synchronous, now);
     db.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
     return db;
   } catch (error) {

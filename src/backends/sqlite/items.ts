@@ -121,7 +121,7 @@ export class Items {
       const seq = this.#insert(tx, queue, inbox, item) ?? insertAfterAll(inbox, item);
       if (seq === undefined) return true;
       if (item.delayMs > 0) {
-        this.#deliveries.park(inbox, seq, 1, tx.now + item.delayMs);
+        this.#deliveries.park(inbox, { seq, attempt: 1, failedAt: null }, tx.now + item.delayMs);
       } else if (seq === last + 1) {
         last = seq;
       } else {
@@ -133,6 +133,20 @@ export class Items {
     });
     flush();
     return { inboxes, duplicates };
+  }
+
+  /** Makes a dead letter's message an item again, which never expires. @returns false when the queue holds its id */
+  putBack(tx: Tx, queue: QueueRow, inbox: Reader, letter: number): boolean {
+    const insert = (): number | undefined => this.#sql.addLetter.insert(queue.id, inbox.id, letter);
+    const isFree = (): boolean => {
+      const id = this.#sql.letter.get(letter)?.id;
+      return id !== undefined && this.#expireHolder(tx, queue, id);
+    };
+    const seq = insert() ?? (isFree() ? insert() : undefined);
+    if (seq === undefined) return false;
+    this.#sql.waitRange.run(seq, seq);
+    this.#count(queue, inbox, 1);
+    return true;
   }
 
   /** Removes an item that is dead. */
@@ -213,6 +227,12 @@ function prepare(db: Database) {
     add: db.prepare(
       `INSERT OR IGNORE INTO sb1_items (queue, reader, id, urgency, expires_at, header, data)
        VALUES (?, ?, ?, ?, ?, ?, CAST(? AS BLOB))`,
+    ),
+    letter: db.prepare<{ id: StoredText }>("SELECT position AS id FROM sb1_dead WHERE id = ?"),
+    // Letters that an earlier build parked do not know how urgent they were.
+    addLetter: db.prepare(
+      `INSERT OR IGNORE INTO sb1_items (queue, reader, id, urgency, header, data)
+       SELECT ?, ?, position, coalesce(urgency, 0), header, data FROM sb1_dead WHERE id = ?`,
     ),
     waitRange: db.prepare(
       `INSERT INTO sb1_waiting (reader, urgency, seq, attempt)

@@ -1,72 +1,151 @@
 /** Streams and their groups in SQLite. */
 
-import type { Log } from "../../core/backend.js";
+import type { Appended, Entry, Log, Range, Retention } from "../../core/backend.js";
 import { createLettersOf } from "./dead-letters.js";
+import { createIds, type Ids } from "./dedupe.js";
 import type { Deliveries } from "./deliveries.js";
 import { createFeed } from "./feed.js";
-import { Groups, streamTopic } from "./groups.js";
+import { GroupSources, streamTopic } from "./group-source.js";
+import { Groups } from "./groups.js";
+import { createStats } from "./log-stats.js";
 import type { Readers } from "./readers.js";
-import { createKeeper } from "./retention.js";
+import { Keeper, retentionOf } from "./retention.js";
 import type { Store } from "./store.js";
-import { bindEntry, numberOf, Streams } from "./streams.js";
+import { type BoundEntry, bindEntry, NO_READER, numberOf, type Stream, Streams } from "./streams.js";
+import { Turns } from "./turns.js";
+import type { Tx } from "./writer.js";
 
 export function createLog(store: Store, readers: Readers, deliveries: Deliveries): Log {
-  const { db, writer } = store;
+  const { db, writer, clock } = store;
   const streams = new Streams(db, store.namespace);
-  const groups = new Groups(db, streams, readers, deliveries);
-  const keeper = createKeeper(db, readers);
-  const lettersOf = createLettersOf(store);
+  const turns = new Turns(db);
+  const groups = new Groups(streams, readers, deliveries, turns);
+  const sources = new GroupSources(db, streams, readers, deliveries, turns);
+  const keeper = new Keeper(db, streams, readers, turns);
+  const append = createAppend(streams, keeper, createIds(db));
+  const statsOf = createStats(db, streams, readers, keeper);
+  const lettersOf = createLettersOf(store, readers);
 
   return {
     async append(name, entries, retention) {
       store.assertOpen();
       if (entries.length === 0) return [];
       const bound = entries.map(bindEntry);
-      return writer.run((tx) => {
-        const stream = streams.getOrCreate(tx, name);
-        keeper.makeRoom(tx, stream, bound.length, retention);
-        const first = stream.last + 1;
-        streams.append(stream, bound, tx.now);
-        tx.spend(bound.length);
-        tx.changed(streamTopic(name));
-        return bound.map((_, index) => ({ position: String(first + index) }));
-      }, "messages");
+      return writer.run((tx) => append(tx, name, bound, retention), "messages");
     },
 
     async read(name, range) {
       store.assertOpen();
-      const from = range.from === undefined ? 0 : numberOf(range.from);
-      const after = range.after === undefined ? 0 : numberOf(range.after) + 1;
+      const bounds = boundsOf(range);
       return store.read(() => {
         const stream = streams.find(name);
-        if (stream === undefined) return [];
-        const first = Math.max(stream.first, from, after);
-        if (first > stream.last) return [];
-        const entries = streams.read(stream, first, stream.last, range.max);
-        return entries.map(({ position, header, data }) => ({ position, header, data }));
+        return stream === undefined ? [] : readRange(streams, stream, range, bounds);
       });
     },
 
-    async createGroup(stream, group, settings) {
+    async configure(name, retention) {
       store.assertOpen();
-      return writer.run((tx) => groups.create(tx, stream, group, settings));
+      return writer.run((tx) => {
+        const stream = streams.getOrCreate(tx, name);
+        if (stream.retention === null) streams.saveRetention(stream, retention);
+        return retentionOf(stream) ?? retention;
+      });
     },
+
+    async trim(name) {
+      for (let dropped = 0; ; ) {
+        store.assertOpen();
+        const slice = await writer.run((tx) => {
+          const stream = streams.get(tx, name);
+          return stream === undefined ? { dropped: 0, isMore: false } : keeper.trim(tx, stream);
+        });
+        dropped += slice.dropped;
+        if (!slice.isMore) return dropped;
+      }
+    },
+
+    ...groupCalls(store, groups),
 
     async open(stream, group, consumer) {
       store.assertOpen();
-      const source = store.read(() => groups.source(stream, group, consumer));
+      const source = store.read(() => {
+        const reader = groups.existing(stream, group);
+        return sources.create({ reader, stream, group, consumer });
+      });
       return store.track((onClose) => createFeed(store, source, onClose));
     },
 
-    deadLetters: (stream, group) => lettersOf(() => groups.find(stream, group)),
+    deadLetters: (stream, group) =>
+      lettersOf({
+        find: () => groups.find(stream, group),
+        putBack: (tx, reader, letter) => groups.putBack(tx, stream, reader, letter),
+      }),
 
     async stats(name) {
       store.assertOpen();
-      return store.read(() => {
-        const stream = streams.find(name);
-        if (stream === undefined) return { length: 0, groups: [] };
-        return { length: stream.last - stream.first + 1, groups: groups.stats(stream) };
-      });
+      return store.read(() => statsOf(streams.find(name), clock.now()));
     },
+  };
+}
+
+interface Bounds {
+  readonly first: number;
+  readonly last: number;
+}
+
+/** @throws {NotFoundError} when one of them is no position */
+function boundsOf({ from, after, until }: Range): Bounds {
+  const first = Math.max(from === undefined ? 0 : numberOf(from), after === undefined ? 0 : numberOf(after) + 1);
+  return { first, last: until === undefined ? Number.POSITIVE_INFINITY : numberOf(until) };
+}
+
+function readRange(streams: Streams, stream: Stream, { since, max }: Range, bounds: Bounds): Entry[] {
+  const start = Math.max(stream.first, bounds.first);
+  const first = since === undefined ? start : streams.firstAt(stream, start, since);
+  const last = Math.min(stream.last, bounds.last);
+  if (first > last) return [];
+  return streams
+    .read(stream, first, last, max, NO_READER)
+    .map(({ position, at, header, data }) => ({ position, at, header, data }));
+}
+
+type Append = (tx: Tx, name: string, entries: readonly BoundEntry[], retention: Retention) => Appended[];
+
+function createAppend(streams: Streams, keeper: Keeper, ids: Ids): Append {
+  return (tx, name, entries, retention) => {
+    const stream = streams.getOrCreate(tx, name);
+    const withIds = entries.some(({ dedupeId }) => dedupeId !== undefined);
+    const places = withIds ? ids.place(tx, stream, entries) : undefined;
+    const fresh = places === undefined ? entries : entries.filter((_, index) => places[index]?.duplicate === false);
+    const first = stream.last + 1;
+    if (fresh.length > 0) {
+      keeper.makeRoom(tx, stream, fresh.length, retention);
+      streams.append(stream, fresh, tx.now);
+      if (places !== undefined) ids.remember(tx, stream, entries, places);
+      tx.changed(streamTopic(name));
+    }
+    tx.spend(entries.length);
+    return entries.map((_, index) => {
+      const { number, duplicate } = places?.[index] ?? { number: first + index, duplicate: false };
+      return { position: String(number), duplicate };
+    });
+  };
+}
+
+type GroupCalls = "createGroup" | "configureGroup" | "seek" | "pause" | "resume" | "deleteGroup";
+
+/** The calls that change a group. */
+function groupCalls(store: Store, groups: Groups): Pick<Log, GroupCalls> {
+  async function change<T>(work: (tx: Tx) => T): Promise<T> {
+    store.assertOpen();
+    return store.writer.run(work);
+  }
+  return {
+    createGroup: (stream, group, settings) => change((tx) => groups.create(tx, stream, group, settings)),
+    configureGroup: (stream, group, changes) => change((tx) => groups.configure(tx, stream, group, changes)),
+    seek: (stream, group, to) => change((tx) => groups.seek(tx, stream, group, to)),
+    pause: (stream, group) => change((tx) => groups.pause(tx, stream, group)),
+    resume: (stream, group) => change((tx) => groups.resume(tx, stream, group)),
+    deleteGroup: (stream, group) => change((tx) => groups.remove(tx, stream, group)),
   };
 }

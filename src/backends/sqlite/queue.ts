@@ -13,7 +13,7 @@ export function createQueue(store: Store, readers: Readers, deliveries: Deliveri
   const { db, writer, clock } = store;
   const items = new Items(db, store.namespace, readers, deliveries);
   const inboxes = new Inboxes(db, items, readers, deliveries);
-  const lettersOf = createLettersOf(store);
+  const lettersOf = createLettersOf(store, readers);
 
   return {
     async push(name, newItems, { maxItems }) {
@@ -41,7 +41,11 @@ export function createQueue(store: Store, readers: Readers, deliveries: Deliveri
       return store.track((onClose) => createFeed(store, source, onClose));
     },
 
-    deadLetters: (name, recipient) => lettersOf(() => inboxes.find(name, recipient)),
+    deadLetters: (name, recipient) =>
+      lettersOf({
+        find: () => inboxes.find(name, recipient),
+        putBack: (tx, inbox, letter) => inboxes.putBack(tx, name, recipient, inbox, letter),
+      }),
 
     async stats(name, recipient) {
       store.assertOpen();

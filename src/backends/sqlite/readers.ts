@@ -1,5 +1,6 @@
 /** The bookkeeping of groups and inboxes: one row each. */
 
+import type { GroupSettings } from "../../core/backend.js";
 import type { Database } from "./driver.js";
 import { type Row, Rows } from "./rows.js";
 import { NEVER } from "./schema.js";
@@ -10,6 +11,8 @@ export type ReaderKind = "group" | "inbox";
 
 export interface Reader extends Row {
   readonly id: number;
+  /** Groups: JSON. */
+  settings: string | null;
   /** Groups: the number of the last entry handed out. */
   cursor: number;
   /** Groups: entries appended before this time are passed over. */
@@ -26,7 +29,24 @@ export interface Reader extends Row {
   expired: number;
   /** Groups: deliveries found gone; inboxes: items found expired; both since the last take. */
   unreported: number;
+  /** Groups: nothing is handed out. */
+  paused: boolean;
+  /** Groups with order by key: how many of their turns are held. */
+  held: number;
+  /** Groups: when something was last taken or settled; when it was made, if it never was. */
+  progressAt: number;
 }
+
+/** What a group has where it was made by a build that did not ask. */
+const EARLIER_SETTINGS = { order: "none", maxHeld: 1_000 } as const;
+
+/** A group's settings. */
+export function settingsOf({ settings }: Pick<Reader, "settings">): GroupSettings {
+  return { ...EARLIER_SETTINGS, ...(JSON.parse(settings ?? "{}") as GroupSettings) }; // as they were stored
+}
+
+/** As SQLite has it. */
+type StoredReader = Omit<Reader, "changed" | "paused"> & { readonly paused: number };
 
 export class Readers {
   readonly #sql: ReturnType<typeof prepare>;
@@ -36,12 +56,11 @@ export class Readers {
     const sql = prepare(db);
     this.#sql = sql;
     this.#rows = new Rows<number, Reader>(
-      (id) => {
-        const row = sql.load.get(id);
-        return row && { ...row, changed: false };
+      (id) => this.load(id),
+      ({ id, cursor, notBefore, fence, nextEnd, items, dead, expired, unreported, paused, held, progressAt }) => {
+        const counts = [items, dead, expired, unreported, paused ? 1 : 0, held, progressAt];
+        sql.save.run(cursor, notBefore, fence, nextEnd, ...counts, id);
       },
-      ({ id, cursor, notBefore, fence, nextEnd, items, dead, expired, unreported }) =>
-        void sql.save.run(cursor, notBefore, fence, nextEnd, items, dead, expired, unreported, id),
     );
   }
 
@@ -50,15 +69,29 @@ export class Readers {
     return this.#rows.get(tx, id);
   }
 
+  /** As it was last committed. */
+  load(id: number): Reader | undefined {
+    const row = this.#sql.load.get(id);
+    return row && { ...row, paused: row.paused === 1, changed: false };
+  }
+
   /** The id of the reader of that name. */
   find(kind: ReaderKind, parent: number, name: string): number | undefined {
     return this.#sql.find.get(kind, parent, text(name))?.id;
   }
 
   insert(tx: Tx, kind: ReaderKind, parent: number, name: string, settings: string | null): Reader {
-    const id = this.#sql.insert.insert(kind, parent, text(name), settings) ?? 0;
-    const counts = { cursor: 0, notBefore: 0, fence: 0, items: 0, dead: 0, expired: 0, unreported: 0 };
-    return this.#rows.add(tx, id, { id, ...counts, nextEnd: NEVER, changed: false });
+    const id = this.#sql.insert.insert(kind, parent, text(name), settings, tx.now) ?? 0;
+    const counts = { cursor: 0, notBefore: 0, fence: 0, items: 0, dead: 0, expired: 0, unreported: 0, held: 0 };
+    const fresh = { nextEnd: NEVER, paused: false, progressAt: tx.now, changed: false };
+    return this.#rows.add(tx, id, { id, settings, ...counts, ...fresh });
+  }
+
+  /** Removes a reader with its dead letters. Its id is never used again. */
+  remove(tx: Tx, { id }: Reader): void {
+    this.#sql.removeLetters.run(id);
+    this.#sql.remove.run(id);
+    this.#rows.remove(tx, id);
   }
 
   /** All readers of a stream or queue, in the order they were made. */
@@ -66,31 +99,36 @@ export class Readers {
     return this.#sql.of.all(kind, parent);
   }
 
-  settingsOf(id: number): string {
-    return this.#sql.settings.get(id)?.settings ?? "{}";
+  saveSettings(reader: Reader, settings: string): void {
+    reader.settings = settings;
+    this.#sql.saveSettings.run(settings, reader.id);
   }
 
   /** The fence of the last take that was committed. */
   fenceOf(id: number): number {
-    return this.#sql.load.get(id)?.fence ?? 0;
+    return this.load(id)?.fence ?? 0;
   }
 }
 
+// Parameters come in the order of the calls above.
 function prepare(db: Database) {
   return {
     find: db.prepare<{ id: number }>("SELECT id FROM sb1_readers WHERE kind = ? AND parent = ? AND name = ?"),
-    insert: db.prepare("INSERT INTO sb1_readers (kind, parent, name, settings) VALUES (?, ?, ?, ?)"),
+    insert: db.prepare("INSERT INTO sb1_readers (kind, parent, name, settings, progress_at) VALUES (?, ?, ?, ?, ?)"),
+    remove: db.prepare("DELETE FROM sb1_readers WHERE id = ?"),
+    removeLetters: db.prepare("DELETE FROM sb1_dead WHERE reader = ?"),
     of: db.prepare<{ id: number; name: StoredText }>(
       "SELECT id, name FROM sb1_readers WHERE kind = ? AND parent = ? ORDER BY id",
     ),
-    settings: db.prepare<{ settings: string | null }>("SELECT settings FROM sb1_readers WHERE id = ?"),
-    load: db.prepare<Omit<Reader, "changed">>(
-      `SELECT id, cursor, not_before AS notBefore, fence, next_end AS nextEnd, items, dead, expired, unreported
+    saveSettings: db.prepare("UPDATE sb1_readers SET settings = ? WHERE id = ?"),
+    load: db.prepare<StoredReader>(
+      `SELECT id, settings, cursor, not_before AS notBefore, fence, next_end AS nextEnd, items, dead, expired, unreported,
+         paused, held, progress_at AS progressAt
        FROM sb1_readers WHERE id = ?`,
     ),
     save: db.prepare(
       `UPDATE sb1_readers SET cursor = ?, not_before = ?, fence = ?, next_end = ?, items = ?, dead = ?, expired = ?,
-       unreported = ? WHERE id = ?`,
+         unreported = ?, paused = ?, held = ?, progress_at = ? WHERE id = ?`,
     ),
   };
 }

@@ -34,6 +34,11 @@ export class Rows<K, T extends Row> {
     return row;
   }
 
+  /** Forgets a row that was just deleted. */
+  remove(tx: Tx, key: K): void {
+    this.#of(tx).delete(key);
+  }
+
   #of(tx: Tx): Map<K, T> {
     if (this.#tx === tx) return this.#rows;
     const rows = new Map<K, T>();

@@ -89,6 +89,50 @@ CREATE TABLE sb1_versions (
 INSERT INTO sb1_versions VALUES ('listeners', 0);
 `;
 
+/**
+ * What later builds have added to layout `sb1`, in this order; how many of them a file has is the version named
+ * `additions`. An addition is a table, a column with a default, or an index on something new: a build that does not know it,
+ * and may have the file open at the same time, goes on reading and writing what it knows. It is made at once, however
+ * large the file is. What is published is never changed: it is followed by another.
+ *
+ * - An entry may have a `key`. The `sb1_turns` of a group with order by key are the entries with a key that it has read and
+ *   not finished. The first of a key is on its way (`out`, leased or parked) or next (`ready`); the others are `held`.
+ * - An entry in `sb1_redriven` is for that reader alone.
+ * - `failed_at` is when a delivery first failed or was abandoned; a dead letter's is `first_failed_at`.
+ * - `sb1_ids` are the ids that callers gave, with the number of the entry that had each first.
+ */
+const ADDITIONS: readonly string[] = [
+  `
+ALTER TABLE sb1_streams ADD COLUMN retention TEXT;
+ALTER TABLE sb1_streams ADD COLUMN aged_at INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sb1_streams ADD COLUMN ids INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sb1_entries ADD COLUMN key TEXT;
+ALTER TABLE sb1_readers ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sb1_readers ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sb1_readers ADD COLUMN progress_at INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sb1_leased ADD COLUMN failed_at INTEGER;
+ALTER TABLE sb1_parked ADD COLUMN failed_at INTEGER;
+ALTER TABLE sb1_waiting ADD COLUMN failed_at INTEGER;
+ALTER TABLE sb1_dead ADD COLUMN first_failed_at INTEGER;
+ALTER TABLE sb1_dead ADD COLUMN key TEXT;
+ALTER TABLE sb1_dead ADD COLUMN urgency INTEGER;
+CREATE TABLE sb1_redriven (
+  entry INTEGER PRIMARY KEY, reader INTEGER NOT NULL
+);
+CREATE TABLE sb1_turns (
+  reader INTEGER NOT NULL, seq INTEGER NOT NULL, key TEXT NOT NULL, state TEXT NOT NULL,
+  PRIMARY KEY (reader, seq)
+) WITHOUT ROWID;
+CREATE INDEX sb1_turns_key ON sb1_turns (reader, key);
+CREATE INDEX sb1_turns_ready ON sb1_turns (reader) WHERE state = 'ready';
+CREATE TABLE sb1_ids (
+  stream INTEGER NOT NULL, id TEXT NOT NULL, number INTEGER NOT NULL, at INTEGER NOT NULL,
+  PRIMARY KEY (stream, id)
+) WITHOUT ROWID;
+CREATE INDEX sb1_ids_number ON sb1_ids (stream, number);
+`,
+];
+
 /** Writes without changing anything, to see whether that works. */
 export const WRITE_PROBE = "UPDATE signalbox_layout SET layout = layout";
 
@@ -110,9 +154,10 @@ export function checkPath(path: string): void {
 /**
  * Sets up the connection, and makes the tables where the file has none. Tables of others in the same file are left alone.
  *
+ * @param now for what an older file does not know the time of
  * @throws {ConfigError} when the file was written by a newer layout, or lies where SQLite cannot use a write-ahead log
  */
-export function prepareSchema(db: Database, path: string, synchronous: "full" | "normal"): void {
+export function prepareSchema(db: Database, path: string, synchronous: "full" | "normal", now: number): void {
   const mode = db.prepare<{ journal_mode: string }>("PRAGMA journal_mode = WAL").get()?.journal_mode;
   if (mode !== "wal") {
     throw new ConfigError([
@@ -129,6 +174,7 @@ export function prepareSchema(db: Database, path: string, synchronous: "full" | 
   }
   // SQLite opens, and even locks, what may only be read without a word.
   db.exec(`BEGIN IMMEDIATE; ${WRITE_PROBE}; ROLLBACK`);
+  if (additionsOf(db) < ADDITIONS.length) addWhatIsMissing(db, now);
 }
 
 function layoutOf(db: Database): string | undefined {
@@ -138,18 +184,44 @@ function layoutOf(db: Database): string | undefined {
 }
 
 function createTables(db: Database): void {
+  alone(db, () => {
+    // Another process may have made them while this one waited for the lock.
+    if (layoutOf(db) !== undefined) return;
+    db.exec(TABLES);
+    db.exec(`CREATE TABLE signalbox_layout (layout TEXT NOT NULL); INSERT INTO signalbox_layout VALUES ('${LAYOUT}')`);
+  });
+}
+
+/** 0 in a file of the first build; more than this build knows in that of a later one, which does no harm. */
+function additionsOf(db: Database): number {
+  return (
+    db.prepare<{ version: number }>("SELECT version FROM sb1_versions WHERE name = 'additions'").get()?.version ?? 0
+  );
+}
+
+function addWhatIsMissing(db: Database, now: number): void {
+  alone(db, () => {
+    // As above.
+    const missing = ADDITIONS.slice(additionsOf(db));
+    if (missing.length === 0) return;
+    for (const addition of missing) db.exec(addition);
+    db.prepare("UPDATE sb1_readers SET progress_at = ? WHERE progress_at = 0").run(now);
+    db.prepare("INSERT OR REPLACE INTO sb1_versions VALUES ('additions', ?)").run(ADDITIONS.length);
+  });
+}
+
+/** Runs `change` in a transaction of its own, while no other process writes. */
+function alone(db: Database, change: () => void): void {
   db.exec("BEGIN IMMEDIATE");
   try {
-    // Another process may have made them while this one waited for the lock.
-    if (layoutOf(db) === undefined) {
-      db.exec(TABLES);
-      db.exec(
-        `CREATE TABLE signalbox_layout (layout TEXT NOT NULL); INSERT INTO signalbox_layout VALUES ('${LAYOUT}')`,
-      );
-    }
+    change();
     db.exec("COMMIT");
   } catch (error) {
-    db.exec("ROLLBACK");
+    try {
+      db.exec("ROLLBACK");
+    } catch {
+      // SQLite has rolled back by itself where the disk failed or is full, and why is what counts.
+    }
     throw error;
   }
 }

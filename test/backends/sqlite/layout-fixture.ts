@@ -9,7 +9,14 @@ import { createFakeClock } from "../../../src/testing/fake-clock.js";
 /** When the file was written, by its clock. */
 export const WRITTEN_AT: number = Date.UTC(2026, 10, 21);
 export const NAMESPACE = "shop";
-export const GROUP: GroupSettings = { from: "beginning", leaseMs: 30_000, maxAttempts: 3, maxDeadLetters: 10 };
+export const GROUP: GroupSettings = {
+  from: "beginning",
+  leaseMs: 30_000,
+  maxAttempts: 3,
+  maxDeadLetters: 10,
+  order: "none",
+  maxHeld: 1_000,
+};
 export const CONSUMER = { consumer: "fixture", leaseMs: 30_000, maxAttempts: 3, maxDeadLetters: 10 };
 
 function item(id: string, more: Partial<NewItem> = {}): NewItem {

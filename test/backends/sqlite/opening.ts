@@ -1,15 +1,23 @@
 /** Files, clocks and backends for the tests of the SQLite backend. */
 
-import { mkdtempSync, rmSync } from "node:fs";
+import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterEach } from "vitest";
 import { type Driver, loadDriver } from "../../../src/backends/sqlite/driver.js";
 import { openSqlite, openWith, type SqliteOptions } from "../../../src/backends/sqlite/index.js";
 import type { Backend, GroupSettings, Retention } from "../../../src/core/backend.js";
 import { type Clock, systemClock } from "../../../src/core/clock.js";
 
-export const GROUP: GroupSettings = { from: "beginning", leaseMs: 30_000, maxAttempts: 3, maxDeadLetters: 10 };
+export const GROUP: GroupSettings = {
+  from: "beginning",
+  leaseMs: 30_000,
+  maxAttempts: 3,
+  maxDeadLetters: 10,
+  order: "none",
+  maxHeld: 1_000,
+};
 export const ROOMY: Retention = { maxEntries: 1_000_000, overflow: "reject" };
 
 const undo: (() => unknown)[] = [];
@@ -22,6 +30,13 @@ export function newPath(): string {
   const dir = mkdtempSync(join(tmpdir(), "signalbox-sqlite-"));
   undo.push(() => rmSync(dir, { recursive: true, force: true }));
   return join(dir, "messages.db");
+}
+
+/** The path of a copy of the file that the first build of layout `sb1` wrote. */
+export function copyFixture(): string {
+  const path = newPath();
+  copyFileSync(fileURLToPath(new URL("../../fixtures/layout/sqlite-sb1.db", import.meta.url)), path);
+  return path;
 }
 
 export interface Opened {
