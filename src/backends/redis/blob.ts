@@ -7,6 +7,8 @@ import type { Arg, Reply } from "./connection.js";
 const LINE_FEED = 10;
 /** `m`, the field of a stream entry that holds the message. */
 const FIELD = 0x6d;
+/** `g`, the field of an entry that was redriven for one group. */
+const GROUP_FIELD = 0x67;
 
 /** A message as one value. Text stays text: the client sends it several times cheaper than bytes. */
 export function toBlob(header: string, data: Bytes): Arg {
@@ -29,8 +31,21 @@ export function fromBlob(blob: Buffer): { readonly header: string; readonly data
 /** The message in a stream entry's fields. What somebody else wrote has no header, and its fields as JSON for data. */
 export function blobOf(fields: readonly Reply[]): Buffer {
   const [name, value] = fields;
-  if (Buffer.isBuffer(name) && name.length === 1 && name[0] === FIELD && Buffer.isBuffer(value)) return value;
+  if (isField(name, FIELD) && Buffer.isBuffer(value)) return value;
   return Buffer.from(`\n${JSON.stringify(fields.map(textOf))}`);
+}
+
+/** The group that an entry was redriven for; undefined for the entries that are for everybody. */
+export function redrivenFor(fields: readonly Reply[]): string | undefined {
+  // Behind the message, and behind its key where it has one.
+  for (let at = 2; at + 1 < fields.length && at <= 4; at += 2) {
+    if (isField(fields[0], FIELD) && isField(fields[at], GROUP_FIELD)) return textOf(fields[at + 1]);
+  }
+  return undefined;
+}
+
+function isField(name: Reply | undefined, code: number): boolean {
+  return Buffer.isBuffer(name) && name.length === 1 && name[0] === code;
 }
 
 export function textOf(reply: Reply | undefined): string {

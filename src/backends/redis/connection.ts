@@ -77,6 +77,8 @@ export interface PortDependencies {
   readonly durability: Durability;
   /** Replicas that must have a write before it counts as `replicated`. */
   readonly replicas: number;
+  /** How long one batch is tried in all. */
+  readonly publishTimeoutMs?: number | undefined;
 }
 
 /** One Lua script: EVALSHA, and EVAL once where the server does not know it (SCRIPT FLUSH, a restart, a failover). */

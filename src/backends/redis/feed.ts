@@ -5,7 +5,7 @@ import { wait } from "../../core/clock.js";
 import { ClosedError, ConnectionError } from "../../core/errors.js";
 import type { Connections, OwnConnection } from "./connection.js";
 import { uptime } from "./ledger.js";
-import type { Round, RoundResult, Source } from "./source.js";
+import type { Brought, Round, RoundResult, Source } from "./source.js";
 
 interface Held {
   /** When its lease runs out at the earliest, unless it is renewed (`uptime`). */
@@ -52,6 +52,8 @@ class RedisFeed implements Feed {
   #tidyAt = uptime() + TIDY_MS;
   /** Where to go on reading what is held already: a reply was lost. Undefined: all is known. */
   #recoverFrom: string | undefined;
+  /** Calls that take wait for it: what they brought would be taken for something unknown. */
+  #recovering: Promise<void> | undefined;
   #own: OwnConnection | undefined;
   #generation = 0;
   /** The wait on the own connection, and when it ends at the latest. */
@@ -97,11 +99,12 @@ class RedisFeed implements Feed {
   }
 
   async #settleAndTake(want: TakeRequest, outcomes: readonly Outcome[]): Promise<Taken> {
+    while (this.#recovering !== undefined) await this.#recovering;
     this.#takers += 1;
     try {
-      if (this.#recoverFrom !== undefined && this.#takers === 1) await this.#recover();
+      await this.#recoverAlone();
       const result = this.#canBlockAtOnce(want, outcomes)
-        ? { ...NOTHING, deliveries: [], readyInMs: this.#quietUntil() - uptime(), moreAbandoned: false }
+        ? { ...QUIET, readyInMs: this.#quietUntil() - uptime() }
         : await this.#takeNow(want.max, outcomes);
       if (outcomes.length > 0 || !isEmpty(result)) return toTaken(result.deliveries, result);
       return await this.#wait(want, result);
@@ -113,14 +116,21 @@ class RedisFeed implements Feed {
   /** What is at hand, then what the store has. */
   async #takeNow(max: number, outcomes: readonly Outcome[]): Promise<RoundResult> {
     const stashed = this.#stash.splice(0, max).filter(({ receipt }) => this.#isCurrent(receipt));
-    const room = Math.min(max - stashed.length, MAX_AT_ONCE);
+    // With something in the stash it asks for more in any case: the answer tells whether that may be handed out.
+    const room = Math.min(Math.max(max - stashed.length, stashed.length > 0 ? 1 : 0), MAX_AT_ONCE);
     try {
-      const result = this.#onlyNewIsReady(room, outcomes)
-        ? await this.#settleAndRead(room, outcomes)
-        : await this.#round(room, outcomes);
+      const result =
+        stashed.length === 0 && this.#onlyNewIsReady(room, outcomes)
+          ? await this.#settleAndRead(room, outcomes)
+          : await this.#round(room, outcomes);
       // What comes in while the feed closes is given back with the rest.
       if (this.#closing.signal.aborted) return { ...result, deliveries: [] };
-      const deliveries = stashed.concat(result.deliveries);
+      if (result.paused) {
+        this.#stash.unshift(...stashed);
+        return result;
+      }
+      // They may have been dropped since: the round has told.
+      const deliveries = stashed.filter(({ receipt }) => this.#isCurrent(receipt)).concat(result.deliveries);
       if (deliveries.length > max) this.#stash.push(...deliveries.splice(max));
       return { ...result, deliveries };
     } catch (error) {
@@ -131,7 +141,7 @@ class RedisFeed implements Feed {
 
   /** What waited here until its lease was over may be somebody else's by now. */
   #isCurrent(receipt: Receipt): boolean {
-    const isCurrent = (this.#held.get(receipt)?.until ?? 0) > uptime();
+    const isCurrent = (this.#held.get(receipt)?.until ?? 0) > uptime() && this.#source.isCurrent(receipt);
     if (!isCurrent) this.#held.delete(receipt);
     return isCurrent;
   }
@@ -177,7 +187,7 @@ class RedisFeed implements Feed {
       const woken = await this.#waitOnce(want, Math.max(1, Math.ceil(ms)));
       if (woken.length > 0) return toTaken(this.#closing.signal.aborted ? [] : woken, NOTHING);
       if (ended()) break;
-      if (this.#recoverFrom !== undefined && this.#takers === 1) await this.#recover();
+      await this.#recoverAlone();
       taken = await this.#takeNow(want.max, []);
     }
     return toTaken(taken.deliveries, taken);
@@ -276,7 +286,11 @@ class RedisFeed implements Feed {
     return { outcomes: first, repeated, doubtful };
   }
 
-  #hold(deliveries: readonly Delivery[], since: number): readonly Delivery[] {
+  #hold(deliveries: Brought, since: number): readonly Delivery[] {
+    if (deliveries === "unknown") {
+      this.#recoverFrom ??= "";
+      return [];
+    }
     const until = since + this.#source.leaseMs;
     for (const { receipt } of deliveries) this.#held.set(receipt, { until, settledBy: 0 });
     return deliveries;
@@ -294,7 +308,19 @@ class RedisFeed implements Feed {
     return "consumers";
   }
 
-  /** Finds deliveries that are leased to this consumer without its knowledge. Runs while nobody else takes. */
+  /** Recovers, where something was lost and nobody else takes. */
+  async #recoverAlone(): Promise<void> {
+    if (this.#recoverFrom === undefined || this.#takers > 1) return;
+    const recovering = this.#recover();
+    this.#recovering = recovering.catch(() => undefined);
+    try {
+      await recovering;
+    } finally {
+      this.#recovering = undefined;
+    }
+  }
+
+  /** Finds deliveries that are leased to this consumer without its knowledge. */
   async #recover(): Promise<void> {
     while (this.#recoverFrom !== undefined) {
       const startedAt = uptime();
@@ -343,6 +369,7 @@ function closed(): Promise<never> {
 }
 
 const NOTHING = { lost: [], gone: 0, expired: 0, poisoned: 0 };
+const QUIET = { ...NOTHING, deliveries: [], moreAbandoned: false, paused: false };
 
 function toTaken(deliveries: readonly Delivery[], { lost, gone, expired, poisoned }: Omit<Taken, "deliveries">): Taken {
   return { deliveries, lost, gone, expired, poisoned };

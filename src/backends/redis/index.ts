@@ -21,6 +21,7 @@ export async function openRedis(target: RedisTarget, options: RedisOptions, cont
     context,
     durability: options.durability,
     replicas: options.replicas,
+    publishTimeoutMs: options.publishTimeoutMs,
   };
   const log = createLog(dependencies);
   const queue = createQueue(dependencies);

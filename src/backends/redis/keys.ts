@@ -9,14 +9,29 @@ const PARTITION = 0;
 
 /** Keys of a stream and its groups, all in one Cluster slot. */
 export interface LogKeys {
-  /** Stream: field `m` is header, line feed, data; field `k` is the key of entries that have one. */
+  /**
+   * Stream: field `m` is header, line feed, data; field `k` is the key of entries that have one; field `g` is the group of
+   * redriven ones, which are for no other.
+   */
   readonly stream: string;
+  /**
+   * Hash: `retention` as JSON, `agedAt` when entries were last looked at for their age, `removed` how many entries were
+   * dropped with every group's knowledge, `ids` which generation of ids is the current one and since when, `redriven` the
+   * last position of a redriven message.
+   */
+  readonly limits: string;
+  /** Two hashes, the current generation and the one before it: id to position. */
+  readonly ids: readonly [string, string];
   /** Hash: group name to its settings as JSON. */
   readonly groups: string;
-  /** Zset over all groups: `<position> <group>` of each parked retry, scored by the milliseconds of its position. */
+  /** Zset over all groups: `<position> <group>` of each parked retry and held entry, scored by the position's milliseconds. */
   readonly parked: string;
   /** Hash: group name to how many never delivered entries were dropped beneath it and not yet reported. */
   readonly dropped: string;
+  /** Hash: name of a paused group to `<cursor> <entries read>`, what it goes on with. */
+  readonly paused: string;
+  /** Hash: name of a group that was deleted to when that was, so that its consumers do not take it for lost. */
+  readonly deleted: string;
   /** Hash: what one publisher has applied last. */
   publisher(id: string): string;
   group(name: string): GroupKeys;
@@ -24,14 +39,22 @@ export interface LogKeys {
 
 /** Keys of one group, in its stream's slot. */
 export interface GroupKeys {
-  /** Hash: position to `<fence> <attempt>` of deliveries beyond their first. */
+  /** Hash: position to `<fence> <attempt>` of deliveries beyond their first, and when one first failed, if one did. */
   readonly attempts: string;
   /** Zset: positions of parked retries, scored by when they are due. */
   readonly due: string;
   /** Stream of dead letters. */
   readonly dead: string;
-  /** Hash: where the group's look through its pending deliveries stands, and when that look began. */
+  /**
+   * Hash: `base`, which fences begin with since the last seek; `progress`, when something was last taken or settled;
+   * `leases` that were in force before and until when; `after`, `began` and `checked`: where the once-a-second look
+   * through the group stands.
+   */
   readonly sweep: string;
+  /** Hash: `k<key>` to the position that it is busy with, `p<position>` to its key. */
+  readonly busy: string;
+  /** Zset: entries that were read and wait for another of their key, as `<key's length>:<key>:<position>`, or `!<position>`. */
+  readonly held: string;
 }
 
 /** Keys of a queue, all in one Cluster slot. */
@@ -58,7 +81,7 @@ export interface RecipientKeys {
   readonly leased: string;
   /** Zset of tickets that are not ready yet, scored by when they will be. */
   readonly due: string;
-  /** Hash: ticket to `<fence> <attempt> <consumer>` of deliveries beyond their first. */
+  /** Hash: ticket to `<fence> <attempt>@<first failure> <consumer>` of deliveries beyond their first, without what is not known. */
   readonly attempts: string;
   /** Zset of tickets that expire and are not known to be held, scored by their expiry. */
   readonly expiry: string;
@@ -107,13 +130,24 @@ export function logKeys(namespace: string, stream: string): LogKeys {
   const prefix = slotOf(namespace, "log", stream);
   return {
     stream: `${prefix}s`,
+    limits: `${prefix}limits`,
+    ids: [`${prefix}ids:0`, `${prefix}ids:1`],
     groups: `${prefix}groups`,
     parked: `${prefix}parked`,
     dropped: `${prefix}dropped`,
+    paused: `${prefix}paused`,
+    deleted: `${prefix}deleted`,
     publisher: (id) => `${prefix}pub:${encodeName(id)}`,
     group(name) {
       const own = `${prefix}g:${encodeName(name)}:`;
-      return { attempts: `${own}attempts`, due: `${own}due`, dead: `${own}dead`, sweep: `${own}sweep` };
+      return {
+        attempts: `${own}attempts`,
+        due: `${own}due`,
+        dead: `${own}dead`,
+        sweep: `${own}sweep`,
+        busy: `${own}busy`,
+        held: `${own}held`,
+      };
     },
   };
 }

@@ -1,13 +1,15 @@
 /** How a group of the log is consumed: the scripts behind the feed, and what to do when the group is gone. */
 
 import type { Delivery, GroupSettings, Outcome, Receipt } from "../../core/backend.js";
-import { blobOf, bufferOf, fromBlob, listOf, numberOf, textOf } from "./blob.js";
+import { NotFoundError } from "../../core/errors.js";
+import { blobOf, bufferOf, fromBlob, listOf, numberOf, redrivenFor, textOf } from "./blob.js";
 import type { Arg, Connections, OwnConnection, Reply } from "./connection.js";
 import { isReply } from "./errors.js";
 import type { GroupKeys, LogKeys } from "./keys.js";
 import type { Port } from "./port.js";
 import { loadScript } from "./scripts.js";
-import { BLOCK_GRACE_MS, type Round, type RoundResult, type Source } from "./source.js";
+import { settingsFrom } from "./settings.js";
+import { BLOCK_GRACE_MS, type Brought, type Round, type RoundResult, type Source } from "./source.js";
 
 const take = loadScript("log-take");
 const extend = loadScript("log-extend");
@@ -15,56 +17,117 @@ const recover = loadScript("log-recover");
 const release = loadScript("log-release");
 
 const RECOVERED_AT_ONCE = "200";
+/** Of a group that was never sought. */
+const NO_BASE = "0";
+/** A position that nothing comes behind. */
+const LAST_OF_ALL = "18446744073709551615-18446744073709551615";
 
 export interface LogFeedOptions {
   readonly keys: LogKeys;
+  readonly stream: string;
   readonly group: string;
   readonly consumer: string;
+  /** As they are stored now. */
   readonly settings: GroupSettings;
   readonly connections: Connections;
   readonly port: Pick<Port, "repeating">;
-  /** Makes the group anew at the beginning of the stream. */
-  readonly restoreGroup: () => Promise<void>;
+  /**
+   * Makes the group anew at the beginning of the stream.
+   *
+   * @throws {NotFoundError} when it was deleted
+   */
+  readonly restoreGroup: (settings: GroupSettings) => Promise<void>;
 }
 
 /**
- * A delivery's receipt is its position when it is the first, otherwise `<position>/<fence>/<attempt>`. The fence grows
- * with each delivery, whether the attempt is counted or not.
+ * A first delivery's receipt is its position while the group was never sought, otherwise all are
+ * `<position>/<fence>/<attempt>`. The fence grows with each delivery, whether the attempt is counted or not; it begins with
+ * the group's base, which a seek puts beyond all fences there have been.
  */
 function parseReceipt(receipt: Receipt): {
   readonly position: string;
   readonly fence: string;
   readonly attempt: number;
 } {
-  const [position = "", fence = "0", attempt = "1"] = receipt.split("/");
+  const [position = "", fence = NO_BASE, attempt = "1"] = receipt.split("/");
   return { position, fence, attempt: Number(attempt) };
 }
 
+/** What a consumer knows of its group, as the scripts have told it last. */
+interface Known {
+  settings: GroupSettings;
+  base: string;
+  /** With order: behind which position to wait for more; undefined when nothing more may be read. */
+  waitBehind: string | undefined;
+}
+
 export function createLogSource(options: LogFeedOptions): Source {
-  const { keys, group, consumer, connections, port, settings, restoreGroup } = options;
+  const { keys, stream, group, consumer, connections, port, restoreGroup } = options;
   const own = keys.group(group);
   const shared = connections.shared(keys.stream);
   const repeating = port.repeating(keys.stream);
   const takeKeys = takeKeysOf(keys, own);
+  const askBase = ["HGET", own.sweep, "base"];
+  const known: Known = { settings: options.settings, base: NO_BASE, waitBehind: undefined };
+
+  async function run(request: Round): Promise<TakeReply> {
+    const { args, receipts } = takeArgs(group, consumer, known, request);
+    const reply = readTaken(await take.run(shared, takeKeys, args), receipts);
+    known.base = reply.base;
+    known.settings = reply.settings ?? known.settings;
+    if (reply.waitBehind !== "-") known.waitBehind = reply.waitBehind === "later" ? undefined : reply.waitBehind;
+    return reply;
+  }
 
   async function round(request: Round): Promise<RoundResult> {
-    const { args, receipts } = takeArgs(group, consumer, request);
-    const { result, missing } = readTaken(await take.run(shared, takeKeys, args), receipts);
-    if (!missing) return result;
-    // Somebody deleted the group, its stream, or everything: consuming goes on.
-    await restoreGroup();
+    const { result, missing } = await run(request);
+    if (missing === "no") return result;
+    if (missing === "deleted") throw new NotFoundError(`the group "${group}" of stream "${stream}" was deleted`);
+    // Somebody deleted the group beneath us, or its stream, or everything: consuming goes on.
+    await restoreGroup(known.settings);
     if (result.deliveries.length > 0 || request.max === 0) return result;
-    const again = takeArgs(group, consumer, { ...request, outcomes: [] });
-    const { result: found } = readTaken(await take.run(shared, takeKeys, again.args), []);
+    const { result: found } = await run({ ...request, outcomes: [] });
     return { ...found, lost: result.lost, gone: result.gone + found.gone, poisoned: result.poisoned + found.poisoned };
   }
 
-  async function block(connection: OwnConnection, max: number, ms: number): Promise<readonly Delivery[]> {
-    const words = ["XREADGROUP", "GROUP", group, consumer, "COUNT", String(max), "BLOCK", String(ms)];
+  /** First deliveries, as XREADGROUP gives them. `base` is as it was known before, `after` as it was read behind them. */
+  function toFirst(reply: Reply, base: string, after: Reply): Brought {
+    const entries = listOf(reply).flatMap((one) => listOf(listOf(one)[1]));
+    const deliveries: Delivery[] = [];
+    const foreign: string[] = [];
+    for (const entry of entries) {
+      const [id, list] = listOf(entry);
+      const [position, fields] = [textOf(id), listOf(list)];
+      if (fields.length > 2 && (redrivenFor(fields) ?? group) !== group) foreign.push(position);
+      else deliveries.push(toDelivery(position, base, fromBlob(blobOf(fields))));
+    }
+    // Not worth waiting for: what is not acknowledged now is so by whoever finds it abandoned.
+    if (foreign.length > 0) repeating.command(["XACK", keys.stream, group, ...foreign]).catch(() => {});
+    // A seek may have come before the read, or after it: then these are not ours any more.
+    return entries.length > 0 && (after === null ? NO_BASE : textOf(after)) !== base ? "unknown" : deliveries;
+  }
+
+  async function read(max: number): Promise<Brought> {
+    const { base } = known;
+    const words = ["XREADGROUP", "GROUP", group, consumer, "COUNT", String(max), "STREAMS", keys.stream, ">"];
+    const [reply, after] = await shared.pair(words, askBase);
+    return toFirst(reply, base, after);
+  }
+
+  async function block(connection: OwnConnection, max: number, ms: number): Promise<Brought> {
+    const deadline = { deadlineMs: ms + BLOCK_GRACE_MS };
+    const blocking = ["COUNT", String(max), "BLOCK", String(ms), "STREAMS", keys.stream];
+    if (known.settings.order !== "none") {
+      // Whose turn it is only the script can tell: this is no more than its wake-up.
+      const behind = known.waitBehind ?? LAST_OF_ALL;
+      await connection.command(["XREAD", "COUNT", "1", ...blocking.slice(2), behind], deadline);
+      return [];
+    }
+    const { base } = known;
     try {
-      const deadlineMs = ms + BLOCK_GRACE_MS;
-      const reply = await connection.command([...words, "STREAMS", keys.stream, ">"], { deadlineMs });
-      return readStreams(reply);
+      const words = ["XREADGROUP", "GROUP", group, consumer, ...blocking, ">"];
+      const [reply, after] = await connection.pair(words, askBase, deadline);
+      return toFirst(reply, base, after);
     } catch (error) {
       // The next round finds out what happened to the group, and restores it.
       if (isReply(error, "NOGROUP")) return [];
@@ -74,17 +137,21 @@ export function createLogSource(options: LogFeedOptions): Source {
 
   return {
     key: keys.stream,
-    leaseMs: settings.leaseMs,
-    round,
-    async read(max) {
-      const words = ["XREADGROUP", "GROUP", group, consumer, "COUNT", String(max), "STREAMS", keys.stream, ">"];
-      return readStreams(await shared.command(words));
+    get leaseMs() {
+      return known.settings.leaseMs;
     },
+    get read() {
+      return known.settings.order === "none" ? read : undefined;
+    },
+    round,
     block,
+    isCurrent: (receipt) => BigInt(parseReceipt(receipt).fence) >= BigInt(known.base),
     async recover(after) {
       const args = [group, consumer, after === "" ? "0-0" : after, RECOVERED_AT_ONCE];
-      const [last, receipts, ...blobs] = listOf(await recover.run(repeating, [keys.stream, own.attempts], args));
-      return { deliveries: toDeliveries(receipts, blobs), after: textOf(last) === "" ? undefined : textOf(last) };
+      const scriptKeys = [keys.stream, own.attempts, keys.groups, keys.parked, own.sweep, own.busy, own.held];
+      const [last, base, receipts, ...blobs] = listOf(await recover.run(repeating, scriptKeys, args));
+      const deliveries = toDeliveries(receipts, textOf(base), blobs);
+      return { deliveries, after: textOf(last) === "" ? undefined : textOf(last) };
     },
     async extend(receipts) {
       const args = [group, consumer];
@@ -92,18 +159,20 @@ export function createLogSource(options: LogFeedOptions): Source {
         const { position, fence } = parseReceipt(receipt);
         args.push(position, fence);
       }
-      const lost = listOf(await extend.run(repeating, [keys.stream, own.attempts], args));
+      const lost = listOf(await extend.run(repeating, [keys.stream, own.attempts, own.sweep], args));
       return lost.map((number) => receipts[numberOf(number) - 1] ?? "");
     },
     async release() {
-      const released = [keys.stream, own.attempts, own.due, keys.parked];
+      const released = [keys.stream, own.attempts, own.due, keys.parked, own.sweep];
       while (numberOf(await release.run(repeating, released, [group, consumer])) === 1);
     },
   };
 }
 
 function takeKeysOf(keys: LogKeys, own: GroupKeys): readonly string[] {
-  return [keys.stream, own.attempts, own.due, own.dead, keys.groups, keys.parked, keys.dropped, own.sweep];
+  const { stream, groups, parked, dropped, paused, deleted } = keys;
+  const { attempts, due, dead, sweep, busy, held } = own;
+  return [stream, attempts, due, dead, groups, parked, dropped, sweep, busy, held, paused, deleted];
 }
 
 const SWEEPS: Readonly<Record<Round["sweep"], string>> = { no: "0", abandoned: "1", consumers: "2" };
@@ -112,15 +181,19 @@ const SWEEPS: Readonly<Record<Round["sweep"], string>> = { no: "0", abandoned: "
 function takeArgs(
   group: string,
   consumer: string,
+  { base, settings }: Known,
   { max, outcomes, doubtful, sweep }: Round,
 ): { args: Arg[]; receipts: readonly Receipt[] } {
   const plain: Receipt[] = [];
   const others: Outcome[] = [];
+  const isFirst = base === NO_BASE ? isBare : (receipt: Receipt) => receipt.endsWith(firstSuffix(base));
   for (const outcome of outcomes) {
-    if (outcome.as === "ack" && !outcome.receipt.includes("/")) plain.push(outcome.receipt);
+    if (outcome.as === "ack" && isFirst(outcome.receipt)) plain.push(outcome.receipt);
     else others.push(outcome);
   }
-  const args = [group, consumer, String(max), SWEEPS[sweep], doubtful ? "1" : "0", plain.join(" ")];
+  const positions = base === NO_BASE ? plain : plain.map((receipt) => receipt.slice(0, -firstSuffix(base).length));
+  const fixed = [group, consumer, String(max), SWEEPS[sweep], doubtful ? "1" : "0", base, settings.order];
+  const args: Arg[] = [...fixed, positions.join(" ")];
   for (const outcome of others) {
     const { position, fence } = parseReceipt(outcome.receipt);
     if (outcome.as === "ack") args.push("ack", position, fence, "", "");
@@ -130,47 +203,62 @@ function takeArgs(
   return { args, receipts: [...plain, ...others.map(({ receipt }) => receipt)] };
 }
 
-function readTaken(reply: Reply, sent: readonly Receipt[]): { result: RoundResult; missing: boolean } {
-  const [head, lost, receipts, ...blobs] = listOf(reply);
-  const [gone = 0, poisoned = 0, untilDue = -1, left = 0, missing = 0] = textOf(head).split(" ").map(Number);
+function isBare(receipt: Receipt): boolean {
+  return !receipt.includes("/");
+}
+
+function firstSuffix(base: string): string {
+  return `/${base}/1`;
+}
+
+interface TakeReply {
+  readonly result: RoundResult;
+  readonly missing: "no" | "lost" | "deleted";
+  readonly base: string;
+  /** As the script says: a position, "later", or "-". */
+  readonly waitBehind: string;
+  /** Told now and then. */
+  readonly settings: GroupSettings | undefined;
+}
+
+function readTaken(reply: Reply, sent: readonly Receipt[]): TakeReply {
+  const [head, lost, receipts, settings, ...blobs] = listOf(reply);
+  const words = textOf(head).split(" ");
+  const [gone = 0, poisoned = 0, untilReady = -1, left = 0, missing = 0, paused = 0] = words.slice(0, 6).map(Number);
+  const [base = NO_BASE, waitBehind = "-"] = words.slice(6);
   return {
-    missing: missing === 1,
+    missing: missing === 0 ? "no" : missing === 1 ? "lost" : "deleted",
+    base,
+    waitBehind,
+    settings: textOf(settings) === "" ? undefined : settingsFrom(settings),
     result: {
-      deliveries: toDeliveries(receipts, blobs),
-      lost: words(lost).map((number) => sent[Number(number) - 1] ?? ""),
+      deliveries: toDeliveries(receipts, base, blobs),
+      lost: wordsOf(lost).map((number) => sent[Number(number) - 1] ?? ""),
       gone,
       poisoned,
       expired: 0,
-      readyInMs: untilDue < 0 ? undefined : untilDue,
+      readyInMs: untilReady < 0 ? undefined : untilReady,
       moreAbandoned: left === 1,
+      paused: paused === 1,
     },
   };
 }
 
-function words(text: Reply | undefined): readonly string[] {
+function wordsOf(text: Reply | undefined): readonly string[] {
   const joined = textOf(text);
   return joined === "" ? [] : joined.split(" ");
 }
 
-function toDeliveries(joined: Reply | undefined, blobs: readonly Reply[]): Delivery[] {
-  return words(joined).map((receipt, index) => {
-    const first = !receipt.includes("/");
-    const { position, attempt } = first ? { position: receipt, attempt: 1 } : parseReceipt(receipt);
-    const { header, data } = fromBlob(bufferOf(blobs[index]));
-    return { receipt, position, attempt, header, data };
-  });
+function toDeliveries(joined: Reply | undefined, base: string, blobs: readonly Reply[]): Delivery[] {
+  return wordsOf(joined).map((receipt, index) => toDelivery(receipt, base, fromBlob(bufferOf(blobs[index]))));
 }
 
-/** First deliveries, as XREADGROUP gives them. */
-function readStreams(reply: Reply): Delivery[] {
-  const deliveries: Delivery[] = [];
-  for (const stream of listOf(reply)) {
-    for (const entry of listOf(listOf(stream)[1])) {
-      const parts = listOf(entry);
-      const position = textOf(parts[0]);
-      const { header, data } = fromBlob(blobOf(listOf(parts[1])));
-      deliveries.push({ receipt: position, position, attempt: 1, header, data });
-    }
+/** @param receipt as the scripts have it: of a first delivery just the position */
+function toDelivery(receipt: string, base: string, { header, data }: ReturnType<typeof fromBlob>): Delivery {
+  if (!isBare(receipt)) {
+    const { position, attempt } = parseReceipt(receipt);
+    return { receipt, position, attempt, header, data };
   }
-  return deliveries;
+  const first = base === NO_BASE ? receipt : receipt + firstSuffix(base);
+  return { receipt: first, position: receipt, attempt: 1, header, data };
 }

@@ -1,20 +1,34 @@
-/** Groups of the log as a whole: making them, making them anew, counting them. */
+/** Groups of the log as a whole: making them, making them anew, moving, pausing, changing and removing them. */
 
-import type { BackendContext, GroupSettings, GroupStart, GroupStats, StreamStats } from "../../core/backend.js";
-import { NotFoundError } from "../../core/errors.js";
-import { fieldsOf, listOf, numberOf, textOf } from "./blob.js";
+import type { BackendContext, GroupChanges, GroupSettings, GroupStart } from "../../core/backend.js";
+import { wait } from "../../core/clock.js";
+import { ConfigError, DataLossDetected, NotFoundError } from "../../core/errors.js";
+import { listOf, numberOf, textOf } from "./blob.js";
 import type { Connection, Reply } from "./connection.js";
-import { isReply } from "./errors.js";
-import type { LogKeys } from "./keys.js";
-import { checkedPosition, isBefore } from "./positions.js";
+import type { GroupKeys, LogKeys } from "./keys.js";
+import { checkedPosition, positionBefore } from "./positions.js";
 import { loadScript } from "./scripts.js";
+import { settingsFrom } from "./settings.js";
 
-const script = loadScript("log-group");
+const make = loadScript("log-group");
+const pause = loadScript("log-pause");
+const configure = loadScript("log-configure");
+const remove = loadScript("log-delete");
+
+/** A change of the lease holds for what is taken after it: a few milliseconds, by the server's clock, make that clear. */
+const LEASE_CHANGE_MS = 5;
 
 export interface NamedGroup {
   readonly keys: LogKeys;
   readonly stream: string;
   readonly group: string;
+  /** For what may be sent twice. */
+  readonly connection: Connection;
+  readonly context: BackendContext;
+}
+
+export function noSuchGroup({ stream, group }: Pick<NamedGroup, "stream" | "group">): NotFoundError {
+  return new NotFoundError(`stream "${stream}" has no group "${group}": create it first`);
 }
 
 /**
@@ -23,80 +37,117 @@ export interface NamedGroup {
  *
  * @param mode `restore` when its consumers know of it
  * @returns the settings stored with it
+ * @throws {NotFoundError} when it is to be restored and was deleted
  */
 export async function makeGroup(
-  { keys, stream, group }: NamedGroup,
+  named: NamedGroup,
   settings: GroupSettings,
   mode: "create" | "restore",
-  connection: Connection,
-  context: BackendContext,
 ): Promise<GroupSettings> {
-  const own = keys.group(group);
-  const scriptKeys = [keys.stream, keys.groups, own.attempts, own.due, keys.parked, keys.dropped, own.sweep];
-  const fixed = [group, JSON.stringify(settings), mode, ...startOf(settings.from)];
+  const start = startOf(settings.from);
+  return settingsFrom(await runMake(named, JSON.stringify(settings), mode, start));
+}
+
+/** @throws {NotFoundError} when there is no such group */
+export async function seekGroup(named: NamedGroup, to: GroupStart): Promise<void> {
+  await runMake(named, "", "seek", startOf(to));
+}
+
+async function runMake(
+  named: NamedGroup,
+  settings: string,
+  mode: "create" | "restore" | "seek",
+  start: readonly string[],
+): Promise<Reply | undefined> {
+  const { keys, stream, group, connection, context } = named;
+  const fixed = [group, settings, mode, ...start];
   // Counting how far into the stream the group starts may take several calls.
   let progress = ["", "0"];
   for (;;) {
-    const reply = await script.run(connection, scriptKeys, [...fixed, ...progress]);
+    const reply = await make.run(connection, wholeKeys(keys, keys.group(group)), [...fixed, ...progress]);
     const [what, second, third] = listOf(reply);
-    if (textOf(what) === "count") {
-      progress = [textOf(second), textOf(third)];
-      continue;
+    switch (textOf(what)) {
+      case "count":
+        progress = [textOf(second), textOf(third)];
+        continue;
+      case "missing":
+        throw noSuchGroup(named);
+      case "lost":
+        context.report(lostGroup(stream, group, mode), "restoring a consumer group");
     }
-    if (textOf(what) === "lost") context.report(lostGroup(stream, group), "restoring a consumer group");
-    return JSON.parse(textOf(second)) as GroupSettings; // As this function wrote it.
+    return second;
   }
 }
 
-function lostGroup(stream: string, group: string): NotFoundError {
-  return new NotFoundError(
-    `group "${group}" of stream "${stream}" was deleted beneath its consumers; it was made again and starts at the ` +
-      "beginning of what the stream holds now: messages may have been lost, others may come again",
+function wholeKeys(keys: LogKeys, own: GroupKeys): readonly string[] {
+  const { stream, groups, parked, dropped, paused, deleted } = keys;
+  const { attempts, due, sweep, busy, held } = own;
+  return [stream, groups, attempts, due, parked, dropped, sweep, busy, held, paused, deleted];
+}
+
+function lostGroup(stream: string, group: string, mode: "create" | "restore" | "seek"): DataLossDetected {
+  const start = mode === "seek" ? "was sought to" : "starts at the beginning of what the stream holds now";
+  return new DataLossDetected(
+    `group "${group}" of stream "${stream}" was deleted beneath its consumers; it was made again and ${start}: ` +
+      "messages may have been lost, others may come again",
+    { channel: stream, reader: group },
   );
 }
 
-/** The last position that a new group has no interest in, and "1" where that may lie in the future. */
+/** The last position that a group has no interest in, and "1" where that may lie in the future. */
 function startOf(from: GroupStart): readonly [position: string, byTime: string] {
   if (from === "beginning" || from === "new") return [from, "0"];
   if ("after" in from) return [checkedPosition(from.after), "0"];
+  if ("at" in from) return [positionBefore(checkedPosition(from.at)), "0"];
   const ms = Math.ceil(from.time);
   return ms <= 0 ? ["beginning", "0"] : [`${ms - 1}-18446744073709551615`, "1"];
 }
 
-export async function readStats(keys: LogKeys, connection: Connection): Promise<StreamStats> {
-  const [length, last, groups] = await Promise.all([
-    connection.command(["XLEN", keys.stream]),
-    connection.command(["XREVRANGE", keys.stream, "+", "-", "COUNT", "1"]),
-    connection.command(["XINFO", "GROUPS", keys.stream]).catch(noGroups),
-  ]);
-  const stats = listOf(groups).map(async (reply): Promise<GroupStats> => {
-    const fields = fieldsOf(reply);
-    const group = textOf(fields.get("name"));
-    const { due, dead } = keys.group(group);
-    const counts = [connection.command(["ZCARD", due]), connection.command(["XLEN", dead])];
-    const [retrying = 0, letters = 0] = (await Promise.all(counts)).map(numberOf);
-    const lag = fields.get("lag") ?? null;
-    return {
-      group,
-      lag: lag === null ? unknownLag(textOf(fields.get("last-delivered-id")), last, numberOf(length)) : numberOf(lag),
-      pending: numberOf(fields.get("pending")),
-      retrying,
-      dead: letters,
-    };
-  });
-  return { length: numberOf(length), groups: await Promise.all(stats) };
+/** @throws {NotFoundError} when there is no such group */
+export async function pauseGroup(named: NamedGroup, what: "pause" | "resume"): Promise<void> {
+  const { keys, group, connection } = named;
+  const reply = await pause.run(connection, [keys.stream, keys.groups, keys.paused], [group, what]);
+  if (numberOf(reply) === 0) throw noSuchGroup(named);
 }
 
 /**
- * Redis does not know the lag of a group that waits for a time to come, which has nothing to read so far; nor that of
- * one beneath which somebody deleted entries, which may still have to read all of them.
+ * @returns the settings stored from now on
+ * @throws {NotFoundError} when there is no such group
+ * @throws {ConfigError} when its order is to change while something is on its way
  */
-function unknownLag(delivered: string, last: Reply, length: number): number {
-  const [entry] = listOf(last);
-  return entry === undefined || !isBefore(delivered, textOf(listOf(entry)[0])) ? 0 : length;
+export async function configureGroup(named: NamedGroup, changes: GroupChanges): Promise<GroupSettings> {
+  const { keys, stream, group, connection, context } = named;
+  const { due, held, busy, sweep } = keys.group(group);
+  const scriptKeys = [keys.stream, keys.groups, due, held, busy, sweep];
+  let stored = await connection.command(["HGET", keys.groups, group]);
+  for (;;) {
+    if (stored === null) throw noSuchGroup(named);
+    const before = settingsFrom(stored);
+    const after = { ...before, ...changes };
+    const changesOrder = after.order !== before.order;
+    const leaseBefore = after.leaseMs === before.leaseMs ? "" : String(before.leaseMs);
+    const args = [group, textOf(stored), JSON.stringify(after), changesOrder ? "1" : "0", leaseBefore];
+    const [what, other = null] = listOf(await configure.run(connection, scriptKeys, args));
+    switch (textOf(what)) {
+      case "done":
+        // What is taken from now on is told apart from what was taken before by when it was.
+        if (leaseBefore !== "") await wait(context.clock, LEASE_CHANGE_MS);
+        return after;
+      case "busy":
+        throw new ConfigError([
+          `the order of group "${group}" of stream "${stream}" cannot change from "${before.order}" to ` +
+            `"${after.order}" while something is leased, waits for its retry or is held back: pause the group and let ` +
+            "its consumers finish",
+        ]);
+      default:
+        // Somebody else has changed them meanwhile.
+        stored = other;
+    }
+  }
 }
 
-function noGroups(error: unknown): Reply {
-  if (isReply(error, "ERR")) return [];
-  throw error;
+/** @returns whether there was one */
+export async function deleteGroup({ keys, group, connection }: NamedGroup): Promise<boolean> {
+  const own = keys.group(group);
+  return numberOf(await remove.run(connection, [...wholeKeys(keys, own), own.dead], [group])) === 1;
 }

@@ -48,8 +48,9 @@ export function byName<T>(make: (name: string) => T): (name: string) => T {
 /** How long replicas get to confirm a batch; those behind it wait as long. */
 const WAIT_MS = 2_000;
 
-export function createPort({ connections, context, durability, replicas }: PortDependencies): Port {
-  const publisher = createPublisher(context.clock);
+export function createPort(dependencies: PortDependencies): Port {
+  const { connections, context, durability, replicas, publishTimeoutMs } = dependencies;
+  const publisher = createPublisher(context.clock, publishTimeoutMs);
   const feeds = new Set<Feed>();
   let closed = false;
 

@@ -96,6 +96,7 @@ export function createQueueSource({ keys, recipient, consumer, connections, port
     leaseMs: consumer.leaseMs,
     round,
     block,
+    isCurrent: () => true,
     // A lost reply is made up for by the next call that takes.
     recover: async () => ({ deliveries: [], after: undefined }),
     async extend(receipts) {
@@ -149,6 +150,7 @@ function readTaken(reply: Reply, sent: readonly Receipt[]): RoundResult {
     poisoned,
     readyInMs: ready < 0 ? undefined : ready,
     moreAbandoned: false,
+    paused: false,
   };
 }
 

@@ -5,10 +5,10 @@ import { InvalidArgumentError } from "../../core/errors.js";
 import { queueFull } from "../../core/limits.js";
 import { listOf, numberOf, textOf, toBlob } from "./blob.js";
 import type { Arg, PortDependencies } from "./connection.js";
-import { createDeadLetters } from "./dead-letters.js";
-import { fromStoredId, type QueueKeys, queueKeys, toStoredId } from "./keys.js";
+import { type QueueKeys, queueKeys, toStoredId } from "./keys.js";
 import { byName, createPort } from "./port.js";
 import { countedKeys, createQueueSource } from "./queue-feed.js";
+import { queueLetters } from "./redrive.js";
 import { loadScript } from "./scripts.js";
 
 const pushScript = loadScript("queue-push");
@@ -77,7 +77,10 @@ export function createQueue(dependencies: PortDependencies): Queue & { close(): 
       return port.openFeed(createQueueSource({ keys: keysOf(queue), recipient, consumer, connections, port }));
     },
 
-    deadLetters: (queue, recipient) => createDeadLetters(port, keysOf(queue).recipient(recipient).dead, fromStoredId),
+    deadLetters(queue, recipient) {
+      const keys = keysOf(queue);
+      return queueLetters(port, keys, recipient, () => endExpired(keys));
+    },
 
     async stats(queue, recipient) {
       port.assertOpen();

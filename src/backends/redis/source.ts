@@ -28,20 +28,29 @@ export interface RoundResult {
   readonly readyInMs: number | undefined;
   /** More was abandoned than there was room for. */
   readonly moreAbandoned: boolean;
+  /** Nothing is to be handed out, not even what is held already. */
+  readonly paused: boolean;
 }
+
+/** Deliveries; "unknown" when something was brought, and only `recover` can tell what. */
+export type Brought = readonly Delivery[] | "unknown";
 
 /** What the log and the queue do each in their own way. All of it is one command or script on the slot of `key`. */
 export interface Source {
   readonly key: string;
+  /** May change: it belongs to what is consumed. */
   readonly leaseMs: number;
+  /** @throws {NotFoundError} when what is consumed was deleted */
   round(round: Round): Promise<RoundResult>;
   /**
    * Takes what is new and nothing else, where that is cheaper than a round: sent right behind one that only settles
-   * while nothing is due.
+   * while nothing is due. Undefined where it is not cheaper, or must not be done.
    */
-  readonly read?: (max: number) => Promise<readonly Delivery[]>;
+  readonly read?: ((max: number) => Promise<Brought>) | undefined;
   /** Blocks until there may be something to take. What it brings is leased. */
-  block(connection: OwnConnection, max: number, ms: number): Promise<readonly Delivery[]>;
+  block(connection: OwnConnection, max: number, ms: number): Promise<Brought>;
+  /** Whether a receipt may still be valid, as far as is known. */
+  isCurrent(receipt: Receipt): boolean;
   /** Deliveries that are leased to this consumer, from `after`, where the last call ended. */
   recover(after: string): Promise<{ readonly deliveries: readonly Delivery[]; readonly after: string | undefined }>;
   /** @returns the receipts that are no longer valid */

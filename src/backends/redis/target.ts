@@ -31,6 +31,8 @@ export interface RedisOptions {
   readonly allowEviction?: "yes, lose messages" | undefined;
   /** How long a command may take, reconnecting included; default 5,000. */
   readonly commandTimeoutMs?: number | undefined;
+  /** How long an interrupted publish is tried again; default 15,000. */
+  readonly publishTimeoutMs?: number | undefined;
   /** How long opening may take, and each single attempt to connect; default 5,000. */
   readonly connectTimeoutMs?: number | undefined;
   /** Blocking reads at a time, each on a connection of its own; default 50. */

@@ -45,11 +45,21 @@ test("a stream of layout sb1 is read, with its groups, their deliveries, retries
   );
   expect([...(read.at(-1)?.data ?? [])]).toEqual([0, 10, 255, 254]);
   const stats = await log.stats("orders");
-  expect(stats.groups.toSorted((one, other) => one.group.localeCompare(other.group))).toEqual([
-    { group: "audit", lag: 3, pending: 0, retrying: 0, dead: 0 },
-    { group: "billing", lag: 2, pending: 2, retrying: 2, dead: 1 },
+  // What earlier builds did not know is what they did: no order, nothing held back, no limits of the stream's own.
+  const settings = {
+    leaseMs: 60_000,
+    maxAttempts: 3,
+    maxDeadLetters: 10,
+    from: "beginning",
+    order: "none",
+    maxHeld: 1_000,
+  } as const;
+  const oldest = { oldestUnhandledAt: read[1]?.at, lastProgressAt: read[5]?.at };
+  expect(stats).toMatchObject({ length: 8, oldest: { position: read[0]?.position }, retention: undefined });
+  expect(stats.groups.toSorted((one, other) => one.group.localeCompare(other.group))).toMatchObject([
+    { group: "audit", paused: false, lag: 3, pending: 0, retrying: 0, held: 0, dead: 0 },
+    { group: "billing", paused: false, lag: 2, pending: 2, retrying: 2, held: 0, dead: 1, settings, ...oldest },
   ]);
-  const settings = { leaseMs: 60_000, maxAttempts: 3, maxDeadLetters: 10, from: "beginning" };
   expect(await log.createGroup("orders", "billing", { ...settings, from: "new", leaseMs: 1 })).toEqual(settings);
 
   const feed = await log.open("orders", "billing", "new consumer");
@@ -57,19 +67,24 @@ test("a stream of layout sb1 is read, with its groups, their deliveries, retries
   expect(textsOf(taken).slice(0, 3).toSorted()).toEqual(["due#2", "pending again#3", "pending#2"]);
   expect(textsOf(taken)[3]).toBe("unread");
   expect((await feed.take({ max: 0, waitMs: 0 }, acks(taken))).lost).toEqual([]);
-  const [letter] = (await log.deadLetters("orders", "billing").list({ max: 10 })).letters;
+  const letters = log.deadLetters("orders", "billing");
+  const [letter] = (await letters.list({ max: 10 })).letters;
+  expect(letter).toEqual(await letters.get(letter?.id ?? ""));
   expect(letter).toMatchObject({
     position: read[4]?.position,
     header: "header of dead",
     attempts: 1,
     consumer: "crashed consumer",
     reason: { kind: "failed", message: "no\nway", stack: "Error: no way" },
+    firstFailedAt: letter?.at,
   });
   // What is parked for a century keeps its entry, and those behind it.
   const appending = log.append("orders", [{ header: "h", data: "more" }], { maxEntries: 5, overflow: "reject" });
   await expect(appending).rejects.toMatchObject({ code: "LIMIT" });
   await log.append("orders", [{ header: "h", data: "more" }], ROOMY);
   expect(textsOf(await collect(feed, 1))).toEqual(["more"]);
+  expect(await letters.redrive([letter?.id ?? ""])).toBe(1);
+  expect(textsOf(await collect(feed, 1))).toEqual(["dead"]);
 });
 
 test("a queue of layout sb1 is read, with its priorities, delays, leases and dead letters", async () => {
@@ -88,13 +103,18 @@ test("a queue of layout sb1 is read, with its priorities, delays, leases and dea
   expect(taken.expired).toBe(1);
   expect((await feed.take({ max: 0, waitMs: 0 }, acks(taken))).lost).toEqual([]);
   expect(textsOf(await collect(await queue.open("tasks", "", consumer), 1))).toEqual(["shared"]);
-  const [letter] = (await queue.deadLetters("tasks", anna).list({ max: 10 })).letters;
+  const letters = queue.deadLetters("tasks", anna);
+  const [letter] = (await letters.list({ max: 10 })).letters;
   expect(letter).toMatchObject({
     position: "dead",
     header: "header of dead",
     attempts: 1,
     consumer: "crashed consumer",
+    firstFailedAt: letter?.at,
   });
+  // Its priority was not noted, and it has come back with none.
+  expect(await letters.redrive([letter?.id ?? ""])).toBe(1);
+  expect(textsOf(await collect(feed, 1))).toEqual(["dead"]);
   // New pushes stand behind the old ones.
   await queue.push("tasks", [{ ...again[0]!, id: "new", recipient: anna }], { maxItems: 8 });
   expect((await collect(feed, 1)).deliveries[0]?.position).toBe("new");

@@ -9,6 +9,7 @@ import {
   CONSUMER,
   entry,
   type Fate,
+  GROUP,
   isScriptWith,
   item,
   LIMITS,
@@ -83,7 +84,7 @@ describe("a single loss", () => {
   test("a refusal that was not heard stays a refusal", async () => {
     const { log, queue, judge } = await openPorts(server);
     await log.append("refused", ["a", "b"].map(entry), ROOMY);
-    await log.createGroup("refused", "group", { from: "beginning", leaseMs: 1_000, maxAttempts: 1, maxDeadLetters: 1 });
+    await log.createGroup("refused", "group", GROUP);
     judge(losing(isScriptWith("too many"), "unanswered"));
     const full = log.append("refused", [entry("too many")], { maxEntries: 2, overflow: "reject" });
     await expect(full).rejects.toMatchObject({ code: "LIMIT" });
@@ -105,7 +106,7 @@ describe("many losses", () => {
       judge(() => "well");
       expect(await readAll(log, stream)).toEqual(batches.flat());
       const read = await log.read(stream, { max: 1_000 });
-      expect(appended.flat()).toEqual(read.map(({ position }) => ({ position })));
+      expect(appended.flat()).toEqual(read.map(({ position }) => ({ position, duplicate: false })));
     },
   );
 

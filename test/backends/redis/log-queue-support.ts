@@ -4,7 +4,7 @@ import { onTestFinished } from "vitest";
 import type { Arg, Connection, Connections, OwnConnection, Reply } from "../../../src/backends/redis/connection.js";
 import { createLog } from "../../../src/backends/redis/log.js";
 import { createQueue } from "../../../src/backends/redis/queue.js";
-import type { RedisOptions } from "../../../src/backends/redis/target.js";
+import type { RedisOptions, RedisTarget } from "../../../src/backends/redis/target.js";
 import type { Feed, Log, NewEntry, NewItem, Outcome, Queue, Taken } from "../../../src/core/backend.js";
 import { systemClock } from "../../../src/core/clock.js";
 import { ConnectionError } from "../../../src/core/errors.js";
@@ -25,8 +25,12 @@ export interface Ports {
 }
 
 /** Opens both ports in the namespace `test`, and closes them at the end of the test. */
-export async function openPorts(server: RedisServer, options: Partial<RedisOptions> = {}): Promise<Ports> {
-  const redis = await open(standalone(server), options);
+export async function openPorts(
+  server: RedisServer,
+  options: Partial<RedisOptions> = {},
+  login: Partial<RedisTarget> = {},
+): Promise<Ports> {
+  const redis = await open(standalone(server, login), options);
   const reports: string[] = [];
   let fateOf: (args: readonly Arg[]) => Fate = () => "well";
   const dependencies = {
@@ -105,7 +109,14 @@ export function isScriptWith(word: string): (args: readonly Arg[]) => boolean {
 
 export const ROOMY = { maxEntries: 1_000_000, overflow: "reject" } as const;
 export const LIMITS = { maxItems: 1_000_000 };
-export const GROUP = { from: "beginning", leaseMs: 60_000, maxAttempts: 3, maxDeadLetters: 100 } as const;
+export const GROUP = {
+  from: "beginning",
+  leaseMs: 60_000,
+  maxAttempts: 3,
+  maxDeadLetters: 100,
+  order: "none",
+  maxHeld: 1_000,
+} as const;
 export const CONSUMER = { consumer: "c1", leaseMs: 60_000, maxAttempts: 3, maxDeadLetters: 100 } as const;
 
 export function entry(text: string): NewEntry {

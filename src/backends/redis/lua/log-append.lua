@@ -1,145 +1,105 @@
 #!lua
--- Appends a batch of entries, all or none, and makes room for them first.
--- KEYS  1 stream  2 parked  3 dropped  4 publisher
+-- Appends a batch of entries, all or none, and makes room for them first. Ids that the stream remembers are left out.
+-- KEYS  1 stream  2 parked  3 dropped  4 publisher  5 limits  6 paused, when ids are given 7 and 8 their two generations
 -- ARGV  1 number of the batch  2 number of the batch it must not overtake, or 0  3 slot for the result
---       4 maxEntries  5 "reject" or "drop-oldest"  6 "1" when keys follow the blobs
---       7… the blob of each entry, with ARGV 6 followed by "+" and its key, or nothing
--- Reply the first entry's position, whose others follow it one by one; GAP, LIMIT or FORGOTTEN when nothing was stored
+--       4 maxEntries  5 "reject", "block" or "drop-oldest"  6 maxAgeMs, or ""; all three unless others are stored
+--       7 "1" when keys follow the blobs
+--       8 how many ids a generation holds, or "" when none are given  9 how long it lasts, in ms
+--       10… the blob of each entry, with ARGV 7 followed by "+" and its key, or nothing, with ARGV 8 then also by "+"
+--         and its id, or nothing
+-- Reply the first position that was given, whose others follow it one by one, or "-" when there is none, and for each
+--         duplicate its number in the batch, ":" and the earlier position; when nothing was stored GAP, FORGOTTEN, or
+--         LIMIT, maxEntries, maxAgeMs or "-", and the name of the group in the way, if there is one
 --@ publisher
-local stream, parked, dropped = KEYS[1], KEYS[2], KEYS[3]
+local stream = KEYS[1]
 local number, slot = ARGV[1], ARGV[3]
-local maxEntries, keyed = tonumber(ARGV[4]), ARGV[6] == '1'
+local keyed, maxIds = ARGV[7] == '1', tonumber(ARGV[8])
+local FIRST = 10
+local stride = 1 + (keyed and 1 or 0) + (maxIds and 1 or 0)
 -- Room is made in slices of this share of the stream, so that a full one does not trim at each append.
 local TRIM_SHARE = 0.01
+-- Most entries dropped at a time for their age.
+local AGED_AT_ONCE = 5000
 
 local earlier, putOffMs = earlierResult(KEYS[4], tonumber(number), tonumber(ARGV[2]), slot)
 if earlier then
   return earlier
 end
 
--- Makes room by dropping the oldest, finished ones unless the stream may lose others. Returns whether there is enough.
--- What it needs is made when it runs, as most appends need none.
-local function makeRoom(length, excess)
+local time
+local function now()
+  time = time or redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local maxEntries, overflow, maxAgeMs = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
+local limits = redis.call('HMGET', KEYS[5], 'retention', 'agedAt', 'ids')
+if limits[1] then
+  local retention = cjson.decode(limits[1])
+  maxEntries, overflow, maxAgeMs = retention.maxEntries, retention.overflow, retention.maxAgeMs
+end
+
+-- Makes room for `excess` entries, and drops what is too old when it is time to look. Returns false and the group in the
+-- way when that must not be. What it needs is made when it runs, as most appends need none.
+local function makeRoom(length, excess, ages)
 --@ positions
-
-  -- The oldest parked retry of a group that still exists, or nil.
-  local function oldestParked(groups)
-    while true do
-      local head = redis.call('ZRANGE', parked, 0, 0, 'WITHSCORES')
-      if not head[1] then
-        return nil
-      end
-      -- All of that millisecond: within one, members do not sort as positions do.
-      local oldest, from = nil, 0
-      repeat
-        local sameMs = redis.call('ZRANGEBYSCORE', parked, head[2], head[2], 'LIMIT', from, 1000)
-        local orphans = {}
-        for _, member in ipairs(sameMs) do
-          local position, group = string.match(member, '^(%S+) (.*)$')
-          if not groups[group] then
-            orphans[#orphans + 1] = member
-          elseif not oldest or isBefore(position, oldest) then
-            oldest = position
-          end
-        end
-        if #orphans > 0 then
-          redis.call('ZREM', parked, unpack(orphans))
-        end
-        from = from + #sameMs - #orphans
-      until #sameMs < 1000
-      if oldest then
-        return oldest
-      end
+--@ entries
+--@ room
+  local keys = { stream = stream, parked = KEYS[2], dropped = KEYS[3], limits = KEYS[5], paused = KEYS[6] }
+  local mayLose = overflow == 'drop-oldest'
+  if ages then
+    local freed, more, inTheWay = dropAged(keys, now() - maxAgeMs, mayLose, AGED_AT_ONCE)
+    if inTheWay then
+      return false, inTheWay
     end
+    if not more then
+      redis.call('HSET', keys.limits, 'agedAt', now())
+    end
+    length, excess = length - freed, excess - freed
   end
-
-  -- The oldest position that some group has not finished, and the groups; nil when every entry is finished.
-  local function firstUnfinished()
-    local groups, first = {}, nil
-    for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-      local group = fieldsOf(flat)
-      groups[group.name] = group
-      local ms, sequence = string.match(group['last-delivered-id'], '^(%d+)-(%d+)$')
-      local candidate = ms .. '-' .. string.format('%.0f', tonumber(sequence) + 1)
-      if group.pending > 0 then
-        candidate = redis.call('XPENDING', stream, group.name)[2]
-      end
-      if not first or isBefore(candidate, first) then
-        first = candidate
-      end
-    end
-    local waiting = first and oldestParked(groups)
-    if waiting and isBefore(waiting, first) then
-      first = waiting
-    end
-    return first, groups
+  if excess <= 0 or length == 0 then
+    return excess <= 0 or mayLose
   end
-
-  -- Trims up to `slice` of the entries before `first`: whole nodes at once, and what is left of one by looking at it.
-  local function trimFinished(first, slice)
-    local freed = redis.call('XTRIM', stream, 'MINID', '~', first, 'LIMIT', slice)
-    local rest = freed < slice and redis.call('XRANGE', stream, '-', '(' .. first, 'COUNT', slice - freed) or {}
-    if #rest > 0 then
-      local ms, sequence = string.match(rest[#rest][1], '^(%d+)-(%d+)$')
-      local next = ms .. '-' .. string.format('%.0f', tonumber(sequence) + 1)
-      freed = freed + redis.call('XTRIM', stream, 'MINID', '=', next)
-    end
-    return freed
-  end
-
-  -- Counts, for each group, what was dropped before it was delivered or while it was parked.
-  local function account(groups)
-    local info = fieldsOf(redis.call('XINFO', 'STREAM', stream))
-    local trimmed = info['entries-added'] - info.length
-    for name, group in pairs(groups) do
-      local read = group['entries-read']
-      if read and read < trimmed then
-        redis.call('HINCRBY', dropped, name, trimmed - read)
-        redis.call('XGROUP', 'SETID', stream, name, group['last-delivered-id'], 'ENTRIESREAD', trimmed)
-      end
-    end
-    local oldest = info['first-entry'] and info['first-entry'][1]
-    local upTo = oldest and string.match(oldest, '^%d+') or '+inf'
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', parked, '-inf', upTo, 'LIMIT', 0, 1000)) do
-      local position, name = string.match(member, '^(%S+) (.*)$')
-      if not oldest or isBefore(position, oldest) then
-        redis.call('ZREM', parked, member)
-        redis.call('HINCRBY', dropped, name, 1)
-      end
-    end
-  end
-
   local slice = math.max(excess, math.ceil(maxEntries * TRIM_SHARE))
-  local first, groups = firstUnfinished()
+  local first, slowest, groups = firstUnfinished(keys)
   if not first then
-    redis.call('XTRIM', stream, 'MAXLEN', '=', math.max(0, length - slice))
-    return length >= excess
+    trim(keys, 'MAXLEN', '=', math.max(0, length - slice))
+    return mayLose or length >= excess
   end
-  local freed = trimFinished(first, slice)
-  if freed < excess and ARGV[5] == 'drop-oldest' then
-    redis.call('XTRIM', stream, 'MAXLEN', '=', math.max(0, length - excess))
-    account(groups)
+  local freed = trimBefore(keys, first, slice)
+  if freed < excess and mayLose then
+    accountUncounted(keys, groups, '+', excess - freed)
+    trim(keys, 'MAXLEN', '=', math.max(0, length - excess))
+    account(keys, groups)
     return true
   end
-  return freed >= excess
+  return freed >= excess, slowest
 end
 
-local count = keyed and (#ARGV - 6) / 2 or #ARGV - 6
-local length = redis.call('XLEN', stream)
-local excess = length + count - maxEntries
-local rejects = ARGV[5] ~= 'drop-oldest'
--- A batch that the stream could never hold is refused before anything is dropped for it.
-if excess > 0 and rejects and (count > maxEntries or length == 0 or not makeRoom(length, excess)) then
-  local time = redis.call('TIME')
-  return remember(KEYS[4], number, slot, 'LIMIT', time[1] * 1000, putOffMs)
-end
-if excess > 0 and not rejects and length > 0 then
-  makeRoom(length, excess)
+-- Returns what a batch is answered with that is refused, or nil when there is room for so many entries.
+local function refusal(adding)
+  local length = redis.call('XLEN', stream)
+  local excess = length + adding - maxEntries
+  local ages = false
+  if maxAgeMs and length > 0 then
+    local sinceMs = now() - (limits[2] or 0)
+    ages = sinceMs < 0 or sinceMs >= math.min(1000, maxAgeMs / 10)
+  end
+  if excess <= 0 and not ages then
+    return nil
+  end
+  local hasRoom, inTheWay = false, nil
+  -- What the stream could never hold is refused before anything is dropped for it.
+  if adding <= maxEntries or overflow == 'drop-oldest' then
+    hasRoom, inTheWay = makeRoom(length, excess, ages)
+  end
+  local age = maxAgeMs and string.format('%.0f', maxAgeMs) or '-'
+  return not hasRoom and table.concat({ 'LIMIT', string.format('%.0f', maxEntries), age, inTheWay or '' }, ' ') or nil
 end
 
 -- Ids after the first continue its sequence, even when the clock moves on, so that the reply need not list them.
 local first, nextId
-for i = 7, #ARGV, keyed and 2 or 1 do
+local function store(i)
   local key = keyed and ARGV[i + 1] or ''
   local id
   if key ~= '' then
@@ -151,5 +111,51 @@ for i = 7, #ARGV, keyed and 2 or 1 do
     first = id
     nextId = string.match(id, '^%d+') .. '-*'
   end
+  return id
 end
-return remember(KEYS[4], number, slot, first, tonumber(string.match(first, '^%d+')), putOffMs)
+
+-- What a batch with ids comes to. All it needs is made when it runs, as most batches have none.
+local function appendOnce(count)
+--@ dedupe
+  local duplicates, found, new = findDuplicates()
+  if found < count then
+    local refused = refusal(count - found)
+    if refused then
+      return refused
+    end
+  end
+  local positions = {}
+  for entry = 1, count do
+    if not duplicates[entry] then
+      positions[entry] = store(FIRST + (entry - 1) * stride)
+    end
+  end
+  if #new > 0 then
+    rememberIds(new, positions)
+  end
+  local reply = { first or '-' }
+  for entry = 1, count do
+    local earlierOne = duplicates[entry]
+    if earlierOne then
+      -- Of this batch, and that entry may be a duplicate itself.
+      reply[#reply + 1] = entry .. ':' .. (positions[earlierOne] or duplicates[earlierOne] or earlierOne)
+    end
+  end
+  return table.concat(reply, ' ')
+end
+
+local count = (#ARGV - FIRST + 1) / stride
+local result
+if maxIds then
+  result = appendOnce(count)
+else
+  result = refusal(count)
+  if not result then
+    for i = FIRST, #ARGV, stride do
+      store(i)
+    end
+    result = first
+  end
+end
+local storedAt = first and tonumber(string.match(first, '^%d+')) or now()
+return remember(KEYS[4], number, slot, result, storedAt, putOffMs)

@@ -1,48 +1,49 @@
 #!lua flags=allow-oom
--- Makes a group where it does not exist, or makes it anew after it was lost.
--- KEYS  1 stream  2 groups  3 attempts  4 due  5 parked  6 dropped  7 sweep
--- ARGV  1 group  2 its settings as JSON  3 "create" or "restore"
+-- Makes a group where it does not exist, makes it anew after it was lost, or moves its cursor.
+-- KEYS  1 stream  2 groups  3 attempts  4 due  5 parked  6 dropped  7 sweep  8 busy  9 held  10 paused  11 deleted
+-- ARGV  1 group  2 its settings as JSON, for a new one  3 "create", "restore" or "seek"
 --       4 where it starts: "beginning", "new", or the last position it has no interest in
 --       5 "1" when that position is a time, which may lie in the future
 --       6 position up to which entries were counted, or ""  7 how many were counted
--- Reply 1 "done" or "lost" (its settings were there and the group was not), 2 the settings stored;
+-- Reply 1 "done", "lost" (its settings were there and the group was not), or "missing" (there is none to restore or to
+--         seek: it was never made, or was deleted), 2 the settings stored;
 --       or 1 "count", 2 and 3 the values of ARGV 6 and 7 to go on with
 --@ positions
-local stream, groups, group = KEYS[1], KEYS[2], ARGV[1]
+--@ turns
+--@ group
+local keys = {
+  stream = KEYS[1], groups = KEYS[2], attempts = KEYS[3], due = KEYS[4], parked = KEYS[5], dropped = KEYS[6],
+  sweep = KEYS[7], busy = KEYS[8], held = KEYS[9], paused = KEYS[10], deleted = KEYS[11],
+}
+local group, mode = ARGV[1], ARGV[3]
 local SLICE = 1000
 
-local function exists()
-  if redis.call('EXISTS', stream) == 0 then
-    return false
-  end
-  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-    if fieldsOf(flat).name == group then
-      return true
-    end
-  end
-  return false
+local stored = redis.call('HGET', keys.groups, group)
+local wasDeleted = redis.call('HGET', keys.deleted, group)
+if (mode == 'seek' and not stored) or (mode == 'restore' and wasDeleted) then
+  return { 'missing' }
 end
-
-local stored = redis.call('HGET', groups, group)
-if exists() then
+local exists = groupFields(keys, group) ~= nil
+if exists and mode ~= 'seek' then
   if not stored then
-    redis.call('HSET', groups, group, ARGV[2])
+    redis.call('HSET', keys.groups, group, ARGV[2])
   end
   return { 'done', stored or ARGV[2] }
 end
 
-local lost = stored or ARGV[3] == 'restore'
-local from = lost and 'beginning' or ARGV[4]
+local lost = not exists and (stored or mode == 'restore')
+local from = lost and mode ~= 'seek' and 'beginning' or ARGV[4]
+local time = redis.call('TIME')
 local added, length, last = 0, 0, '0-0'
-if redis.call('EXISTS', stream) == 1 then
-  local info = fieldsOf(redis.call('XINFO', 'STREAM', stream))
+if redis.call('EXISTS', keys.stream) == 1 then
+  local info = fieldsOf(redis.call('XINFO', 'STREAM', keys.stream))
   added, length, last = info['entries-added'], info.length, info['last-generated-id']
 end
 
 local start, read
 if from == 'beginning' then
   start, read = '0-0', added - length
-elseif ARGV[5] == '1' and partsOf(from) >= tonumber(redis.call('TIME')[1]) * 1000 and not isBefore(from, last) then
+elseif ARGV[5] == '1' and partsOf(from) >= tonumber(time[1]) * 1000 and not isBefore(from, last) then
   -- What is appended until then is not for this group, and what it will be is not known.
   start = from
 elseif from == 'new' or not isBefore(from, last) then
@@ -50,7 +51,7 @@ elseif from == 'new' or not isBefore(from, last) then
 else
   -- How many entries are before the start has to be counted, or the group's lag would never be known.
   local after = ARGV[6] == '' and from or ARGV[6]
-  local slice = redis.call('XRANGE', stream, '(' .. after, '+', 'COUNT', SLICE)
+  local slice = redis.call('XRANGE', keys.stream, '(' .. after, '+', 'COUNT', SLICE)
   local counted = tonumber(ARGV[7]) + #slice
   if #slice == SLICE then
     return { 'count', slice[SLICE][1], tostring(counted) }
@@ -58,22 +59,24 @@ else
   start, read = from, math.max(0, added - counted)
 end
 
--- What an earlier group of the name left behind would fence off the deliveries of this one, and hold its stream back.
-for from = 0, redis.call('ZCARD', KEYS[4]) - 1, SLICE do
-  local members = {}
-  for i, position in ipairs(redis.call('ZRANGE', KEYS[4], from, from + SLICE - 1)) do
-    members[i] = position .. ' ' .. group
-  end
-  redis.call('ZREM', KEYS[5], unpack(members))
+forgetUnfinished(keys, group)
+if exists then
+  -- With all that is pending. Consumers that block on it hear of this, and look again.
+  redis.call('XGROUP', 'DESTROY', keys.stream, group)
 end
-redis.call('DEL', KEYS[3], KEYS[4], KEYS[7])
-redis.call('HDEL', KEYS[6], group)
-if read then
-  redis.call('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM', 'ENTRIESREAD', read)
+if mode == 'seek' then
+  redis.call('HDEL', keys.sweep, 'after', 'checked')
 else
-  redis.call('XGROUP', 'CREATE', stream, group, start, 'MKSTREAM')
+  redis.call('HDEL', keys.dropped, group)
+  redis.call('HDEL', keys.sweep, 'after', 'began', 'leases', 'checked')
+  redis.call('HSET', keys.sweep, 'progress', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)))
 end
+if lost or wasDeleted or mode == 'seek' then
+  changeBase(keys, time)
+end
+redis.call('HDEL', keys.deleted, group)
+setCursor(keys, group, start, read, true)
 if not stored then
-  redis.call('HSET', groups, group, ARGV[2])
+  redis.call('HSET', keys.groups, group, ARGV[2])
 end
 return { lost and 'lost' or 'done', stored or ARGV[2] }

@@ -9,6 +9,7 @@
 -- Reply "OK" and the numbers of the duplicates; GAP, LIMIT or FORGOTTEN when nothing was stored
 --@ publisher
 --@ tickets
+--@ line
 local records = KEYS[1]
 local number, slot = ARGV[1], ARGV[3]
 local timed, count = ARGV[5] == '1', tonumber(ARGV[6])
@@ -53,18 +54,7 @@ if redis.call('HLEN', records) + count - #duplicates > tonumber(ARGV[4]) and #du
   return remember(KEYS[4], number, slot, 'LIMIT', now, putOffMs)
 end
 
--- Nine digits to the base of 36: as many pushes as one server can do in decades, in the order in which texts sort.
-local function lineOf(pushes)
-  local digits = ''
-  for _ = 1, 9 do
-    local digit = pushes % 36 + 1
-    digits = string.sub('0123456789abcdefghijklmnopqrstuvwxyz', digit, digit) .. digits
-    pushes = math.floor(pushes / 36)
-  end
-  return digits
-end
-
-local line = lineOf(redis.call('INCR', KEYS[2]))
+local line = nextPlace(KEYS[2])
 local pairsToStore = {}
 local item = 0
 

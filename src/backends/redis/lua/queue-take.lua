@@ -36,13 +36,19 @@ local lost, receipts, out = {}, {}, {}
 local gone, expired, poisoned = 0, 0, 0
 local hasAttempts = redis.call('EXISTS', keys.attempts) == 1
 
--- Fence, attempt and consumer of what `attempts` says of a ticket: it knows nothing of most first deliveries.
+-- Fence, attempt, consumer and first failure of what `attempts` says of a ticket, which is nothing of most first
+-- deliveries: "<fence> <attempt>@<ms of the first failure> <consumer>", without what is not known.
 local function stateOf(text)
   if not text then
-    return 0, 1, ''
+    return 0, 1, '', ''
   end
-  local fence, attempt, holder = string.match(text, '^(%d+) (%d+) ?(.*)$')
-  return tonumber(fence), tonumber(attempt), holder
+  local fence, attempt, failedAt, holder = string.match(text, '^(%d+) (%d+)(@?%d*) ?(.*)$')
+  return tonumber(fence), tonumber(attempt), holder, failedAt
+end
+
+-- The first failure as `attempts` has it, where it may be now.
+local function firstFailure(failedAt)
+  return failedAt ~= '' and failedAt or '@' .. string.format('%.0f', now)
 end
 
 local function forget(ticket)
@@ -52,14 +58,14 @@ local function forget(ticket)
 end
 
 -- Puts a ticket that nobody holds any more back in line, or to wait until it is due.
-local function giveBack(ticket, fence, attempt, dueAt)
+local function giveBack(ticket, fence, attempt, failedAt, dueAt)
   local expiresAt = expiryOf(ticket)
   if expiresAt and expiresAt <= now then
     expired = expired + endExpired(keys, { ticket })
     return
   end
   hasAttempts = true
-  redis.call('HSET', keys.attempts, ticket, fence .. ' ' .. attempt)
+  redis.call('HSET', keys.attempts, ticket, fence .. ' ' .. attempt .. failedAt)
   if expiresAt then
     redis.call('ZADD', keys.expiry, expiresAt, ticket)
     redis.call('ZADD', keys.expiring, 'LT', expiresAt, recipient)
@@ -76,11 +82,15 @@ local function giveBack(ticket, fence, attempt, dueAt)
   end
 end
 
-local function bury(ticket, attempt, holder, reason)
+local function bury(ticket, attempt, holder, reason, failedAt)
   local id = idOf(ticket)
   local blob = redis.call('HGET', keys.records, id)
   if blob then
-    redis.call('XADD', dead, 'MAXLEN', '=', ARGV[5], '*', 'p', id, 'a', attempt, 'c', holder, 'r', reason, 'm', blob)
+    local words = { 'p', id, 'a', attempt, 'c', holder, 'r', reason, 'pr', priorityOf(ticket), 'm', blob }
+    if failedAt ~= '' then
+      words[#words + 1], words[#words + 2] = 'f', string.sub(failedAt, 2)
+    end
+    redis.call('XADD', dead, 'MAXLEN', '=', ARGV[5], '*', unpack(words))
   else
     gone = gone + 1
   end
@@ -116,13 +126,14 @@ local function acknowledge(from, to)
 end
 
 local function settle(number, kind, ticket, fence, a, b)
-  local current, attempt = stateOf(hasAttempts and redis.call('HGET', keys.attempts, ticket))
+  local current, attempt, _, failedAt = stateOf(hasAttempts and redis.call('HGET', keys.attempts, ticket))
   if current ~= tonumber(fence) or redis.call('ZREM', keys.leased, ticket) == 0 then
     lost[#lost + 1] = number
   elseif kind == 'retry' then
-    giveBack(ticket, current + 1, attempt + tonumber(b), now + tonumber(a))
+    failedAt = b == '1' and firstFailure(failedAt) or failedAt
+    giveBack(ticket, current + 1, attempt + tonumber(b), failedAt, now + tonumber(a))
   elseif kind == 'dead' then
-    bury(ticket, attempt, consumer, a)
+    bury(ticket, attempt, consumer, a, failedAt)
   else
     forget(ticket)
   end
@@ -131,14 +142,14 @@ end
 -- Takes back the leases that have run out.
 local function sweep()
   for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', keys.leased, '-inf', now, 'LIMIT', 0, AT_ONCE)) do
-    local fence, attempt, holder = stateOf(redis.call('HGET', keys.attempts, ticket))
+    local fence, attempt, holder, failedAt = stateOf(redis.call('HGET', keys.attempts, ticket))
     local expiresAt = expiryOf(ticket)
     redis.call('ZREM', keys.leased, ticket)
     if attempt < maxAttempts or (expiresAt and expiresAt <= now) then
-      giveBack(ticket, fence + 1, attempt + 1, now)
+      giveBack(ticket, fence + 1, attempt + 1, firstFailure(failedAt), now)
     else
       local message = 'no consumer finished it in ' .. attempt .. ' attempts'
-      bury(ticket, attempt, holder, cjson.encode({ kind = 'abandoned', message = message }))
+      bury(ticket, attempt, holder, cjson.encode({ kind = 'abandoned', message = message }), failedAt)
       poisoned = poisoned + 1
     end
   end
@@ -186,9 +197,9 @@ local function noteHolder(tickets, states)
   local words = {}
   for i, ticket in ipairs(tickets) do
     if maxAttempts == 1 or (states and states[i]) then
-      local fence, attempt = stateOf(states and states[i])
+      local fence, attempt, _, failedAt = stateOf(states and states[i])
       words[#words + 1] = ticket
-      words[#words + 1] = fence .. ' ' .. attempt .. ' ' .. consumer
+      words[#words + 1] = fence .. ' ' .. attempt .. failedAt .. ' ' .. consumer
     end
   end
   for from = 1, #words, SLICE do

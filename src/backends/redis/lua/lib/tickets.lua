@@ -15,6 +15,10 @@ local function expiryOf(ticket)
   return tonumber(string.match(ticket, '^%d+', PLACE + 1))
 end
 
+local function priorityOf(ticket)
+  return string.match(ticket, '^%d*|(%-?%d+)|', PLACE + 1)
+end
+
 -- What a ticket that waits is sorted by: minus its priority, as text, so that no digit is lost.
 local function scoreOf(ticket)
   local sign, digits = string.match(ticket, '^%d*|(%-?)(%d+)|', PLACE + 1)

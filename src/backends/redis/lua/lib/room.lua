@@ -1,0 +1,181 @@
+-- What may be dropped from a stream, dropping it, and telling groups what they have lost. Needs `positions`
+-- and `entries`.
+-- `keys`: stream, parked, dropped, limits, paused.
+
+-- The first position behind another.
+local function positionAfter(position)
+  local ms, sequence = string.match(position, '^(%d+)-(%d+)$')
+  if tonumber(sequence) < 9007199254740992 then
+    return ms .. '-' .. string.format('%.0f', tonumber(sequence) + 1)
+  end
+  -- The end of a millisecond; behind the last of them there is nothing.
+  return tonumber(ms) < 9007199254740992 and string.format('%.0f', tonumber(ms) + 1) .. '-0' or position
+end
+
+-- All groups by name: their fields, with the cursor of a paused one as it will go on.
+local function groupsOf(keys)
+  local groups = {}
+  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', keys.stream)) do
+    local group = fieldsOf(flat)
+    groups[group.name] = group
+  end
+  local paused = next(groups) and redis.call('HGETALL', keys.paused) or {}
+  for i = 1, #paused, 2 do
+    local group = groups[paused[i]]
+    if group then
+      local cursor, read = string.match(paused[i + 1], '^(%S+) ?(%d*)$')
+      group.paused, group['last-delivered-id'], group['entries-read'] = true, cursor, tonumber(read)
+    end
+  end
+  return groups
+end
+
+-- Says how many entries a group has had, delivered or dropped.
+local function setRead(keys, name, group, read)
+  if group.paused then
+    redis.call('HSET', keys.paused, name, group['last-delivered-id'] .. ' ' .. string.format('%.0f', read))
+  else
+    redis.call('XGROUP', 'SETID', keys.stream, name, group['last-delivered-id'], 'ENTRIESREAD', read)
+  end
+end
+
+-- The oldest retry or held entry of a group that still exists, and that group; nil when there is none.
+local function oldestParked(keys, groups)
+  while true do
+    local head = redis.call('ZRANGE', keys.parked, 0, 0, 'WITHSCORES')
+    if not head[1] then
+      return nil
+    end
+    -- All of that millisecond: within one, members do not sort as positions do.
+    local oldest, owner, from = nil, nil, 0
+    repeat
+      local sameMs = redis.call('ZRANGEBYSCORE', keys.parked, head[2], head[2], 'LIMIT', from, 1000)
+      local orphans = {}
+      for _, member in ipairs(sameMs) do
+        local position, name = string.match(member, '^(%S+) (.*)$')
+        if not groups[name] then
+          orphans[#orphans + 1] = member
+        elseif not oldest or isBefore(position, oldest) then
+          oldest, owner = position, name
+        end
+      end
+      if #orphans > 0 then
+        redis.call('ZREM', keys.parked, unpack(orphans))
+      end
+      from = from + #sameMs - #orphans
+    until #sameMs < 1000
+    if oldest then
+      return oldest, owner
+    end
+  end
+end
+
+-- The oldest position that some group has not finished and that group, nil when every entry is finished; all groups.
+local function firstUnfinished(keys)
+  local groups = groupsOf(keys)
+  local first, slowest
+  for name, group in pairs(groups) do
+    local candidate = positionAfter(group['last-delivered-id'])
+    if group.pending > 0 then
+      candidate = redis.call('XPENDING', keys.stream, name)[2]
+    end
+    if not first or isBefore(candidate, first) then
+      first, slowest = candidate, name
+    end
+  end
+  local waiting, owner
+  if first then
+    waiting, owner = oldestParked(keys, groups)
+  end
+  if waiting and isBefore(waiting, first) then
+    first, slowest = waiting, owner
+  end
+  return first, slowest, groups
+end
+
+-- Trims, and notes that the groups know.
+local function trim(keys, ...)
+  local freed = redis.call('XTRIM', keys.stream, ...)
+  if freed > 0 then
+    redis.call('HINCRBY', keys.limits, 'removed', freed)
+  end
+  return freed
+end
+
+-- Trims up to `slice` of the entries before a position: whole nodes at once, and what is left of one by looking at it.
+local function trimBefore(keys, position, slice)
+  local freed = trim(keys, 'MINID', '~', position, 'LIMIT', slice)
+  local rest = freed < slice and redis.call('XRANGE', keys.stream, '-', '(' .. position, 'COUNT', slice - freed) or {}
+  if #rest > 0 then
+    freed = freed + trim(keys, 'MINID', '=', positionAfter(rest[#rest][1]))
+  end
+  return freed
+end
+
+-- Counts what is about to be dropped, the first entries up to a position, for groups of which Redis does not know how
+-- much they have had: those that started at a time to come, and those that met deleted entries.
+local function accountUncounted(keys, groups, to, count)
+  local uncounted = {}
+  for name, group in pairs(groups) do
+    if not group['entries-read'] then
+      uncounted[name] = group['last-delivered-id']
+    end
+  end
+  if not next(uncounted) then
+    return
+  end
+  local lost = {}
+  for _, entry in ipairs(redis.call('XRANGE', keys.stream, '-', to, 'COUNT', count)) do
+    local owner = groupOf(entry[2])
+    for name, cursor in pairs(uncounted) do
+      if isBefore(cursor, entry[1]) and (owner or name) == name then
+        lost[name] = (lost[name] or 0) + 1
+      end
+    end
+  end
+  for name, entries in pairs(lost) do
+    redis.call('HINCRBY', keys.dropped, name, entries)
+  end
+end
+
+-- Counts, for each group, what was dropped before it was delivered or while it was parked.
+local function account(keys, groups)
+  local info = fieldsOf(redis.call('XINFO', 'STREAM', keys.stream))
+  local removed = info['entries-added'] - info.length
+  for name, group in pairs(groups) do
+    local read = group['entries-read']
+    if read and read < removed then
+      redis.call('HINCRBY', keys.dropped, name, removed - read)
+      setRead(keys, name, group, removed)
+    end
+  end
+  local oldest = info['first-entry'] and info['first-entry'][1]
+  local upTo = oldest and string.match(oldest, '^%d+') or '+inf'
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', keys.parked, '-inf', upTo, 'LIMIT', 0, 1000)) do
+    local position, name = string.match(member, '^(%S+) (.*)$')
+    if not oldest or isBefore(position, oldest) then
+      redis.call('ZREM', keys.parked, member)
+      redis.call('HINCRBY', keys.dropped, name, 1)
+    end
+  end
+end
+
+-- Drops up to `slice` entries appended before a time, unfinished ones only where the stream may lose them. Returns how
+-- many, whether there may be more, and the group that keeps what is left of them, if one does.
+local function dropAged(keys, beforeMs, mayLose, slice)
+  local first, slowest, groups = firstUnfinished(keys)
+  local limit = string.format('%.0f', beforeMs) .. '-0'
+  local spares = first and not mayLose and isBefore(first, limit)
+  if mayLose then
+    accountUncounted(keys, groups, '(' .. limit, slice)
+  end
+  local freed = trimBefore(keys, spares and first or limit, slice)
+  if mayLose and freed > 0 then
+    account(keys, groups)
+  end
+  if freed >= slice then
+    return freed, true, nil
+  end
+  local oldest = spares and redis.call('XRANGE', keys.stream, '-', '+', 'COUNT', 1)[1]
+  return freed, false, oldest and isBefore(oldest[1], limit) and slowest or nil
+end
