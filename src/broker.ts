@@ -1,12 +1,14 @@
 /** The broker: the facades over one backend, and what ends with it. */
 
 import type { Backend } from "./core/backend.js";
-import { CLOSE_CHECKS, DEFAULT_DRAIN_MS } from "./core/subscription.js";
-import { assessHealth, type Health } from "./core/health.js";
-import type { Metric } from "./core/telemetry.js";
-import { checkOptions } from "./core/options.js";
 import type { NoContract } from "./core/contract.js";
+import { assessHealth, findIdleGroups, type Health } from "./core/health.js";
+import { abortableCall } from "./core/lifecycle.js";
+import { aSignal, type Checks, checkOptions } from "./core/options.js";
 import type { Runtime } from "./core/runtime.js";
+import { CLOSE_CHECKS, DEFAULT_DRAIN_MS } from "./core/subscription.js";
+import type { Metric } from "./core/telemetry.js";
+import { startTrimming } from "./core/trimming.js";
 import { createEvents, type Events } from "./events/index.js";
 import { createQueues, type OpenQueue } from "./queue/index.js";
 
@@ -17,17 +19,23 @@ export interface Broker<C = NoContract> extends AsyncDisposable {
   readonly events: Events<C>;
   readonly queue: OpenQueue<C>;
   /** Round trip to the store, in milliseconds. */
-  ping(): Promise<number>;
-  /** Checks every connection the broker owns, end to end, and the progress of every consumer. Never rejects. */
-  health(): Promise<Health>;
+  ping(options?: { readonly signal?: AbortSignal }): Promise<number>;
+  /**
+   * Checks every connection the broker owns, end to end, and the progress of every consumer and of the groups of its
+   * streams. Rejects for an abort alone.
+   */
+  health(options?: { readonly signal?: AbortSignal }): Promise<Health>;
   /** Counters and durations so far. */
   metrics(): readonly Metric[];
   /** Stops taking, lets handlers and publishes finish for up to `drainMs` (default 5,000), then closes everything. Safe to call twice. */
   close(options?: { readonly drainMs?: number }): Promise<void>;
 }
 
-export function createBroker<C>(runtime: Runtime, backend: Backend): Broker<C> {
-  const { owner, telemetry } = runtime;
+const CALL_CHECKS: Checks<{ readonly signal?: AbortSignal }> = { signal: aSignal };
+
+export function createBroker<C>(runtime: Runtime, backend: Backend, groupIdleMs: number): Broker<C> {
+  const { owner, streams, telemetry } = runtime;
+  startTrimming(runtime);
 
   async function close(options?: { readonly drainMs?: number }): Promise<void> {
     checkOptions("close", options, CLOSE_CHECKS);
@@ -37,20 +45,30 @@ export function createBroker<C>(runtime: Runtime, backend: Backend): Broker<C> {
     });
   }
 
+  async function health(): Promise<Health> {
+    const consumers = owner.consumers().flatMap((consumer) => consumer.stats());
+    if (owner.isClosing) {
+      return assessHealth([{ name: "broker", ok: false, error: "the broker is closed" }], consumers, []);
+    }
+    const checks = await backend.check();
+    // A store that cannot be reached would only say so again, once for each stream.
+    const isReachable = checks.every(({ ok }) => ok);
+    const idle = await findIdleGroups(backend.log, isReachable ? streams.used() : [], groupIdleMs);
+    return assessHealth([...checks, ...idle.checks], consumers, idle.groups);
+  }
+
   return {
     backend: backend.name,
     events: createEvents<C>(runtime),
     queue: createQueues<C>(runtime),
-    async ping() {
+    async ping(options) {
+      checkOptions("ping", options, CALL_CHECKS);
       owner.assertOpen();
-      return await backend.ping();
+      return await abortableCall(() => backend.ping(), options?.signal);
     },
-    async health() {
-      const consumers = owner.consumers().flatMap((consumer) => consumer.stats());
-      const checks = owner.isClosing
-        ? [{ name: "broker", ok: false, error: "the broker is closed" }]
-        : await backend.check();
-      return assessHealth(checks, consumers);
+    async health(options) {
+      checkOptions("health", options, CALL_CHECKS);
+      return await abortableCall(health, options?.signal);
     },
     metrics: () => telemetry.metrics(),
     close,

@@ -7,6 +7,7 @@ import { type Clock, systemClock } from "./core/clock.js";
 import { aCodec, type Codec, jsonCodec } from "./core/codec.js";
 import { type Contract, type ContractDefinition, findContractProblems, type NoContract } from "./core/contract.js";
 import { ConfigError, toError } from "./core/errors.js";
+import { fallbackNamespace, readFallback } from "./core/fallback.js";
 import { createIdFactory } from "./core/ids.js";
 import { abortable, Owner } from "./core/lifecycle.js";
 import { DEFAULT_SOURCE } from "./core/message.js";
@@ -25,7 +26,10 @@ import {
   isPlainObject,
   oneOf,
 } from "./core/options.js";
+import { openOutbox } from "./core/outbox.js";
+import { openPatiently } from "./core/primary.js";
 import type { Runtime } from "./core/runtime.js";
+import { declareStreams, findStreamProblems, type StreamOptions, type Streams } from "./core/streams.js";
 import {
   aLogger,
   createTelemetry,
@@ -48,6 +52,13 @@ export interface ConnectOptions<C = NoContract> {
   readonly codec?: Codec;
   /** Largest payload, encoded. Default 1 MiB. */
   readonly maxPayloadBytes?: number;
+  /**
+   * Streams that several types share, and how long streams may grow, by the stream's name. A type that stands nowhere has
+   * a stream of its own name, of at most 1,000,000 events.
+   */
+  readonly streams?: Readonly<Record<string, StreamOptions<C>>>;
+  /** `health()` names a group that has had something to do for this long and done nothing. Default 600,000. */
+  readonly groupIdleMs?: number;
   /** Takes log events; pino fits. Default: warnings and errors to stderr. */
   readonly logger?: Logger;
   /** Takes failures that no caller waits for. Default: the logger. */
@@ -58,6 +69,14 @@ export interface ConnectOptions<C = NoContract> {
   readonly clock?: Clock;
   /** What a receipt must have attained. Refused here where the store cannot give it. Default: what the store gives by itself. */
   readonly durability?: Durability;
+  /**
+   * Redis: a file such as `sqlite:./outbox.db` that keeps published events while the server is away, and is emptied into
+   * it in order once it is back. With the server absent `connect` resolves all the same, and everything but publishing
+   * events is refused until it is there. Default: none; nothing falls back by itself.
+   */
+  readonly fallback?: string;
+  /** Redis: how long `connect` goes on trying to reach an absent server. Default 0: an error once one try has failed. */
+  readonly waitForServerMs?: number;
   /** Redis: replicas that must have a write before it counts as `replicated`. Default 1. */
   readonly replicas?: number;
   /** Redis: the operator's word that `appendfsync` is `always`, where the server does not let us read it. */
@@ -66,6 +85,8 @@ export interface ConnectOptions<C = NoContract> {
   readonly allowEviction?: "yes, lose messages";
   /** Redis: how long a command may take before its socket is given up. Default 5,000. */
   readonly commandTimeoutMs?: number;
+  /** Redis: how long an interrupted publish is tried again before it is refused or indeterminate. Default 15,000. */
+  readonly publishTimeoutMs?: number;
   /** Redis: how long `connect` may take. Default 5,000. */
   readonly connectTimeoutMs?: number;
   /** Redis: connections for blocking reads, beyond which consumers look once a second. Default 50. */
@@ -82,6 +103,7 @@ export interface ConnectOptions<C = NoContract> {
 }
 
 const DEFAULT_MAX_PAYLOAD_BYTES = 1_048_576;
+const DEFAULT_GROUP_IDLE_MS = 600_000;
 /** Redis itself refuses more than this. */
 const MAX_PAYLOAD_BYTES = 512 * 1_048_576;
 
@@ -109,15 +131,20 @@ const CHECKS: Checks<ConnectOptions<ContractDefinition>> = {
   source: text,
   codec: aCodec,
   maxPayloadBytes: anInteger(1, MAX_PAYLOAD_BYTES),
+  streams: () => undefined, // Like the contract.
+  groupIdleMs: aDuration(1),
   logger: aLogger,
   onError: aFunction,
   signal: aSignal,
   clock: anObjectWith("now", "setTimer"),
   durability: oneOf("memory", "fsync", "replicated"),
+  fallback: aString,
+  waitForServerMs: aDuration(),
   replicas: anInteger(1, 100),
   assertAppendFsync: oneOf("always"),
   allowEviction: oneOf("yes, lose messages"),
   commandTimeoutMs: aDuration(100),
+  publishTimeoutMs: aDuration(100),
   connectTimeoutMs: aDuration(100),
   maxBlockingConnections: anInteger(1, 10_000),
   tls: anObject,
@@ -141,40 +168,82 @@ export async function connect<C extends Contract | NoContract = NoContract>(
   url?: string,
   options: ConnectOptions<C> = {},
 ): Promise<Broker<C>> {
-  const { address, shown } = check(url, options);
+  const places = check(url, options);
   const { signal } = options;
   signal?.throwIfAborted();
   const telemetry = createTelemetry(options.logger ?? stderrLogger);
   const clock = options.clock ?? systemClock;
   const report = createReporter(options.onError, telemetry);
   const context: BackendContext = { namespace: validName("namespace", options.namespace ?? "default"), clock, report };
-  const opened = await openUnlessAborted(openBackend(address, options, context), signal, report);
+  const opened = await openUnlessAborted(openStore(places, options, context, telemetry), signal, report);
   try {
     const backend = observeBackend(opened, telemetry, clock);
-    const runtime = createRuntime(options, backend, telemetry, context);
-    telemetry.log("backend_opened", { backend: backend.name, durability: backend.durability, url: shown });
-    return createBroker<C>(runtime, backend);
+    const streams = await abortable(declareStreams(backend.log, options.streams as Declared), signal);
+    const runtime = createRuntime(options, backend, streams, telemetry, context);
+    const { name, durability } = backend;
+    const fallback = places.fallback === undefined ? {} : { fallback: places.fallback };
+    telemetry.log("backend_opened", { backend: name, durability, url: places.shown, ...fallback });
+    return createBroker<C>(runtime, backend, options.groupIdleMs ?? DEFAULT_GROUP_IDLE_MS);
   } catch (error) {
     await opened.close().catch((failure: unknown) => report(failure, "closing a backend that could not be used"));
     throw error;
   }
 }
 
+/** Names of types are strings, whatever the contract says. */
+type Declared = ConnectOptions["streams"];
+
+interface Places {
+  readonly address: Address;
+  /** The URL without its password. */
+  readonly shown: string;
+  /** The file that stands in for the server. */
+  readonly fallback: string | undefined;
+}
+
 /** @throws {ConfigError} with every problem, before anything is opened */
-function check<C>(url: string | undefined, options: ConnectOptions<C>): { address: Address; shown: string } {
+function check<C>(url: string | undefined, options: ConnectOptions<C>): Places {
   const problems = findProblems("connect", options as ConnectOptions<ContractDefinition>, CHECKS);
   const areReadable = isPlainObject(options);
-  if (areReadable && options.contract !== undefined) problems.push(...findContractProblems(options.contract));
+  if (areReadable) problems.push(...declarationProblems(options));
   try {
     const at = urlOf(url);
     const address = parseAddress(at);
     if (areReadable) problems.push(...tlsProblems(address, options));
-    if (problems.length === 0) return { address, shown: redactUrl(at) };
+    const fallback =
+      areReadable && typeof options.fallback === "string" && options.fallback !== ""
+        ? readFallback(options.fallback, address, options.durability)
+        : undefined;
+    problems.push(...(fallback?.problems ?? []));
+    if (problems.length === 0) return { address, shown: redactUrl(at), fallback: fallback?.path };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     problems.unshift(...error.problems);
   }
   throw new ConfigError(problems);
+}
+
+/** A stream's types are looked up in the contract only when it is one. */
+function declarationProblems<C>({ contract, streams }: ConnectOptions<C>): string[] {
+  const problems = contract === undefined ? [] : findContractProblems(contract);
+  const checked = problems.length === 0 ? (contract as ContractDefinition | undefined) : undefined;
+  return [...problems, ...findStreamProblems(streams, checked)];
+}
+
+/** Waits for an absent server as long as the options say, and with a fallback goes on without it. */
+async function openStore<C>(
+  { address, fallback: path }: Places,
+  options: ConnectOptions<C>,
+  context: BackendContext,
+  telemetry: Telemetry,
+): Promise<Backend> {
+  const { durability = "memory", waitForServerMs: forMs = 0, signal } = options;
+  const open = (): Promise<Backend> => openBackend(address, options, context);
+  const openFirst = (): Promise<Backend> => openPatiently(open, { clock: context.clock, forMs, signal });
+  if (path === undefined) return await openFirst();
+  const { openSqlite } = await import("./backends/sqlite/index.js");
+  const fallback = await openSqlite({ path }, { ...context, namespace: fallbackNamespace(context.namespace) });
+  return await openOutbox({ name: "redis", durability, openFirst, open, fallback, context, telemetry });
 }
 
 /** An abort ends the waiting at once. What opens afterwards belongs to nobody, and is closed. */
@@ -197,6 +266,7 @@ async function openUnlessAborted(
 function createRuntime<C>(
   options: ConnectOptions<C>,
   backend: Backend,
+  streams: Streams,
   telemetry: Telemetry,
   { clock, report }: BackendContext,
 ): Runtime {
@@ -211,6 +281,7 @@ function createRuntime<C>(
     codecs: new Map([jsonCodec, codec].map((known) => [known.contentType, known])),
     source: options.source ?? DEFAULT_SOURCE,
     maxPayloadBytes: options.maxPayloadBytes ?? DEFAULT_MAX_PAYLOAD_BYTES,
+    streams,
     owner: new Owner(clock),
     createId: createIdFactory(clock),
     report,
@@ -276,7 +347,7 @@ function refuseBeyond(attained: Durability, scheme: string, asked: Durability | 
 
 function redisOptions<C>(options: ConnectOptions<C>): RedisOptions {
   const { durability = "memory", replicas = 1, assertAppendFsync, allowEviction } = options;
-  const { commandTimeoutMs, connectTimeoutMs, maxBlockingConnections, tls } = options;
+  const { commandTimeoutMs, publishTimeoutMs, connectTimeoutMs, maxBlockingConnections, tls } = options;
   const { clientName, sentinelUsername, sentinelPassword } = options;
   return {
     durability,
@@ -284,6 +355,7 @@ function redisOptions<C>(options: ConnectOptions<C>): RedisOptions {
     assertAppendFsync,
     allowEviction,
     commandTimeoutMs,
+    publishTimeoutMs,
     connectTimeoutMs,
     maxBlockingConnections,
     tls,

@@ -4,10 +4,12 @@
  */
 
 import type { Delivery, Feed, Outcome, Receipt, Taken } from "./backend.js";
-import { atMost, type Clock, nextTurn, type Timer, wait } from "./clock.js";
-import { ClosedError, LeaseLostError, toError } from "./errors.js";
+import { atMost, type Clock, nextTurn, wait } from "./clock.js";
+import type { ConsumerStats } from "./consumer-stats.js";
+import { ClosedError, LeaseLostError, NotFoundError, toError } from "./errors.js";
 import { HeldFeed } from "./held-feed.js";
 import type { Verdict } from "./outcome.js";
+import { Renewal } from "./renewal.js";
 import { backoffMs, RECONNECT } from "./retry.js";
 import { Run } from "./run.js";
 
@@ -19,6 +21,8 @@ export interface ConsumerOptions {
   /** Handlers at once. */
   readonly concurrency: number;
   readonly leaseMs: number;
+  /** Where the lease can be changed: asks for it. @throws {NotFoundError} when what is consumed is no more */
+  readonly currentLeaseMs?: () => Promise<number>;
   readonly clock: Clock;
   readonly events: ConsumerEvents;
 }
@@ -33,37 +37,8 @@ export interface ConsumerEvents {
   lost(count: number): void;
   failing(error: unknown, failures: number): void;
   recovered(): void;
-}
-
-export interface ConsumerStats {
-  readonly state: "running" | "failing" | "draining" | "closed";
-  /** Handlers that run now. */
-  readonly running: number;
-  /** Handlers that may run at once. */
-  readonly concurrency: number;
-  /** Deliveries settled. */
-  readonly settled: number;
-  /** Outcomes that came too late. */
-  readonly lost: number;
-  /** When the last fetch completed (ms since the epoch). */
-  readonly lastFetchAt: number;
-  /** For how long no fetch completed although there was room for deliveries: a few seconds at most in a consumer that lives. */
-  readonly idleMs: number;
-}
-
-/** What is known of one consumer of a subscription. */
-export interface SubscriptionStats extends ConsumerStats {
-  /** The stream or queue. */
-  readonly channel: string;
-  /** The group or recipient. */
-  readonly reader: string;
-}
-
-/** A consumer, or several, as the broker sees them: it closes them, and `health()` asks them. */
-export interface Consuming {
-  /** Safe to call twice. */
-  close(options?: { readonly drainMs?: number }): Promise<void>;
-  stats(): readonly SubscriptionStats[];
+  /** What it reads from is no more: the consumer has ended by itself, and takes nothing again. */
+  ended(error: NotFoundError): void;
 }
 
 /** How long a fetch waits for messages before the loop comes round. */
@@ -85,6 +60,7 @@ export class Consumer {
   readonly #running = new Map<Receipt, Run>();
   readonly #stopping = new AbortController();
   readonly #feed: HeldFeed;
+  readonly #renewal: Renewal;
   /** Deliveries asked for at a time. */
   readonly #fetchSize: number;
   #settlements: Settlement[] = [];
@@ -97,16 +73,23 @@ export class Consumer {
   #lastFetchAt: number;
   /** Since when there has been room for deliveries. */
   #roomSince: number;
-  #renewal: Timer | undefined;
   #wake: (() => void) | undefined;
   #closing: Promise<void> | undefined;
   #closed = false;
+  #ended: NotFoundError | undefined;
 
   constructor(options: ConsumerOptions) {
     this.#options = options;
-    const { open, clock, events } = options;
+    const { open, clock, events, leaseMs, currentLeaseMs } = options;
     const report = (error: unknown): void => events.failing(error, this.#failures);
     this.#feed = new HeldFeed({ open, clock, abandoned: () => this.#loseAll(), report });
+    this.#renewal = new Renewal({
+      clock,
+      leaseMs,
+      currentLeaseMs,
+      renew: () => this.#renew(),
+      failed: (error) => this.#failToRenew(error),
+    });
     this.#fetchSize = options.concurrency < MIN_SPLIT ? options.concurrency : Math.ceil(options.concurrency / 2);
     this.#lastFetchAt = options.clock.now();
     this.#roomSince = this.#lastFetchAt;
@@ -116,17 +99,15 @@ export class Consumer {
   async start(): Promise<void> {
     await this.#feed.open();
     if (this.#stopping.signal.aborted) throw closing();
-    this.#scheduleRenewal();
+    this.#renewal.start();
     this.#loop = this.#consume();
   }
 
   stats(): ConsumerStats {
     const { concurrency, clock } = this.#options;
     const running = this.#running.size;
-    const failing = this.#failures > 0 ? "failing" : "running";
-    const stopping = this.#closed ? "closed" : "draining";
     return {
-      state: this.#stopping.signal.aborted ? stopping : failing,
+      state: this.#state(),
       running,
       concurrency,
       settled: this.#settled,
@@ -134,6 +115,12 @@ export class Consumer {
       lastFetchAt: this.#lastFetchAt,
       idleMs: running >= concurrency ? 0 : clock.now() - Math.max(this.#lastFetchAt, this.#roomSince),
     };
+  }
+
+  #state(): ConsumerStats["state"] {
+    if (this.#ended !== undefined) return "ended";
+    if (this.#stopping.signal.aborted) return this.#closed ? "closed" : "draining";
+    return this.#failures > 0 ? "failing" : "running";
   }
 
   /** Renews one delivery's lease now. @throws {LeaseLostError} */
@@ -238,8 +225,10 @@ export class Consumer {
       this.#recover();
       return taken;
     } catch (error) {
-      if (this.#closed) for (const { run } of settlements) run.onSettled?.(closing());
-      else this.#settlements.unshift(...settlements);
+      // Without its group nobody has a use for an outcome.
+      const over = this.#closed ? closing() : error instanceof NotFoundError ? error : undefined;
+      if (over === undefined) this.#settlements.unshift(...settlements);
+      else for (const { run } of settlements) run.onSettled?.(over);
       throw error;
     }
   }
@@ -256,7 +245,7 @@ export class Consumer {
   }
 
   #start(delivery: Delivery, now: number): void {
-    const run = new Run(delivery, now);
+    const run = new Run(delivery, now, this);
     this.#running.set(delivery.receipt, run);
     this.#options.handle(delivery, run).then(
       (verdict) => this.#finish(run, verdict),
@@ -282,33 +271,21 @@ export class Consumer {
     return settlements;
   }
 
-  #scheduleRenewal(): void {
-    const { clock, leaseMs } = this.#options;
-    // A third leaves room for one renewal to fail.
-    this.#renewal = clock.setTimer(
-      () => {
-        void this.#renew().finally(() => {
-          if (!this.#closed) this.#scheduleRenewal();
-        });
-      },
-      Math.ceil(leaseMs / 3),
-    );
-  }
-
   async #renew(): Promise<void> {
     const receipts = [...this.#running.values()]
       .filter((run) => run.failure === undefined)
       .map((run) => run.delivery.receipt);
     if (receipts.length === 0) return;
-    try {
-      for (const receipt of await this.#feed.call((feed) => feed.extend(receipts))) {
-        const run = this.#running.get(receipt);
-        // It may have finished meanwhile, and then its outcome says more.
-        if (run !== undefined) this.#lose(run);
-      }
-    } catch (error) {
-      if (!this.#closed) this.#options.events.failing(error, this.#failures);
+    for (const receipt of await this.#feed.call((feed) => feed.extend(receipts))) {
+      const run = this.#running.get(receipt);
+      // It may have finished meanwhile, and then its outcome says more.
+      if (run !== undefined) this.#lose(run);
     }
+  }
+
+  #failToRenew(error: unknown): void {
+    if (error instanceof NotFoundError) this.#end(error);
+    else this.#options.events.failing(error, this.#failures);
   }
 
   #lose(run: Run): Error {
@@ -332,6 +309,10 @@ export class Consumer {
 
   async #fail(error: unknown): Promise<void> {
     const stopping = this.#stopping.signal;
+    if (error instanceof NotFoundError) {
+      this.#end(error);
+      return;
+    }
     if (error instanceof ClosedError) {
       // A feed that closes because the consumer does is no failure; a backend that is closed beneath it never comes back.
       if (stopping.aborted) return;
@@ -343,6 +324,14 @@ export class Consumer {
     this.#options.events.failing(error, this.#failures);
     const delayMs = backoffMs(RECONNECT, Math.min(this.#failures, MAX_BACKOFF_STEPS));
     await wait(this.#options.clock, delayMs, stopping.aborted ? undefined : stopping);
+  }
+
+  /** A group that was deleted does not come back, and what it had handed out is nobody's any more. */
+  #end(error: NotFoundError): void {
+    if (this.#ended !== undefined || this.#stopping.signal.aborted) return;
+    this.#ended = error;
+    this.#options.events.ended(error);
+    void this.close(0);
   }
 
   #recover(): void {
@@ -363,10 +352,10 @@ export class Consumer {
     this.#wake?.();
     await atMost(this.#options.clock, drainMs, this.#drain());
     // What still runs is given back with the feed: its outcome must not follow.
-    for (const run of this.#running.values()) run.fail(closing());
+    for (const run of this.#running.values()) run.fail(this.#ended ?? closing());
     await atMost(this.#options.clock, FINAL_SETTLE_MS, this.#settleRest());
     this.#closed = true;
-    this.#renewal?.cancel();
+    this.#renewal.stop();
     for (const { run } of this.#takeSettlements()) run.onSettled?.(closing());
     await this.#feed.close();
   }

@@ -5,7 +5,10 @@ import { aDuration, aNumber, anInteger, aSignal, type Checks, nested, show } fro
 import { DEFAULT_RETRY, type RetryPolicy } from "./retry.js";
 
 export interface ConsumeOptions {
-  /** Handlers at once, for each stream. Default 10. In the iterable form: deliveries out at once. */
+  /**
+   * Handlers at once, for each stream. Default 10. In the iterable form: deliveries out at once. In batches: batches at
+   * once, default 1.
+   */
   readonly concurrency?: number;
   /** Defaults: 3 attempts, 100 ms doubling up to 30 s, jitter 0.2. */
   readonly retry?: Partial<RetryPolicy>;
@@ -17,14 +20,23 @@ export interface ConsumeOptions {
   readonly signal?: AbortSignal;
 }
 
+/** For the forms that run a handler. */
+export interface HandlerOptions {
+  /**
+   * How long a handler may take. Then its signal aborts with a `TimeoutError`, its lease is renewed no more, its slot is
+   * free, and it counts as a failed attempt; what it comes to later changes nothing. Default: as long as it likes.
+   */
+  readonly handlerTimeoutMs?: number;
+}
+
 export const DEFAULT_CONCURRENCY = 10;
 export const DEFAULT_LEASE_MS = 30_000;
 export const DEFAULT_MAX_DEAD_LETTERS = 10_000;
-const MAX_CONCURRENCY = 10_000;
+export const MAX_CONCURRENCY = 10_000;
 /** A shorter lease would run out between two renewals on a busy machine. */
 const MIN_LEASE_MS = 100;
 
-const RETRY_CHECKS: Checks<RetryPolicy> = {
+export const RETRY_CHECKS: Checks<RetryPolicy> = {
   maxAttempts: anInteger(1, 1_000_000),
   initialMs: aDuration(),
   factor: aNumber(1, 1_000),
@@ -39,6 +51,8 @@ export const CONSUME_CHECKS: Checks<ConsumeOptions> = {
   maxDeadLetters: anInteger(0, 1_000_000),
   signal: aSignal,
 };
+
+export const HANDLER_CHECKS: Checks<HandlerOptions> = { handlerTimeoutMs: aDuration(1) };
 
 /** The caller's policy over the defaults. What is given as undefined is not given. */
 export function retryPolicy(partial: Partial<RetryPolicy> = {}): RetryPolicy {

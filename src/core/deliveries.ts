@@ -1,48 +1,17 @@
 /** The iterable form of consuming: the caller settles each delivery itself. On the same consumer as the handler form. */
 
-import type { Consumer } from "./consumer.js";
-import { LeaseLostError } from "./errors.js";
-import type { Message } from "./message.js";
-import {
-  ACK,
-  deadLetter,
-  defer,
-  GIVE_BACK,
-  type HandlerOutcome,
-  retry,
-  type Verdict,
-  verdictOnReturn,
-} from "./outcome.js";
+import type { Consuming } from "./consumer-stats.js";
+import { type Delivery, HeldDelivery } from "./delivery.js";
+import { GIVE_BACK, type Verdict } from "./outcome.js";
 import type { RetryPolicy } from "./retry.js";
 import type { Run } from "./run.js";
 
-/** One handing-over of a message. Its lease is renewed until it is settled or the iteration ends. */
-export interface Delivery<T = unknown> {
-  readonly data: T;
-  readonly message: Message<T>;
-  /** From 1. */
-  readonly attempt: number;
-  /** Aborts when the lease is lost or the iteration ends. */
-  readonly signal: AbortSignal;
-  /** Done. Like the others: resolves once that is stored; @throws {LeaseLostError} when another consumer has it by now. */
-  ack(): Promise<void>;
-  /** Try again, counted: after `delayMs`, or the policy's backoff. After the last attempt it becomes a dead letter. */
-  retry(options?: { readonly delayMs?: number }): Promise<void>;
-  /** Try again, not counted. */
-  defer(options?: { readonly delayMs?: number }): Promise<void>;
-  deadLetter(reason: string): Promise<void>;
-  /** Acknowledge without having handled it. */
-  skip(): Promise<void>;
-  /** Renews the lease now. @throws {LeaseLostError} */
-  extend(): Promise<void>;
-}
-
 export interface DeliveryStreamOptions {
-  /** Makes the consumer, with the first `next()`. */
-  readonly start: () => Promise<Consumer>;
+  /** Makes the consumer, or several, with the first `next()`. */
+  readonly start: () => Promise<Pick<Consuming, "close">>;
   /** Called when the consumer has ended or could not start; maybe twice. */
   readonly ended: () => void;
-  /** Hears of a close that failed and that only the signal had asked for. */
+  /** Hears of a close that failed and that no caller had asked for. */
   readonly report: (error: unknown) => void;
   readonly signal: AbortSignal | undefined;
 }
@@ -51,29 +20,37 @@ export interface DeliveryStreamOptions {
 export class DeliveryStream<T> implements AsyncIterableIterator<Delivery<T>>, AsyncDisposable {
   readonly #options: DeliveryStreamOptions;
   readonly #ready: { readonly delivery: Delivery<T>; readonly giveBack: () => void }[] = [];
-  #consumer: Promise<Consumer> | undefined;
+  #consumer: Promise<Pick<Consuming, "close">> | undefined;
   #wakes: (() => void)[] = [];
   #closing: Promise<void> | undefined;
+  #failure: Error | undefined;
   #detach: (() => void) | undefined;
 
   constructor(options: DeliveryStreamOptions) {
     this.#options = options;
-    const { signal, report } = options;
+    const { signal } = options;
     if (signal === undefined) return;
-    const end = (): void => void this.close().catch(report);
+    const end = (): void => this.#closeUnasked();
     signal.addEventListener("abort", end, { once: true });
     this.#detach = () => signal.removeEventListener("abort", end);
     if (signal.aborted) end();
   }
 
   /** Offers a delivery to the loop; resolves with what the caller settles it with. */
-  offer(message: Message<T>, run: Run, policy: RetryPolicy): Promise<Verdict> {
+  offer(channel: string, data: T, run: Run, policy: RetryPolicy): Promise<Verdict> {
     return new Promise((resolve) => {
       const giveBack = (): void => resolve(GIVE_BACK);
       if (this.#closing !== undefined) return giveBack();
-      this.#ready.push({ delivery: this.#createDelivery(message, run, policy, resolve), giveBack });
+      this.#ready.push({ delivery: new HeldDelivery(channel, data, run, policy, resolve), giveBack });
       this.#wakeAll();
     });
+  }
+
+  /** Ends the iteration because there will be no more: whoever asks for the next delivery hears why. */
+  fail(error: Error): void {
+    if (this.#closing !== undefined) return;
+    this.#failure = error;
+    this.#closeUnasked();
   }
 
   async next(): Promise<IteratorResult<Delivery<T>, undefined>> {
@@ -92,6 +69,9 @@ export class DeliveryStream<T> implements AsyncIterableIterator<Delivery<T>>, As
       if (next !== undefined) return { done: false, value: next.delivery };
       await new Promise<void>((resolve) => this.#wakes.push(resolve));
     }
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure !== undefined) throw failure;
     return { done: true, value: undefined };
   }
 
@@ -115,6 +95,10 @@ export class DeliveryStream<T> implements AsyncIterableIterator<Delivery<T>>, As
     await this.close();
   }
 
+  #closeUnasked(): void {
+    this.close().catch(this.#options.report);
+  }
+
   async #closeOnce(drainMs: number): Promise<void> {
     // In the next turn of the queue, when `#closing` is set: from then on nothing is offered any more.
     await Promise.resolve();
@@ -124,45 +108,10 @@ export class DeliveryStream<T> implements AsyncIterableIterator<Delivery<T>>, As
     // A consumer that could not start has told whoever called next().
     const consumer = await this.#consumer?.catch(() => undefined);
     try {
-      await consumer?.close(drainMs);
+      await consumer?.close({ drainMs });
     } finally {
       this.#options.ended();
     }
-  }
-
-  #createDelivery(
-    message: Message<T>,
-    run: Run,
-    policy: RetryPolicy,
-    resolve: (verdict: Verdict) => void,
-  ): Delivery<T> {
-    const { attempt } = run.delivery;
-    let decided = false;
-    const settle = async (verdict: Verdict): Promise<void> => {
-      if (decided) throw new LeaseLostError("the delivery was settled already: each is settled once");
-      decided = true;
-      await new Promise<void>((stored, failed) => {
-        run.onSettled = (failure) => (failure === undefined ? stored() : failed(failure));
-        resolve(verdict);
-      });
-    };
-    const decide = (outcome: HandlerOutcome): Promise<void> => settle(verdictOnReturn(outcome, attempt, policy));
-    const consumer = this.#consumer;
-    return {
-      data: message.data,
-      message,
-      attempt,
-      get signal() {
-        return run.signal;
-      },
-      // Async, so that a delay that is none rejects like everything else.
-      ack: async () => await settle(ACK),
-      retry: async (options) => await decide(retry(options)),
-      defer: async (options) => await decide(defer(options)),
-      deadLetter: async (reason) => await decide(deadLetter(reason)),
-      skip: async () => await settle(ACK),
-      extend: async () => await (await consumer)?.extend(run),
-    };
   }
 
   #wakeAll(): void {

@@ -1,13 +1,21 @@
 /** From a delivery to a handler and back: decodes, validates, runs, and says what it came to. The same for every facade. */
 
 import type { Delivery } from "./backend.js";
+import type { Clock } from "./clock.js";
 import { BYTES_CONTENT, type Codec } from "./codec.js";
-import type { Run } from "./run.js";
 import type { Validate } from "./contract.js";
-import { CodecError } from "./errors.js";
+import { CodecError, LeaseLostError, TimeoutError } from "./errors.js";
 import { decodeHeader, isBareHeader, JSON_CONTENT, type Message } from "./message.js";
-import { type Verdict, verdictOnReturn, verdictOnThrow, verdictOnUnreadable } from "./outcome.js";
+import {
+  LEFT_TO_OTHERS,
+  PASSED_BY,
+  type Verdict,
+  verdictOnReturn,
+  verdictOnThrow,
+  verdictOnUnreadable,
+} from "./outcome.js";
 import type { RetryPolicy } from "./retry.js";
+import type { Run } from "./run.js";
 import { isThenable } from "./thenable.js";
 
 /** What a handler learns besides the data. */
@@ -30,23 +38,39 @@ export type Handler<T> = (data: T, context: Context<T>) => unknown;
 export interface Decoding {
   readonly channel: string;
   readonly codecs: ReadonlyMap<string, Codec>;
-  /** The validator for a message of that type. */
-  readonly validatorFor: (type: string) => Validate;
+  /** The validator for a message of that type; undefined for types that are not handled here. */
+  readonly validatorFor: (type: string) => Validate | undefined;
+  /**
+   * Where the channel holds several types: whether other consumers of the group handle this one, which is not handled
+   * here. It is left to them, or passed by when nobody does. Undefined: any other type is a mistake.
+   */
+  readonly isForOthers: ((type: string) => boolean) | undefined;
 }
 
 /** Runs one delivery. Never rejects: what the handler or the decoding threw is noted in the run. */
 export type Handle = (delivery: Delivery, run: Run) => Promise<Verdict>;
 
-const NO_PARAMS = Object.freeze({});
+/** What a run goes by besides its delivery. */
+export interface Running {
+  readonly policy: RetryPolicy;
+  readonly clock: Clock;
+  /** How long a run may take, decoding included. Undefined: as long as it likes. */
+  readonly timeoutMs: number | undefined;
+}
+
+/** Of what is addressed by its exact name. */
+export const NO_PARAMS: Readonly<Record<string, string>> = Object.freeze({});
 
 /** Binds a handler to a channel. */
-export function createRunner<T>(decoding: Decoding, handler: Handler<T>, policy: RetryPolicy): Handle {
+export function createRunner<T>(decoding: Decoding, handler: Handler<T>, running: Running): Handle {
+  const { policy, clock, timeoutMs } = running;
   const decode = createDecoder<T>(decoding);
-  return async (delivery, run) => {
+  const handle: Handle = async (delivery, run) => {
     const { attempt } = delivery;
     let data: T;
     try {
       const decoded = decode(delivery);
+      if (decoded instanceof Foreign) return decoded.verdict;
       data = isThenable(decoded) ? await decoded : decoded;
     } catch (thrown) {
       run.thrown = thrown;
@@ -60,6 +84,47 @@ export function createRunner<T>(decoding: Decoding, handler: Handler<T>, policy:
       return verdictOnThrow(thrown, attempt, policy);
     }
   };
+  if (timeoutMs === undefined) return handle;
+  return (delivery, run) => {
+    const { result, cancel } = within(clock, timeoutMs, handle(delivery, run), (error) => {
+      run.thrown = error;
+      run.abort(error);
+      return verdictOnThrow(error, delivery.attempt, policy);
+    });
+    run.onFailed = (reason) => {
+      if (isFinal(reason)) cancel();
+    };
+    return result;
+  };
+}
+
+/** Whether nobody waits for the handler any more. One whose lease is lost still keeps a slot from others. */
+export function isFinal(reason: Error): boolean {
+  return !(reason instanceof LeaseLostError);
+}
+
+/**
+ * Puts a time limit on work that never rejects: the result is what `work` comes to, or what `late` makes of the timeout.
+ * A result that comes later changes nothing.
+ */
+export function within<T>(
+  clock: Clock,
+  ms: number,
+  work: Promise<T>,
+  late: (error: TimeoutError) => T,
+): { readonly result: Promise<T>; readonly cancel: () => void } {
+  let cancel = (): void => undefined;
+  const result = new Promise<T>((resolve) => {
+    const timer = clock.setTimer(() => {
+      resolve(late(new TimeoutError(`the handler did not finish within its handlerTimeoutMs of ${ms}`)));
+    }, ms);
+    cancel = () => timer.cancel();
+    void work.then((value) => {
+      cancel();
+      resolve(value);
+    });
+  });
+  return { result, cancel };
 }
 
 /** A class for its lazy members: most handlers look at neither, and both cost more than the rest of a delivery. */
@@ -92,16 +157,39 @@ class DeliveryContext<T> implements Context<T> {
   }
 }
 
+/** What decoding gives for a message of a type that is not handled here, with what becomes of it. */
+export class Foreign {
+  readonly verdict: Verdict;
+  constructor(verdict: Verdict) {
+    this.verdict = verdict;
+  }
+}
+
+const NOBODYS = new Foreign(PASSED_BY);
+const OTHERS = new Foreign(LEFT_TO_OTHERS);
+
 /** Reads the data of a channel's messages: validated, or a promise of it where the schema is asynchronous. */
-export function createDecoder<T>(decoding: Decoding): (message: Stored) => T | PromiseLike<T> {
-  const { channel, codecs, validatorFor } = decoding;
+export type Decoder<T> = (message: Stored) => T | PromiseLike<T> | Foreign;
+
+export function createDecoder<T>(decoding: Decoding): Decoder<T> {
+  const { channel, codecs, validatorFor, isForOthers } = decoding;
   const validateOwnType = validatorFor(channel);
+  const foreign = (type: string): Foreign => {
+    if (isForOthers !== undefined) return isForOthers(type) ? OTHERS : NOBODYS;
+    throw new CodecError(`"${channel}" holds a message of the type "${type}": declare the stream's types at connect`);
+  };
   return ({ header, data, position }) => {
     // Nothing but an id: JSON, of the type that the channel is named after.
-    if (isBareHeader(header)) return validateOwnType(decodeData(JSON_CONTENT, data, codecs)) as T | PromiseLike<T>;
+    if (isBareHeader(header)) {
+      if (validateOwnType === undefined) return foreign(channel);
+      return validateOwnType(decodeData(JSON_CONTENT, data, codecs)) as T | PromiseLike<T>;
+    }
     const { type, contentType } = decodeHeader(header, channel, position);
+    const validate = validatorFor(type);
     // The schema vouches for T; without one T is unknown.
-    return validatorFor(type)(decodeData(contentType, data, codecs)) as T | PromiseLike<T>;
+    return validate === undefined
+      ? foreign(type)
+      : (validate(decodeData(contentType, data, codecs)) as T | PromiseLike<T>);
   };
 }
 

@@ -1,7 +1,7 @@
 /** Opening and closing, once: what owns what, in which order it ends, and what an abort does. */
 
 import type { Clock } from "./clock.js";
-import type { Consuming } from "./consumer.js";
+import type { Consuming } from "./consumer-stats.js";
 import { ClosedError } from "./errors.js";
 
 /** Anything that has to be ended. Ending it twice is safe. */
@@ -92,4 +92,10 @@ export function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefine
     else signal.addEventListener("abort", abort, { once: true });
     promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
   });
+}
+
+/** The same for a call that is not made at all when the signal has aborted before. */
+export async function abortableCall<T>(call: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  signal?.throwIfAborted();
+  return await abortable(call(), signal);
 }

@@ -55,6 +55,10 @@ function validDelay(delayMs: number): number {
 export type Verdict = Outcome extends infer O ? (O extends { receipt: string } ? Omit<O, "receipt"> : never) : never;
 
 export const ACK: Verdict = { as: "ack" };
+/** The same, for what its reader has no handler for: told apart by being this very object. */
+export const PASSED_BY: Verdict = { as: "ack" };
+/** For another consumer, which has a handler for it. */
+export const LEFT_TO_OTHERS: Verdict = { as: "retry", delayMs: 1_000, counted: false };
 /** As if it had not been taken. */
 export const GIVE_BACK: Verdict = { as: "retry", delayMs: 0, counted: false };
 

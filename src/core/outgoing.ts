@@ -64,6 +64,7 @@ const MAX_HEADERS_BYTES = 16_384;
 /**
  * Encodes one message.
  *
+ * @param givenId the caller's own id; without one it gets one that tells its time
  * @throws {CodecError | SchemaError | LimitError | InvalidArgumentError} when it cannot be published as it is
  */
 export function encodeOutgoing(
@@ -71,14 +72,16 @@ export function encodeOutgoing(
   routing: Routing,
   payload: unknown,
   options?: MessageOptions,
+  givenId?: string,
 ): Outgoing {
   const isBytes = payload instanceof Uint8Array;
   const data = isBytes ? payload : runtime.codec.encode(payload);
   assertSize(runtime, data);
-  const id = runtime.createId();
+  const id = givenId ?? runtime.createId();
   const header = headerOf(
     runtime,
     routing.idIsPosition ? "" : id,
+    givenId === undefined ? undefined : runtime.clock.now(),
     isBytes ? BYTES_CONTENT : runtime.codec.contentType,
     routing,
     options,
@@ -89,6 +92,7 @@ export function encodeOutgoing(
 function headerOf(
   runtime: Runtime,
   id: string,
+  time: number | undefined,
   contentType: string,
   routing: Routing,
   options: MessageOptions | undefined,
@@ -99,6 +103,7 @@ function headerOf(
   // Field by field: spreading what is mostly absent costs more than the rest of a publish.
   return encodeHeader({
     id,
+    time,
     contentType,
     type: routing.type,
     channel: routing.channel,

@@ -1,4 +1,4 @@
-/** Publishing for a facade: one batcher for each stream or queue, with validation, counting and receipts' durability. */
+/** Publishing for a facade: one lane for each stream or queue, with validation, counting and receipts' durability. */
 
 import { Batcher } from "./batcher.js";
 import { atMost } from "./clock.js";
@@ -9,16 +9,19 @@ import { NameCache } from "./names.js";
 import { assertArray, assertKnown, assertSignal } from "./options.js";
 import { type Outgoing, validatePayload } from "./outgoing.js";
 import type { Runtime } from "./runtime.js";
-import { type Counter, METRICS } from "./telemetry.js";
+import { METRICS } from "./telemetry.js";
+import { WaitingLane } from "./waiting-lane.js";
 
-/** A batch is at most this large, so that no script holds Redis for more than about a millisecond. */
-const MAX_BATCH_ITEMS = 256;
-const MAX_BATCH_BYTES = 64 * 1_024;
+const LIMITS = {
+  /** A batch is at most this large, so that no script holds Redis for more than about a millisecond. */
+  maxItems: 256,
+  maxBytes: 64 * 1_024,
+  /** What may wait for one stream or queue before publishing is refused. */
+  maxPending: 100_000,
+  maxPendingBytes: 64 * 1_048_576,
+} as const;
 /** Batches under way to one stream or queue: enough that client and server work at the same time. */
 const MAX_IN_FLIGHT = 4;
-/** What may wait for one stream or queue before publishing is refused. */
-const MAX_PENDING = 100_000;
-const MAX_PENDING_BYTES = 64 * 1_048_576;
 /** Streams and queues that are remembered while nothing is published to them. */
 const MAX_IDLE_LANES = 1_000;
 /** One call may publish this many. */
@@ -29,7 +32,10 @@ export interface PublishTarget<I, O> {
   /** The stream or queue. */
   readonly channel: string;
   readonly validate: Validate;
-  readonly encode: (data: unknown, options: O | undefined) => I;
+  /** How long a message waits for room in the channel. Undefined: it is refused at once. */
+  readonly blockMs: number | undefined;
+  /** @param index its place among several that are published in one call */
+  readonly encode: (data: unknown, options: O | undefined, index?: number) => I;
 }
 
 export interface PublisherOptions<I, R, T, O> {
@@ -44,9 +50,12 @@ export interface PublisherOptions<I, R, T, O> {
   readonly toReceipt: (message: I, stored: R) => T;
 }
 
+/** What is published to one stream or queue passes through it, in order. */
 interface Lane<I, R> {
-  readonly batcher: Batcher<I, R>;
-  readonly sent: Counter;
+  readonly isIdle: boolean;
+  add(message: I, signal: AbortSignal | undefined): Promise<R>;
+  /** Resolves when nothing waits and nothing is under way. */
+  idle(): Promise<void>;
 }
 
 /**
@@ -60,6 +69,7 @@ export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: A
   readonly #options: PublisherOptions<I, R, T, O>;
   readonly #targets: NameCache<PublishTarget<I, O>>;
   readonly #lanes = new Map<string, Lane<I, R>>();
+  readonly #stop = new AbortController();
 
   constructor(runtime: Runtime, options: PublisherOptions<I, R, T, O>) {
     this.#runtime = runtime;
@@ -76,7 +86,7 @@ export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: A
     const message = target.encode(data, options);
     // As in #send, without its promise: this is the hot path.
     try {
-      return this.#options.toReceipt(message, await abortable(this.#add(target.channel, message), signal));
+      return this.#options.toReceipt(message, await abortable(this.#add(target, message, signal), signal));
     } catch (error) {
       throw nameMessage(error, message);
     }
@@ -98,15 +108,19 @@ export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: A
     for (const each of data) {
       const validation = validatePayload(target.validate, each);
       if (validation !== undefined) await abortable(validation, signal);
-      messages.push(target.encode(each, options));
+      messages.push(target.encode(each, options, messages.length));
     }
-    return await Promise.all(messages.map((message) => this.#send(target.channel, message, signal)));
+    return await Promise.all(messages.map((message) => this.#send(target, message, signal)));
   }
 
-  /** Resolves when everything published so far is stored or refused, or when `drainMs` have passed. */
+  /**
+   * Resolves when everything published so far is stored or refused, or when `drainMs` have passed: then what still
+   * waits for room is refused.
+   */
   async close({ drainMs = 0 }: { readonly drainMs?: number } = {}): Promise<void> {
-    const idle = Promise.all([...this.#lanes.values()].map(({ batcher }) => batcher.idle()));
+    const idle = Promise.all([...this.#lanes.values()].map((lane) => lane.idle()));
     await atMost(this.#runtime.clock, drainMs, idle);
+    this.#stop.abort();
   }
 
   #check(options: O | undefined): AbortSignal | undefined {
@@ -118,46 +132,45 @@ export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: A
     return signal;
   }
 
-  async #send(channel: string, message: I, signal: AbortSignal | undefined): Promise<T> {
+  async #send(target: PublishTarget<I, O>, message: I, signal: AbortSignal | undefined): Promise<T> {
     try {
-      return this.#options.toReceipt(message, await abortable(this.#add(channel, message), signal));
+      return this.#options.toReceipt(message, await abortable(this.#add(target, message, signal), signal));
     } catch (error) {
       throw nameMessage(error, message);
     }
   }
 
-  #add(channel: string, message: I): Promise<R> {
+  #add(target: PublishTarget<I, O>, message: I, signal: AbortSignal | undefined): Promise<R> {
     this.#runtime.owner.assertPublishing();
-    const lane = this.#lanes.get(channel) ?? this.#createLane(channel);
-    return lane.batcher.add(message);
+    const lane = this.#lanes.get(target.channel) ?? this.#createLane(target);
+    return lane.add(message, signal);
   }
 
-  #createLane(channel: string): Lane<I, R> {
+  #createLane({ channel, blockMs }: PublishTarget<I, O>): Lane<I, R> {
     if (this.#lanes.size >= MAX_IDLE_LANES) {
-      for (const [name, { batcher }] of this.#lanes) if (batcher.isIdle) this.#lanes.delete(name);
+      for (const [name, lane] of this.#lanes) if (lane.isIdle) this.#lanes.delete(name);
     }
-    const { telemetry } = this.#runtime;
+    const { telemetry, clock } = this.#runtime;
     const sent = telemetry.counter(METRICS.sent, { channel });
-    const batcher = new Batcher<I, R>({
-      flush: async (batch) => {
-        try {
-          const results = await this.#options.store(channel, batch);
-          sent.add(batch.length);
-          telemetry.log("message_published", { channel, count: batch.length, id: batch[0]?.id });
-          return results;
-        } catch (error) {
-          telemetry.log("message_publish_failed", { channel, count: batch.length, err: error });
-          throw error;
-        }
-      },
-      sizeOf: ({ size }) => size,
-      maxItems: MAX_BATCH_ITEMS,
-      maxBytes: MAX_BATCH_BYTES,
-      maxInFlight: MAX_IN_FLIGHT,
-      maxPending: MAX_PENDING,
-      maxPendingBytes: MAX_PENDING_BYTES,
-    });
-    const lane = { batcher, sent };
+    const failed = (count: number, error: unknown): void =>
+      telemetry.log("message_publish_failed", { channel, count, err: error });
+    const store = async (batch: readonly I[]): Promise<readonly R[]> => {
+      try {
+        const results = await this.#options.store(channel, batch);
+        sent.add(batch.length);
+        telemetry.log("message_published", { channel, count: batch.length, id: batch[0]?.id });
+        return results;
+      } catch (error) {
+        // What waits for room has not failed yet.
+        if (blockMs === undefined || !(error instanceof LimitError)) failed(batch.length, error);
+        throw error;
+      }
+    };
+    const sizeOf = ({ size }: I): number => size;
+    const lane: Lane<I, R> =
+      blockMs === undefined
+        ? new Batcher<I, R>({ ...LIMITS, maxInFlight: MAX_IN_FLIGHT, flush: store, sizeOf })
+        : new WaitingLane<I, R>({ ...LIMITS, store, sizeOf, blockMs, clock, failed, stop: this.#stop.signal });
     this.#lanes.set(channel, lane);
     return lane;
   }

@@ -2,6 +2,12 @@
 
 import type { Delivery } from "./backend.js";
 
+/** Renews leases: the consumer. */
+export interface Renewing {
+  /** @throws {LeaseLostError} */
+  extend(run: Run): Promise<void>;
+}
+
 export class Run {
   readonly delivery: Delivery;
   /** By the consumer's clock. */
@@ -10,12 +16,17 @@ export class Run {
   thrown: unknown;
   /** Told once the outcome is settled; with the reason when it was not. */
   onSettled: ((failure?: Error) => void) | undefined;
+  /** Told when the outcome stops mattering. */
+  onFailed: ((reason: Error) => void) | undefined;
+  readonly #consumer: Renewing;
   #failure: Error | undefined;
+  #aborted: Error | undefined;
   #controller: AbortController | undefined;
 
-  constructor(delivery: Delivery, startedAt: number) {
+  constructor(delivery: Delivery, startedAt: number, consumer: Renewing) {
     this.delivery = delivery;
     this.startedAt = startedAt;
+    this.#consumer = consumer;
   }
 
   /** Why its outcome changes nothing any more, where that is so. */
@@ -27,15 +38,28 @@ export class Run {
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
-      if (this.#failure !== undefined) this.#controller.abort(this.#failure);
+      if (this.#aborted !== undefined) this.#controller.abort(this.#aborted);
     }
     return this.#controller.signal;
   }
 
-  /** Only the first reason counts. */
+  /** Renews the delivery's lease now. @throws {LeaseLostError} */
+  async extend(): Promise<void> {
+    await this.#consumer.extend(this);
+  }
+
+  /** Nobody waits for the handler any more; the outcome is somebody else's to give. Only the first reason counts. */
+  abort(reason: Error): void {
+    if (this.#aborted !== undefined) return;
+    this.#aborted = reason;
+    this.#controller?.abort(reason);
+  }
+
+  /** From now on its outcome changes nothing. Only the first reason counts. */
   fail(reason: Error): void {
     if (this.#failure !== undefined) return;
     this.#failure = reason;
-    this.#controller?.abort(reason);
+    this.abort(reason);
+    this.onFailed?.(reason);
   }
 }

@@ -5,6 +5,7 @@ import type { Clock } from "./clock.js";
 import type { Codec } from "./codec.js";
 import type { ContractDefinition } from "./contract.js";
 import type { Owner } from "./lifecycle.js";
+import type { Streams } from "./streams.js";
 import type { Telemetry } from "./telemetry.js";
 
 export interface Runtime {
@@ -19,6 +20,7 @@ export interface Runtime {
   /** The source of messages whose publisher names none. */
   readonly source: string;
   readonly maxPayloadBytes: number;
+  readonly streams: Streams;
   /** What ends with the broker. */
   readonly owner: Owner;
   createId(): string;

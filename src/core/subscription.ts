@@ -2,19 +2,14 @@
 
 import { randomUUID } from "node:crypto";
 import type { Feed } from "./backend.js";
-import {
-  Consumer,
-  type ConsumerEvents,
-  type ConsumerOptions,
-  type Consuming,
-  type SubscriptionStats,
-} from "./consumer.js";
+import { Consumer, type ConsumerEvents, type ConsumerOptions } from "./consumer.js";
+import type { Consuming, SubscriptionStats } from "./consumer-stats.js";
 import { DeliveryStream } from "./deliveries.js";
-import { createDecoder, createRunner, type Decoding, type Handle, type Handler, toMessage } from "./handler.js";
+import { DataLossDetected } from "./errors.js";
+import { createDecoder, type Decoding, Foreign, type Handle } from "./handler.js";
 import { abortable } from "./lifecycle.js";
-import type { Message } from "./message.js";
 import { aDuration, type Checks, checkOptions } from "./options.js";
-import { verdictOnUnreadable } from "./outcome.js";
+import { GIVE_BACK, LEFT_TO_OTHERS, PASSED_BY, verdictOnUnreadable } from "./outcome.js";
 import type { RetryPolicy } from "./retry.js";
 import type { Runtime } from "./runtime.js";
 import { METRICS, type Labels } from "./telemetry.js";
@@ -29,8 +24,13 @@ export interface ConsumerPlan {
   readonly labels: Labels;
   readonly decoding: Decoding;
   readonly policy: RetryPolicy;
+  /** Deliveries out at once. */
   readonly concurrency: number;
   readonly leaseMs: number;
+  /** See {@link ConsumerOptions}. */
+  readonly currentLeaseMs?: () => Promise<number>;
+  /** Messages may be dropped before they are handled, because somebody wants it so: counted, and no failure. */
+  readonly mayLose: boolean;
   /** Opens the feed under this consumer name. */
   readonly open: (consumer: string) => Promise<Feed>;
 }
@@ -47,17 +47,21 @@ export const DEFAULT_DRAIN_MS = 5_000;
 /** Of every `close`. */
 export const CLOSE_CHECKS: Checks<{ readonly drainMs?: number }> = { drainMs: aDuration() };
 
-/** Starts a consumer for each plan; in force once this resolves. All or none: a failure closes those that had started. */
-export async function subscribe<T>(
+/**
+ * Starts a consumer for each plan; in force once this resolves. All or none: a failure closes those that had started.
+ *
+ * @param bind makes what runs the deliveries of a plan
+ */
+export async function subscribe<P extends ConsumerPlan>(
   runtime: Runtime,
-  plans: readonly ConsumerPlan[],
-  handler: Handler<T>,
+  plans: readonly P[],
+  bind: (plan: P) => Handle,
   signal: AbortSignal | undefined,
 ): Promise<Subscription> {
   signal?.throwIfAborted();
   const consumers = plans.map((plan) => ({
     plan,
-    consumer: new Consumer(consumerOptions(runtime, plan, createRunner(plan.decoding, handler, plan.policy))),
+    consumer: new Consumer(consumerOptions(runtime, plan, bind(plan), consumerEvents(runtime, plan))),
   }));
   const stats = (): SubscriptionStats[] => consumers.map(({ plan, consumer }) => statsOf(plan, consumer));
   const close = async (options?: { readonly drainMs?: number }): Promise<void> => {
@@ -88,26 +92,40 @@ export async function subscribe<T>(
   return { close, stats, [Symbol.asyncDispose]: close };
 }
 
-/** The iterable form: one consumer that starts with the first `next()`. */
+/** The iterable form: a consumer for each plan, which start with the first `next()`. */
 export function iterate<T>(
   runtime: Runtime,
-  prepare: () => Promise<ConsumerPlan>,
+  prepare: () => Promise<readonly ConsumerPlan[]>,
   signal: AbortSignal | undefined,
 ): DeliveryStream<T> {
   let consuming: Consuming | undefined;
+  const create = (plan: ConsumerPlan): Consumer => {
+    const events = consumerEvents(runtime, plan, (error) => stream.fail(error));
+    return new Consumer(consumerOptions(runtime, plan, createOfferer(plan, stream), events));
+  };
   const stream: DeliveryStream<T> = new DeliveryStream<T>({
     async start() {
-      const plan = await prepare();
-      const consumer = new Consumer(consumerOptions(runtime, plan, createOfferer(plan, stream)));
-      consuming = { stats: () => [statsOf(plan, consumer)], close: (options) => stream.close(options) };
+      const consumers = (await prepare()).map((plan) => ({ plan, consumer: create(plan) }));
+      const close = async (drainMs: number): Promise<void> => {
+        await Promise.all(consumers.map(({ consumer }) => consumer.close(drainMs)));
+      };
+      consuming = {
+        stats: () => consumers.map(({ plan, consumer }) => statsOf(plan, consumer)),
+        close: (options) => stream.close(options),
+      };
       runtime.owner.ownConsumer(consuming);
-      await consumer.start();
-      return consumer;
+      try {
+        await Promise.all(consumers.map(({ consumer }) => consumer.start()));
+      } catch (error) {
+        await close(0);
+        throw error;
+      }
+      return { close: (options) => close(options?.drainMs ?? 0) };
     },
     ended() {
       if (consuming !== undefined) runtime.owner.disown(consuming);
     },
-    report: (error) => runtime.report(error, "closing an iteration whose signal aborted"),
+    report: (error) => runtime.report(error, "closing an iteration"),
     signal,
   });
   return stream;
@@ -117,14 +135,13 @@ export function iterate<T>(
 function createOfferer<T>({ channel, decoding, policy }: ConsumerPlan, stream: DeliveryStream<T>): Handle {
   const decode = createDecoder<T>(decoding);
   return async (delivery, run) => {
-    let message: Message<T>;
     try {
-      message = toMessage(channel, delivery, await decode(delivery));
+      const data = await decode(delivery);
+      return data instanceof Foreign ? data.verdict : await stream.offer(channel, data, run, policy);
     } catch (thrown) {
       run.thrown = thrown;
       return verdictOnUnreadable(thrown, delivery.attempt, policy);
     }
-    return await stream.offer(message, run, policy);
   };
 }
 
@@ -136,21 +153,31 @@ function namesOf({ channel, reader }: ConsumerPlan): { channel: string; reader: 
   return { channel, reader };
 }
 
-function consumerOptions(runtime: Runtime, plan: ConsumerPlan, handle: Handle): ConsumerOptions {
+function consumerOptions(
+  runtime: Runtime,
+  plan: ConsumerPlan,
+  handle: Handle,
+  events: ConsumerEvents,
+): ConsumerOptions {
   return {
     open: () => plan.open(`${process.pid}-${randomUUID()}`),
     handle,
     concurrency: plan.concurrency,
     leaseMs: plan.leaseMs,
+    ...(plan.currentLeaseMs !== undefined && { currentLeaseMs: plan.currentLeaseMs }),
     clock: runtime.clock,
-    events: consumerEvents(runtime, plan),
+    events,
   };
 }
 
-function consumerEvents(runtime: Runtime, plan: ConsumerPlan): ConsumerEvents {
+/** @param onEnd hears when the consumer ends by itself, besides the log and `onError` */
+function consumerEvents(runtime: Runtime, plan: ConsumerPlan, onEnd?: (error: Error) => void): ConsumerEvents {
   const { telemetry, clock } = runtime;
   const labels = namesOf(plan);
+  const where = `consumer of ${plan.channel} (${plan.reader})`;
   const consumed = telemetry.counter(METRICS.consumed, plan.labels);
+  const passedBy =
+    plan.decoding.isForOthers !== undefined ? telemetry.counter("signalbox.passed.messages", plan.labels) : undefined;
   const lost = telemetry.counter("signalbox.lost.leases", plan.labels);
   const gone = telemetry.counter("signalbox.gone.messages", plan.labels);
   const expired = telemetry.counter("signalbox.expired.messages", plan.labels);
@@ -158,7 +185,13 @@ function consumerEvents(runtime: Runtime, plan: ConsumerPlan): ConsumerEvents {
   const retried = telemetry.counter("signalbox.retried.messages", plan.labels);
   const processing = telemetry.histogram(METRICS.processing, plan.labels);
   return {
-    handled({ delivery: { position, attempt }, startedAt, thrown }, verdict) {
+    handled({ delivery: { position, attempt }, startedAt, thrown, failure }, verdict) {
+      if (verdict === PASSED_BY) {
+        passedBy?.add(1);
+        return;
+      }
+      // Nobody has handled it, or what it came to changes nothing any more.
+      if (verdict === GIVE_BACK || verdict === LEFT_TO_OTHERS || failure !== undefined) return;
       processing.record(clock.now() - startedAt);
       if (verdict.as === "retry") {
         retried.add(1);
@@ -174,6 +207,7 @@ function consumerEvents(runtime: Runtime, plan: ConsumerPlan): ConsumerEvents {
       if (taken.gone > 0) {
         gone.add(taken.gone);
         telemetry.log("message_gone", { ...labels, count: taken.gone });
+        if (!plan.mayLose) runtime.report(lossOf(plan, taken.gone), where);
       }
       if (taken.expired > 0) {
         expired.add(taken.expired);
@@ -194,8 +228,21 @@ function consumerEvents(runtime: Runtime, plan: ConsumerPlan): ConsumerEvents {
     failing(error, failures) {
       telemetry.log("consumer_failing", { ...labels, failures, err: error });
       // The first failure of a row is news; the rest shows in health().
-      if (failures <= 1) runtime.report(error, `consumer of ${plan.channel} (${plan.reader})`);
+      if (failures <= 1) runtime.report(error, where);
     },
     recovered: () => telemetry.log("consumer_recovered", labels),
+    ended(error) {
+      telemetry.log("consumer_ended", { ...labels, err: error });
+      runtime.report(error, where);
+      onEnd?.(error);
+    },
   };
+}
+
+function lossOf({ channel, reader }: ConsumerPlan, count: number): DataLossDetected {
+  return new DataLossDetected(
+    `${count} messages of "${channel}" were removed before "${reader}" had handled them: ` +
+      "trimmed or deleted by hand, or dropped for their age or number by a stream that drops the oldest",
+    { channel, reader, count },
+  );
 }

@@ -1,6 +1,6 @@
 /** The one telemetry seam: logging, counters and durations, called by every facade and wrapped around every port. */
 
-import type { Backend, Feed, Log, Outcome, Queue, TakeRequest } from "./backend.js";
+import type { Backend, DeadLetters, Feed, Log, Outcome, Queue, TakeRequest } from "./backend.js";
 import type { Clock } from "./clock.js";
 import { SignalboxError } from "./errors.js";
 import { LOG_EVENTS, type LogEvent } from "./log-events.js";
@@ -163,19 +163,33 @@ export function observeBackend(backend: Backend, telemetry: Telemetry, clock: Cl
     extend: timed("extend", feed.extend.bind(feed)),
     close: () => feed.close(),
   });
+  const observeLetters = (letters: DeadLetters): DeadLetters => ({
+    list: timed("listDeadLetters", letters.list.bind(letters)),
+    get: timed("getDeadLetter", letters.get.bind(letters)),
+    redrive: timed("redrive", letters.redrive.bind(letters)),
+    remove: timed("removeDeadLetters", letters.remove.bind(letters)),
+    purge: timed("purgeDeadLetters", letters.purge.bind(letters)),
+  });
   const { log, queue, broadcast } = backend;
   const observedLog: Log = {
     append: timed("append", log.append.bind(log)),
     read: timed("read", log.read.bind(log)),
+    configure: timed("configure", log.configure.bind(log)),
+    trim: timed("trim", log.trim.bind(log)),
     createGroup: timed("createGroup", log.createGroup.bind(log)),
+    configureGroup: timed("configureGroup", log.configureGroup.bind(log)),
+    seek: timed("seek", log.seek.bind(log)),
+    pause: timed("pause", log.pause.bind(log)),
+    resume: timed("resume", log.resume.bind(log)),
+    deleteGroup: timed("deleteGroup", log.deleteGroup.bind(log)),
     open: async (...args) => observeFeed(await log.open(...args)),
-    deadLetters: log.deadLetters.bind(log),
+    deadLetters: (...args) => observeLetters(log.deadLetters(...args)),
     stats: timed("stats", log.stats.bind(log)),
   };
   const observedQueue: Queue = {
     push: timed("push", queue.push.bind(queue)),
     open: async (...args) => observeFeed(await queue.open(...args)),
-    deadLetters: queue.deadLetters.bind(queue),
+    deadLetters: (...args) => observeLetters(queue.deadLetters(...args)),
     stats: timed("stats", queue.stats.bind(queue)),
   };
   return {

@@ -9,13 +9,27 @@ import {
   DEFAULT_CONCURRENCY,
   DEFAULT_LEASE_MS,
   DEFAULT_MAX_DEAD_LETTERS,
+  HANDLER_CHECKS,
+  type HandlerOptions,
   retryPolicy,
 } from "../core/consuming.js";
 import { type InputOf, type NameIn, type OutputOf, validatorOf } from "../core/contract.js";
-import { type DeadLetter, readDeadLetters } from "../core/dead-letters.js";
+import {
+  checkPurge,
+  type DeadLetter,
+  type LetterBox,
+  purgeDeadLetters,
+  type PurgeOptions,
+  readDeadLetter,
+  readDeadLetters,
+  REDRIVE_CHECKS,
+  redriveDeadLetters,
+  type RedriveOptions,
+} from "../core/dead-letters.js";
 import type { DeliveryStream } from "../core/deliveries.js";
 import { InvalidArgumentError } from "../core/errors.js";
-import type { Decoding, Handler } from "../core/handler.js";
+import { createRunner, type Decoding, type Handler } from "../core/handler.js";
+import { abortableCall } from "../core/lifecycle.js";
 import { validName } from "../core/names.js";
 import { aDuration, anInteger, type Checks, checkOptions, show } from "../core/options.js";
 import { encodeOutgoing, MESSAGE_OPTIONS, type MessageOptions, type Outgoing, type Routing } from "../core/outgoing.js";
@@ -46,9 +60,24 @@ export interface PublishQueueOptions extends MessageOptions {
   readonly signal?: AbortSignal;
 }
 
-export interface SubscribeQueueOptions extends ConsumeOptions {
+/** For the iterable form; the other adds to it. */
+export interface ConsumeQueueOptions extends ConsumeOptions {
   /** Consume this recipient's inbox. Default: the messages for whoever consumes the queue. */
   readonly as?: string;
+}
+
+export interface SubscribeQueueOptions extends ConsumeQueueOptions, HandlerOptions {}
+
+/** A parked message, with where it comes from. */
+export interface QueueDeadLetter<T = unknown> extends DeadLetter<T> {
+  readonly queue: string;
+  /** Empty: of those that are for whoever consumes the queue. */
+  readonly recipient: string;
+}
+
+/** Whose dead letters. Default: of the messages for whoever consumes the queue. */
+interface OfRecipient {
+  readonly recipient?: string;
 }
 
 export interface Queue<T, R = T> {
@@ -60,9 +89,18 @@ export interface Queue<T, R = T> {
   /** Competing consumers: each message goes to one of them, the most urgent first. In force once it resolves. */
   subscribe(options: SubscribeQueueOptions, handler: Handler<R>): Promise<Subscription>;
   /** The same as an iterable: the caller settles each delivery. */
-  deliveries(options?: SubscribeQueueOptions): DeliveryStream<R>;
+  deliveries(options?: ConsumeQueueOptions): DeliveryStream<R>;
   /** What was parked of a recipient, oldest first. */
-  deadLetters(recipient?: string): AsyncGenerator<DeadLetter<R>>;
+  deadLetters(recipient?: string): AsyncGenerator<QueueDeadLetter<R>>;
+  /** One dead letter, while it is kept. */
+  inspect(
+    id: string,
+    options?: OfRecipient & { readonly signal?: AbortSignal },
+  ): Promise<QueueDeadLetter<R> | undefined>;
+  /** Delivers dead letters again: with their priority, without expiry, and with attempts from 1. @returns how many */
+  redrive(options?: OfRecipient & RedriveOptions): Promise<number>;
+  /** Forgets dead letters. @returns how many */
+  purge(options?: OfRecipient & PurgeOptions): Promise<number>;
   /** Counts of a recipient. */
   stats(recipient?: string): Promise<QueueStats>;
 }
@@ -77,7 +115,8 @@ type OutgoingItem = Outgoing & NewItem;
 
 const DEFAULT_MAX_ITEMS = 1_000_000;
 const QUEUE_CHECKS: Checks<QueueOptions> = { maxItems: anInteger(1, 1_000_000_000) };
-const SUBSCRIBE_CHECKS: Checks<SubscribeQueueOptions> = { ...CONSUME_CHECKS, as: () => undefined };
+const CONSUMING_CHECKS: Checks<ConsumeQueueOptions> = { ...CONSUME_CHECKS, as: () => undefined };
+const SUBSCRIBE_CHECKS: Checks<SubscribeQueueOptions> = { ...CONSUMING_CHECKS, ...HANDLER_CHECKS };
 const PUBLISH_OPTIONS = new Set([...MESSAGE_OPTIONS, "target", "priority", "ttlMs", "delayMs"]);
 const priorityCheck = anInteger(Number.MIN_SAFE_INTEGER);
 const delayCheck = aDuration();
@@ -96,6 +135,7 @@ export function createQueues<C>(runtime: Runtime): OpenQueue<C> {
     target: (name) => ({
       channel: name,
       validate: validatorOf(contract, "queues", name),
+      blockMs: undefined,
       encode: (data, options) => encodeItem(runtime, name, data, options),
     }),
   });
@@ -106,28 +146,56 @@ export function createQueues<C>(runtime: Runtime): OpenQueue<C> {
     const queue = validName("queue", name);
     const validate = validatorOf(contract, "queues", queue);
     if (options?.maxItems !== undefined) limits.set(queue, { maxItems: options.maxItems });
-    return createQueue(runtime, publisher, { channel: queue, codecs, validatorFor: () => validate });
+    const decoding: Decoding = { channel: queue, codecs, validatorFor: () => validate, isForOthers: undefined };
+    return createQueue(runtime, publisher, decoding);
   };
 }
 
 function createQueue<T, R>(runtime: Runtime, publisher: QueuePublisher, decoding: Decoding): Queue<T, R> {
   const { channel: name } = decoding;
-  const { backend } = runtime;
+  const { backend, clock } = runtime;
   return {
     name,
     publish: (data, options) => publisher.publish(name, data, options),
     publishMany: (data, options) => publisher.publishMany(name, data, options),
     async subscribe(options, handler) {
       assertHandler(handler);
-      const plan = createPlan(runtime, decoding, options);
-      return await subscribe(runtime, [plan], handler, options.signal);
+      assertGiven("queue.subscribe", options);
+      const plan = createPlan(runtime, decoding, options, SUBSCRIBE_CHECKS);
+      const running = { policy: plan.policy, clock, timeoutMs: options.handlerTimeoutMs };
+      return await subscribe(runtime, [plan], () => createRunner(decoding, handler, running), options.signal);
     },
     deliveries(options = {}) {
-      const plan = createPlan(runtime, decoding, options);
-      return iterate(runtime, async () => plan, options.signal);
+      const plan = createPlan(runtime, decoding, options, CONSUMING_CHECKS);
+      return iterate(runtime, async () => [plan], options.signal);
     },
-    deadLetters: (recipient) => readDeadLetters(backend.queue.deadLetters(name, recipientOf(recipient)), decoding),
     stats: async (recipient) => await backend.queue.stats(name, recipientOf(recipient)),
+    ...letterCalls<R>(runtime, decoding),
+  };
+}
+
+function letterCalls<R>(
+  { backend }: Runtime,
+  decoding: Decoding,
+): Pick<Queue<unknown, R>, "deadLetters" | "inspect" | "redrive" | "purge"> {
+  const { channel: queue } = decoding;
+  const boxOf = (name: string | undefined): LetterBox<Pick<QueueDeadLetter, "queue" | "recipient">> => {
+    const recipient = recipientOf(name);
+    return { letters: backend.queue.deadLetters(queue, recipient), decoding, place: { queue, recipient } };
+  };
+  return {
+    deadLetters: (recipient) => readDeadLetters(boxOf(recipient)),
+    inspect: async (id, options = {}) => await readDeadLetter(boxOf(options.recipient), id, options.signal),
+    async redrive({ recipient, ...options } = {}) {
+      checkOptions("queue.redrive", options, REDRIVE_CHECKS);
+      const { letters, place } = boxOf(recipient);
+      const { dead } = await abortableCall(() => backend.queue.stats(queue, place.recipient), options.signal);
+      return await redriveDeadLetters(letters, options, dead);
+    },
+    async purge({ recipient, ...options } = {}) {
+      checkPurge("queue.purge", options);
+      return await purgeDeadLetters(boxOf(recipient).letters, options);
+    },
   };
 }
 
@@ -161,9 +229,13 @@ function recipientOf(name: string | undefined): string {
   return name === undefined ? SHARED_RECIPIENT : validName("recipient", name);
 }
 
-function createPlan(runtime: Runtime, decoding: Decoding, options: SubscribeQueueOptions): ConsumerPlan {
-  assertGiven("queue.subscribe", options);
-  checkOptions("queue.subscribe", options, SUBSCRIBE_CHECKS);
+function createPlan<O extends ConsumeQueueOptions>(
+  runtime: Runtime,
+  decoding: Decoding,
+  options: O,
+  checks: Checks<O>,
+): ConsumerPlan {
+  checkOptions("queue.subscribe", options, checks);
   runtime.owner.assertOpen();
   const recipient = recipientOf(options.as);
   const policy = retryPolicy(options.retry);
@@ -179,6 +251,7 @@ function createPlan(runtime: Runtime, decoding: Decoding, options: SubscribeQueu
     policy,
     concurrency: options.concurrency ?? DEFAULT_CONCURRENCY,
     leaseMs,
+    mayLose: false,
     open: (consumer) =>
       runtime.backend.queue.open(decoding.channel, recipient, { consumer, leaseMs, maxAttempts, maxDeadLetters }),
   };

@@ -5,6 +5,7 @@ import type { Delivery, Feed, Outcome, Receipt, Taken, TakeRequest } from "../..
 import { Consumer, type ConsumerOptions } from "../../src/core/consumer.js";
 import type { Run } from "../../src/core/run.js";
 import { ACK, type Verdict } from "../../src/core/outcome.js";
+import { NotFoundError } from "../../src/index.js";
 import { createFakeClock } from "../../src/testing/index.js";
 import { until } from "../support/wait.js";
 
@@ -41,6 +42,7 @@ function createStage(options: Partial<ConsumerOptions> = {}) {
   };
   const running = new Map<string, { run: Run; finish(verdict?: Verdict): void }>();
   const failures: unknown[] = [];
+  const ended: unknown[] = [];
   let opened = 0;
   const consumer = new Consumer({
     open: async () => {
@@ -59,6 +61,7 @@ function createStage(options: Partial<ConsumerOptions> = {}) {
       lost: () => undefined,
       failing: (error) => void failures.push(error),
       recovered: () => undefined,
+      ended: (error) => void ended.push(error),
     },
     ...options,
   });
@@ -68,6 +71,7 @@ function createStage(options: Partial<ConsumerOptions> = {}) {
     extended,
     running,
     failures,
+    ended,
     consumer,
     loseLeases: (receipts: readonly Receipt[]) => {
       lostLeases = receipts;
@@ -210,5 +214,81 @@ describe("the consumer loop", () => {
   test("the first failure to open is the caller's", async () => {
     const stage = createStage({ open: () => Promise.reject(new Error("no such group")) });
     await expect(stage.consumer.start()).rejects.toThrow("no such group");
+  });
+
+  test("ends by itself once its group is deleted: says so once, aborts its handlers, and asks no more", async () => {
+    const stage = createStage();
+    await stage.consumer.start();
+    (await stage.next(0)).answer({ deliveries: [delivery("a")] });
+    await until(() => stage.running.size === 1);
+    const gone = new NotFoundError("the group was deleted");
+    (await stage.next(1)).fail(gone);
+    await until(() => stage.ended.length === 1);
+    await stage.clock.advance(10);
+    await until(() => stage.closed() === 1);
+    expect(stage.ended).toEqual([gone]);
+    expect(stage.consumer.stats().state).toBe("ended");
+    expect(stage.failures).toEqual([]);
+    expect(stage.running.get("a")?.run.signal.reason).toBe(gone);
+    const calls = stage.calls.length;
+    stage.running.get("a")?.finish();
+    await stage.clock.advance(60_000);
+    expect(stage.calls.length).toBe(calls);
+    await stage.consumer.close(0);
+  });
+
+  test("outcomes of a group that was deleted are dropped, also while it drains: whoever gave one hears why", async () => {
+    const stage = createStage();
+    await stage.consumer.start();
+    (await stage.next(0)).answer({ deliveries: [delivery("a")] });
+    await until(() => stage.running.size === 1);
+    const { run, finish } = stage.running.get("a") ?? {};
+    const told: unknown[] = [];
+    if (run !== undefined) run.onSettled = (failure) => void told.push(failure);
+    const closing = stage.consumer.close(5_000);
+    finish?.();
+    const settling = await until(() => stage.calls.find(({ outcomes }) => outcomes.length === 1));
+    const gone = new NotFoundError("the group was deleted");
+    settling.fail(gone);
+    await closing;
+    expect(told).toEqual([gone]);
+    expect(stage.calls.filter(({ outcomes }) => outcomes.length > 0)).toHaveLength(1);
+  });
+
+  test("goes by the lease that is stored: one that was made shorter is renewed as often as it needs", async () => {
+    let leaseMs = 30_000;
+    const stage = createStage({ leaseMs, currentLeaseMs: async () => leaseMs });
+    await stage.consumer.start();
+    (await stage.next(0)).answer({ deliveries: [delivery("a")] });
+    await until(() => stage.running.size === 1);
+    leaseMs = 3_000;
+    await stage.clock.advance(10_000);
+    expect(stage.extended).toHaveLength(1);
+    await stage.clock.advance(3_000);
+    expect(stage.extended).toHaveLength(4);
+    const closing = stage.consumer.close(0);
+    await stage.clock.advance(10_000);
+    await closing;
+  });
+
+  test("a renewal does not wait for the question what the lease is by now", async () => {
+    const stage = createStage({ leaseMs: 9_000, currentLeaseMs: () => new Promise(() => undefined) });
+    await stage.consumer.start();
+    (await stage.next(0)).answer({ deliveries: [delivery("a")] });
+    await until(() => stage.running.size === 1);
+    await stage.clock.advance(9_000);
+    expect(stage.extended).toHaveLength(3);
+    const closing = stage.consumer.close(0);
+    await stage.clock.advance(10_000);
+    await closing;
+  });
+
+  test("ends as well when the question what its lease is shows that there is no group", async () => {
+    const stage = createStage({ leaseMs: 9_000, currentLeaseMs: () => Promise.reject(new NotFoundError("no group")) });
+    await stage.consumer.start();
+    await stage.next(0);
+    await stage.clock.advance(3_000);
+    await until(() => stage.closed() === 1);
+    expect(stage.ended).toHaveLength(1);
   });
 });

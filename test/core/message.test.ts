@@ -10,6 +10,7 @@ import { decodeHeader, encodeHeader, type Envelope, isBareHeader } from "../../s
 import { encodeOutgoing, type Routing } from "../../src/core/outgoing.js";
 import type { Backend } from "../../src/core/backend.js";
 import type { Runtime } from "../../src/core/runtime.js";
+import type { Streams } from "../../src/core/streams.js";
 import { createTelemetry, stderrLogger } from "../../src/core/telemetry.js";
 import { createFakeClock } from "../../src/testing/index.js";
 
@@ -221,6 +222,7 @@ describe("what is published", () => {
     codecs: new Map(),
     source: "signalbox",
     maxPayloadBytes: 1_000,
+    streams: {} as Streams, // Nor of these.
     owner: new Owner(createFakeClock()),
     createId: () => "id",
     report: () => undefined,

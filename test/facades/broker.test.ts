@@ -215,6 +215,22 @@ describe("a broker on a Redis that goes away", () => {
       expect(ids).toContain("consumer_failing");
       expect(ids).toContain("consumer_recovered");
     });
+
+    test("a publish is tried again for as long as publishTimeoutMs says", async () => {
+      const broker = await lane.open({ publishTimeoutMs: 600 });
+      const type = lane.unique("t");
+      await broker.events.publish(type, 1);
+      await server().kill();
+      const startedAt = performance.now();
+      await expect(broker.events.publish(type, 2)).rejects.toMatchObject({
+        code: expect.stringMatching(/CONNECTION|PUBLISH_INDETERMINATE/),
+      });
+      const tookMs = performance.now() - startedAt;
+      expect(tookMs).toBeGreaterThan(500);
+      expect(tookMs).toBeLessThan(4_000);
+      await server().restart();
+      await until(async () => await broker.events.publish(type, 3), { deadlineMs: 10_000 });
+    });
   });
 
   test("[X9] and its log never holds the password", async () => {

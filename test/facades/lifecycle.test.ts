@@ -189,7 +189,7 @@ describe("bad calls", () => {
       () => broker.events.subscribe([], { group: "g", from: "new" }, handler),
       () => broker.events.subscribe("t", undefined as never, handler),
       () => broker.events.subscribe("t", { group: "g" } as never, handler),
-      () => broker.events.subscribe("t", { group: "g", from: "nwe" } as never, handler),
+      () => broker.events.subscribe("t", { group: "g", from: "nwe" }, handler),
       () => broker.events.subscribe("t", { group: "g", from: "new", concurrancy: 1 } as never, handler),
       () => broker.events.subscribe("t", { group: "g", from: "new", concurrency: 0 }, handler),
       () => broker.events.subscribe("t", { group: "", from: "new" }, handler),
@@ -207,7 +207,7 @@ describe("bad calls", () => {
     ];
     for (const call of calls) {
       await expect(call(), String(call)).rejects.toMatchObject({
-        code: expect.stringMatching(/CONFIG|INVALID_ARGUMENT|LIMIT/),
+        code: expect.stringMatching(/CONFIG|INVALID_ARGUMENT|LIMIT|NOT_FOUND/),
       });
     }
     expect(await queue.stats()).toMatchObject({ waiting: 0 });

@@ -3,7 +3,16 @@
 import { expect, expectTypeOf, test } from "vitest";
 import { z } from "zod";
 import type * as signalbox from "../../src/index.js";
-import { type Broker, type Context, connect, defineContract, type Handler } from "../../src/index.js";
+import {
+  type Broker,
+  type Context,
+  connect,
+  defineContract,
+  type Delivery,
+  type DeliveryStream,
+  type EventGroup,
+  type Handler,
+} from "../../src/index.js";
 
 const contract = defineContract({
   events: {
@@ -45,6 +54,9 @@ export function typedUse(broker: Typed): void {
   // @ts-expect-error a handler for other data
   void events.subscribe("order.created", options, (order: { total: string }) => order);
 
+  typedConsuming(broker);
+  void typedGroups(broker);
+
   const tasks = broker.queue("tasks");
   void tasks.publish({ task: "review" }, { priority: 1, ttlMs: null });
   // @ts-expect-error a payload of the wrong type
@@ -54,6 +66,88 @@ export function typedUse(broker: Typed): void {
   void tasks.subscribe({ concurrency: 2 }, (task) => {
     expectTypeOf(task).toEqualTypeOf<{ task: string }>();
   });
+}
+
+function typedConsuming({ events }: Typed): void {
+  type Created = { total: number; at: Date };
+  void events.publishMany("order.paid", [{ by: "card" }], { key: ({ by }) => by, id: ({ by }, index) => by + index });
+  // @ts-expect-error the key comes from what is published, not from what is read
+  void events.publishMany("order.created", [], { key: ({ at }: { at: Date }) => at.toISOString() });
+  // @ts-expect-error an id is text
+  void events.publishMany("order.created", [], { id: ({ total }) => total });
+  // @ts-expect-error one id for several events would store one of them
+  void events.publishMany("order.paid", [{ by: "card" }], { id: "x" });
+  // @ts-expect-error a single event has its key, and no function
+  void events.publish("order.paid", { by: "card" }, { key: () => "x" });
+  const options = { group: "g", from: { after: "1" }, order: "key", handlerTimeoutMs: 5 } as const;
+  void events.subscribeBatch(
+    ["order.created", "order.paid"],
+    { ...options, max: 5 },
+    async (deliveries, { signal }) => {
+      expectTypeOf(deliveries).toEqualTypeOf<readonly Delivery<Created | { by: "card" | "cash" }>[]>();
+      expectTypeOf(signal).toEqualTypeOf<AbortSignal>();
+      await deliveries[0]?.retry({ delayMs: 1 });
+    },
+  );
+  // @ts-expect-error a name that the contract does not have
+  void events.subscribeBatch("order.payed", options, () => undefined);
+  // @ts-expect-error an order that there is not
+  void events.subscribe("order.paid", { group: "g", from: "new", order: "keys" }, () => undefined);
+  // @ts-expect-error an iteration has no handler whose time could be limited
+  void events.deliveries("order.paid", { group: "g", from: "new", handlerTimeoutMs: 5 });
+  expectTypeOf(events.deliveries(["order.created"], { group: "g", from: new Date() })).toEqualTypeOf<
+    DeliveryStream<Created>
+  >();
+  void events.replay(
+    "order.created",
+    { from: "beginning", to: new Date(), where: ({ total }, { key }) => total > 1 && key === "c", ratePerSecond: 5 },
+    (order, { message }) => {
+      expectTypeOf(order).toEqualTypeOf<Created>();
+      expectTypeOf(message.data.at).toEqualTypeOf<Date>();
+    },
+  );
+  // @ts-expect-error a replay says where it begins
+  void events.replay("order.created", {}, () => undefined);
+}
+
+async function typedGroups({ events }: Typed): Promise<void> {
+  const billing = events.group("order.paid", "billing");
+  expectTypeOf(billing).toEqualTypeOf<EventGroup<{ by: "card" | "cash" }, "order.created" | "order.paid">>();
+  for await (const { message, stream, group, firstFailedAt } of billing.deadLetters()) {
+    expectTypeOf(message?.data).toEqualTypeOf<{ by: "card" | "cash" } | undefined>();
+    expectTypeOf({ stream, group, firstFailedAt }).toEqualTypeOf<{
+      stream: string;
+      group: string;
+      firstFailedAt: number;
+    }>();
+  }
+  await billing.configure({ types: ["order.created"], order: "strict" });
+  // @ts-expect-error a type that the contract does not have
+  await billing.configure({ types: ["order.payed"] });
+  // @ts-expect-error where a group starts is seek's business
+  await billing.configure({ from: "new" });
+  await billing.seek("1-0");
+  await billing.seek({ at: "1-0" });
+  // @ts-expect-error one or the other
+  await billing.seek({ before: "1-0" });
+  // @ts-expect-error a name that the contract does not have
+  events.group("order.payed", "billing");
+  // @ts-expect-error the same
+  await events.stats("order.payed");
+  expectTypeOf(await events.groups("order.paid")).toEqualTypeOf<readonly string[]>();
+}
+
+/** Streams are declared of the contract's types alone. */
+export async function typedStreams(): Promise<void> {
+  await connect("memory:", {
+    contract,
+    streams: { orders: { types: ["order.created", "order.paid"], maxEntries: 5 } },
+  });
+  // @ts-expect-error a type that the contract does not have
+  await connect("memory:", { contract, streams: { orders: { types: ["order.created", "order.payed"] } } });
+  // @ts-expect-error an overflow that there is not
+  await connect("memory:", { streams: { orders: { overflow: "drop" } } });
+  await connect("memory:", { streams: { orders: { types: ["anything"] } } });
 }
 
 /** Without a contract every name is a string and every payload unknown. */
@@ -90,6 +184,31 @@ export function namedUse(named: {
   input: signalbox.InputOf<typeof contract, "queues", "tasks">;
   output: signalbox.OutputOf<typeof contract, "queues", "tasks">;
   level: signalbox.LogLevel;
+  places: readonly [signalbox.StartPlace, signalbox.Position];
+  options: readonly [
+    signalbox.SubscribeBatchOptions,
+    signalbox.ConsumeEventOptions,
+    signalbox.ConsumeQueueOptions,
+    signalbox.PublishEventsOptions,
+    signalbox.ReplayOptions,
+    signalbox.RedriveOptions,
+    signalbox.PurgeOptions,
+    signalbox.StreamOptions,
+    signalbox.CallOptions,
+    signalbox.GroupConfiguration,
+  ];
+  results: readonly [
+    signalbox.ReplayResult,
+    signalbox.EventStats,
+    signalbox.EventGroupStats,
+    signalbox.EventDeadLetter,
+    signalbox.QueueDeadLetter,
+    signalbox.GroupHealth,
+    signalbox.GroupSettings,
+    signalbox.Retention,
+    signalbox.EntryPlace,
+  ];
+  batch: readonly [signalbox.BatchContext, signalbox.BatchHandler<unknown>];
 }): void {
   expectTypeOf(named.name).toEqualTypeOf<"tasks">();
   expectTypeOf(named.input).toEqualTypeOf<{ task: string }>();

@@ -1,0 +1,161 @@
+/** Gathers deliveries for a handler that takes several at once. On the same consumer as the other forms. */
+
+import type { Timer } from "./clock.js";
+import { type Delivery, HeldDelivery } from "./delivery.js";
+import { createDecoder, type Decoding, Foreign, type Handle, isFinal, type Running, within } from "./handler.js";
+import { GIVE_BACK, type Verdict, verdictOnReturn, verdictOnThrow, verdictOnUnreadable } from "./outcome.js";
+import type { RetryPolicy } from "./retry.js";
+import type { Run } from "./run.js";
+
+/** What a batch handler learns besides the deliveries. */
+export interface BatchContext {
+  /** Aborts when nobody waits for the handler any more. The lease of a single delivery shows in that one's signal. */
+  readonly signal: AbortSignal;
+  /** The stream. */
+  readonly channel: string;
+}
+
+/**
+ * What a delivery comes to is settled by its own methods. Returning acknowledges those that are left, throwing retries
+ * them, each by its own attempts; `retry`, `defer`, `deadLetter` and `skip` as a result are theirs as well.
+ */
+export type BatchHandler<T> = (deliveries: readonly Delivery<T>[], context: BatchContext) => unknown;
+
+export interface Batching extends Running {
+  /** Largest batch. */
+  readonly max: number;
+  /** How long the first of a batch waits for others. */
+  readonly waitMs: number;
+  /** Batches at once. */
+  readonly concurrency: number;
+  /** Hears what a handler threw that had settled everything. */
+  readonly report: (error: unknown) => void;
+}
+
+/** Binds a batch handler to a channel. */
+export function createBatchRunner<T>(decoding: Decoding, handler: BatchHandler<T>, batching: Batching): Handle {
+  const { channel } = decoding;
+  const decode = createDecoder<T>(decoding);
+  const gathering = new Gathering<T>(batching, (batch) => runBatch(channel, handler, batching, batch));
+  return async (delivery, run) => {
+    try {
+      const data = await decode(delivery);
+      return data instanceof Foreign ? data.verdict : await gathering.add(channel, data, run);
+    } catch (thrown) {
+      run.thrown = thrown;
+      return verdictOnUnreadable(thrown, delivery.attempt, batching.policy);
+    }
+  };
+}
+
+/** Forms batches: a full one starts at once, another when its first delivery has waited long enough. */
+class Gathering<T> {
+  readonly #options: Batching;
+  readonly #run: (batch: readonly HeldDelivery<T>[]) => Promise<void>;
+  #gathered: HeldDelivery<T>[] = [];
+  #running = 0;
+  #waiting: Timer | undefined;
+  /** The first of those gathered has waited long enough. */
+  #isDue = false;
+
+  constructor(options: Batching, run: (batch: readonly HeldDelivery<T>[]) => Promise<void>) {
+    this.#options = options;
+    this.#run = run;
+  }
+
+  /** Resolves with what the delivery came to. */
+  add(channel: string, data: T, run: Run): Promise<Verdict> {
+    return new Promise((resolve) => {
+      const held = new HeldDelivery(channel, data, run, this.#options.policy, resolve);
+      this.#gathered.push(held);
+      // What is lost while it waits for others is nobody's to handle.
+      run.onFailed = () => this.#drop(held);
+      if (run.failure === undefined) this.#look();
+      else this.#drop(held);
+    });
+  }
+
+  #drop(lost: HeldDelivery<T>): void {
+    this.#gathered = this.#gathered.filter((held) => held !== lost);
+    if (this.#gathered.length === 0) this.#waitNoMore();
+    HeldDelivery.decide(lost, GIVE_BACK);
+  }
+
+  #look(): void {
+    const { max, concurrency, waitMs, clock } = this.#options;
+    while (this.#running < concurrency && (this.#gathered.length >= max || (this.#isDue && this.#gathered.length > 0)))
+      this.#start(this.#gathered.splice(0, max));
+    if (this.#gathered.length === 0 || this.#isDue || this.#waiting !== undefined) return;
+    this.#waiting = clock.setTimer(() => {
+      this.#waiting = undefined;
+      this.#isDue = true;
+      this.#look();
+    }, waitMs);
+  }
+
+  #waitNoMore(): void {
+    this.#isDue = false;
+    this.#waiting?.cancel();
+    this.#waiting = undefined;
+  }
+
+  #start(batch: readonly HeldDelivery<T>[]): void {
+    this.#waitNoMore();
+    this.#running += 1;
+    // Never rejects.
+    void this.#run(batch).then(() => {
+      this.#running -= 1;
+      this.#look();
+    });
+  }
+}
+
+/** Runs one batch, and decides on whatever its handler leaves undecided. Never rejects. */
+async function runBatch<T>(
+  channel: string,
+  handler: BatchHandler<T>,
+  batching: Batching,
+  batch: readonly HeldDelivery<T>[],
+): Promise<void> {
+  const { policy, clock, timeoutMs } = batching;
+  const left = (): readonly HeldDelivery<T>[] => batch.filter((held) => !HeldDelivery.isDecided(held));
+  const stop = new AbortController();
+  let limit: ReturnType<typeof within<Ending>> | undefined;
+  const stopOnceAllFailed = (reason: Error): void => {
+    if (left().some((held) => HeldDelivery.runOf(held).failure === undefined)) return;
+    stop.abort(reason);
+    if (isFinal(reason)) limit?.cancel();
+  };
+  for (const held of batch) HeldDelivery.runOf(held).onFailed = stopOnceAllFailed;
+  const finish = async (): Promise<Ending> => {
+    try {
+      return { returned: await handler([...batch], { signal: stop.signal, channel }) };
+    } catch (thrown) {
+      return { thrown };
+    }
+  };
+  const late = (error: Error): Ending => {
+    stop.abort(error);
+    for (const held of left()) HeldDelivery.runOf(held).abort(error);
+    return { thrown: error };
+  };
+  const finishing = finish();
+  if (timeoutMs !== undefined) limit = within(clock, timeoutMs, finishing, late);
+  const ending = await (limit?.result ?? finishing);
+  const unsettled = left();
+  if ("thrown" in ending && unsettled.length === 0) batching.report(ending.thrown);
+  for (const held of unsettled) end(held, ending, policy);
+}
+
+type Ending = { readonly returned: unknown } | { readonly thrown: unknown };
+
+function end(held: HeldDelivery<unknown>, ending: Ending, policy: RetryPolicy): void {
+  const run = HeldDelivery.runOf(held);
+  const { attempt } = run.delivery;
+  if ("thrown" in ending) {
+    run.thrown = ending.thrown;
+    HeldDelivery.decide(held, verdictOnThrow(ending.thrown, attempt, policy));
+  } else {
+    HeldDelivery.decide(held, verdictOnReturn(ending.returned, attempt, policy));
+  }
+}

@@ -1,0 +1,121 @@
+/** A delivery in its caller's hand, who settles it: in the iterable form of consuming, and in a batch. */
+
+import { LeaseLostError } from "./errors.js";
+import { toMessage } from "./handler.js";
+import type { Message } from "./message.js";
+import { ACK, deadLetter, defer, type HandlerOutcome, retry, type Verdict, verdictOnReturn } from "./outcome.js";
+import type { RetryPolicy } from "./retry.js";
+import type { Run } from "./run.js";
+
+/**
+ * One handing-over of a message. Its lease is renewed until it is settled, or nobody waits for that any more. What its
+ * methods return need not be awaited: a failure that nobody looks at is in the metrics, and no unhandled rejection.
+ */
+export interface Delivery<T = unknown> {
+  readonly data: T;
+  readonly message: Message<T>;
+  /** From 1. */
+  readonly attempt: number;
+  /** Aborts when the lease is lost, or when nobody waits for the outcome any more. */
+  readonly signal: AbortSignal;
+  /** Done. Like the others: resolves once that is stored; @throws {LeaseLostError} when another consumer has it by now. */
+  ack(): Promise<void>;
+  /** Try again, counted: after `delayMs`, or the policy's backoff. After the last attempt it becomes a dead letter. */
+  retry(options?: { readonly delayMs?: number }): Promise<void>;
+  /** Try again, not counted. */
+  defer(options?: { readonly delayMs?: number }): Promise<void>;
+  deadLetter(reason: string): Promise<void>;
+  /** Acknowledge without having handled it. */
+  skip(): Promise<void>;
+  /** Renews the lease now. @throws {LeaseLostError} */
+  extend(): Promise<void>;
+}
+
+/** A delivery that was handed out. A class for its lazy members: most handlers of batches look at the data alone. */
+export class HeldDelivery<T> implements Delivery<T> {
+  readonly data: T;
+  readonly #channel: string;
+  readonly #run: Run;
+  readonly #policy: RetryPolicy;
+  /** Undefined once it is decided what the delivery came to. */
+  #decided: ((verdict: Verdict) => void) | undefined;
+  #message: Message<T> | undefined;
+
+  /** @param decided told once what it came to */
+  constructor(channel: string, data: T, run: Run, policy: RetryPolicy, decided: (verdict: Verdict) => void) {
+    this.data = data;
+    this.#channel = channel;
+    this.#run = run;
+    this.#policy = policy;
+    this.#decided = decided;
+  }
+
+  // ------------------------------------------------------------------------ for whoever hands it out, not for callers
+
+  static runOf(held: HeldDelivery<unknown>): Run {
+    return held.#run;
+  }
+  static isDecided(held: HeldDelivery<unknown>): boolean {
+    return held.#decided === undefined;
+  }
+  /** Decides for the caller; changes nothing where the caller has decided. */
+  static decide(held: HeldDelivery<unknown>, verdict: Verdict): void {
+    const decided = held.#decided;
+    held.#decided = undefined;
+    decided?.(verdict);
+  }
+
+  // ------------------------------------------------------------------------------------------------------ for callers
+
+  get message(): Message<T> {
+    this.#message ??= toMessage(this.#channel, this.#run.delivery, this.data);
+    return this.#message;
+  }
+  get attempt(): number {
+    return this.#run.delivery.attempt;
+  }
+  get signal(): AbortSignal {
+    return this.#run.signal;
+  }
+  ack(): Promise<void> {
+    return quietly(this.#settle(ACK));
+  }
+  retry(options?: { readonly delayMs?: number }): Promise<void> {
+    return quietly(this.#settleAs(() => retry(options)));
+  }
+  defer(options?: { readonly delayMs?: number }): Promise<void> {
+    return quietly(this.#settleAs(() => defer(options)));
+  }
+  deadLetter(reason: string): Promise<void> {
+    return quietly(this.#settleAs(() => deadLetter(reason)));
+  }
+  skip(): Promise<void> {
+    return quietly(this.#settle(ACK));
+  }
+  extend(): Promise<void> {
+    return quietly(this.#run.extend());
+  }
+
+  /** Async, so that a delay that is none rejects like everything else. */
+  async #settleAs(outcome: () => HandlerOutcome): Promise<void> {
+    await this.#settle(verdictOnReturn(outcome(), this.attempt, this.#policy));
+  }
+
+  async #settle(verdict: Verdict): Promise<void> {
+    const decided = this.#decided;
+    if (decided === undefined) throw new LeaseLostError("the delivery was settled already: each is settled once");
+    this.#decided = undefined;
+    await new Promise<void>((stored, failed) => {
+      this.#run.onSettled = (failure) => (failure === undefined ? stored() : failed(failure));
+      decided(verdict);
+    });
+  }
+}
+
+const ignore = (): void => undefined;
+
+/** The same promise: whoever awaits it hears of its failure, and nobody has to. */
+function quietly(promise: Promise<void>): Promise<void> {
+  promise.catch(ignore);
+  return promise;
+}

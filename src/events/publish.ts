@@ -1,0 +1,137 @@
+/** From what a caller publishes to an entry of a stream. */
+
+import type { Appended, Durability } from "../core/backend.js";
+import { validatorOf } from "../core/contract.js";
+import { InvalidArgumentError } from "../core/errors.js";
+import { validName, validText } from "../core/names.js";
+import { show } from "../core/options.js";
+import { encodeOutgoing, MESSAGE_OPTIONS, type MessageOptions, type Outgoing, type Routing } from "../core/outgoing.js";
+import { Publisher } from "../core/publisher.js";
+import type { Runtime } from "../core/runtime.js";
+import type { Stream } from "../core/streams.js";
+
+/** Proof that an event is stored, naming how safely. */
+export interface EventReceipt {
+  readonly id: string;
+  /** Its place in the stream: opaque. Empty while a fallback keeps the event: it has no place yet. */
+  readonly position: string;
+  /** The stream remembers an event of this id: nothing was stored, and the position is the earlier one's. */
+  readonly duplicate: boolean;
+  /** What has been attained, by the server or by the fallback. */
+  readonly durability: Durability;
+  /** The server is away: the fallback keeps the event until it can be moved there. */
+  readonly fallback?: true;
+}
+
+export interface PublishEventOptions extends MessageOptions {
+  /** Names what the event is about, such as a customer's id. Travels with it; order by key goes by it. */
+  readonly key?: string;
+  /**
+   * The event's own id, at most 200 characters. While the stream remembers it (for 10 minutes, and at least the last
+   * 100,000 ids) an event of the same id is not stored again.
+   */
+  readonly id?: string;
+  /** Stops the waiting. An event on its way may be stored all the same; one that waits for room is not. */
+  readonly signal?: AbortSignal;
+}
+
+/** For several events: what they share, and what is told from each. */
+export interface PublishEventsOptions<T = unknown> extends MessageOptions {
+  /** One for all, or each its own. */
+  readonly key?: string | ((data: T, index: number) => string | undefined);
+  /** Each its own: see {@link PublishEventOptions.id}. */
+  readonly id?: (data: T, index: number) => string;
+  readonly signal?: AbortSignal;
+}
+
+type AnyOptions = PublishEventOptions | PublishEventsOptions;
+
+interface OutgoingEvent extends Outgoing {
+  readonly key?: string;
+  readonly dedupeId?: string;
+}
+
+export type EventPublisher = Publisher<OutgoingEvent, Appended, EventReceipt, AnyOptions>;
+
+const PUBLISH_OPTIONS = new Set([...MESSAGE_OPTIONS, "key", "id"]);
+const MAX_ID_CHARS = 200;
+
+export function createEventPublisher(runtime: Runtime): EventPublisher {
+  const { backend, contract, streams } = runtime;
+  return new Publisher<OutgoingEvent, Appended, EventReceipt, AnyOptions>(runtime, {
+    name: "events.publish",
+    known: PUBLISH_OPTIONS,
+    store: (stream, batch) => backend.log.append(stream, batch, streams.retentionOf(stream)),
+    toReceipt: ({ id }, { position, duplicate, fallback }) =>
+      fallback === undefined
+        ? { id, position, duplicate, durability: backend.durability }
+        : { id, position, duplicate, durability: fallback, fallback: true },
+    target(name) {
+      const type = validName("event type", name);
+      const stream = streams.of(type);
+      const validate = validatorOf(contract, "events", type);
+      streams.use(stream);
+      const routing = routingOf(stream, type, undefined);
+      return {
+        channel: stream.name,
+        validate,
+        blockMs: stream.blockMs,
+        encode: (data, options, index) => encodeEvent(runtime, routing, data, options, index),
+      };
+    },
+  });
+}
+
+function routingOf({ name }: Pick<Stream, "name">, type: string, key: string | undefined): Routing {
+  return {
+    channel: name,
+    type,
+    idIsPosition: false,
+    isBare: type === name && key === undefined,
+    key,
+    target: undefined,
+    priority: undefined,
+    expiresAt: undefined,
+  };
+}
+
+function encodeEvent(
+  runtime: Runtime,
+  routing: Routing,
+  payload: unknown,
+  options: AnyOptions | undefined,
+  index: number | undefined,
+): OutgoingEvent {
+  if (options === undefined) return encodeOutgoing(runtime, routing, payload);
+  const key = keyOf(options.key, payload, index);
+  const dedupeId = idOf(options.id, payload, index);
+  const routed = key === undefined ? routing : routingOf({ name: routing.channel }, routing.type, key);
+  const outgoing = encodeOutgoing(runtime, routed, payload, options, dedupeId);
+  if (key === undefined && dedupeId === undefined) return outgoing;
+  // Field by field: a spread costs more than the rest.
+  const { id, header, data, size } = outgoing;
+  if (dedupeId === undefined) return { id, header, data, size, key: key as string }; // One of them is given.
+  return key === undefined ? { id, header, data, size, dedupeId } : { id, header, data, size, key, dedupeId };
+}
+
+/** @param index of a message among several, where functions tell of each */
+function keyOf(given: AnyOptions["key"], data: unknown, index: number | undefined): string | undefined {
+  const key = typeof given === "function" && index !== undefined ? given(data, index) : given;
+  return key === undefined ? undefined : validText("key", key);
+}
+
+function idOf(given: AnyOptions["id"], data: unknown, index: number | undefined): string | undefined {
+  if (given === undefined) return undefined;
+  if (index === undefined) return validId(given);
+  if (typeof given === "function") return validId(given(data, index));
+  throw new InvalidArgumentError(
+    `events.publishMany takes a function that gives each event its id, not ${show(given)} for all of them`,
+  );
+}
+
+function validId(id: unknown): string {
+  if (typeof id === "string" && id.length > MAX_ID_CHARS)
+    throw new InvalidArgumentError(`id ${show(id)}… is longer than ${MAX_ID_CHARS} characters`);
+  // A character takes three bytes at most, of which a pair of surrogates is two.
+  return validText("id", id, 3 * MAX_ID_CHARS);
+}

@@ -1,0 +1,222 @@
+/** Forwarding from broker to broker: from a file to a server, with the forwarder and the server killed in the middle. */
+
+import { join } from "node:path";
+import { afterEach, describe, expect, test } from "vitest";
+import { type Broker, connect, type ConnectOptions, type Message } from "../../src/index.js";
+import { type Child, runChild } from "../support/children.js";
+import { removeDir, tempDir } from "../support/process.js";
+import { type RedisServer, startRedis } from "../support/redis-servers.js";
+import { until } from "../support/wait.js";
+import { recordingLogger, silentLogger } from "./support/lanes.js";
+
+const TYPE = "order.created";
+/** A process that died keeps its turn for so long, and the next needs a moment. */
+const TAKEOVER_MS = 20_000;
+
+const undo: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const step of undo.splice(0).reverse()) await step();
+});
+
+async function open(url: string, options: ConnectOptions = {}): Promise<Broker> {
+  const broker = await connect(url, { logger: silentLogger, onError: () => undefined, ...options });
+  undo.push(() => broker.close({ drainMs: 0 }));
+  return broker;
+}
+
+async function newFile(): Promise<string> {
+  const dir = await tempDir();
+  undo.push(() => removeDir(dir));
+  return `sqlite:${join(dir, "events.db")}`;
+}
+
+async function newServer(options: Parameters<typeof startRedis>[0] = {}): Promise<RedisServer> {
+  const server = await startRedis(options);
+  undo.push(() => server.stop());
+  return server;
+}
+
+function startForwarder(from: string, to: string): Child {
+  const child = runChild(new URL("support/forwarding-child.ts", import.meta.url), { args: [from, to, TYPE] });
+  undo.push(() => child.stop());
+  return child;
+}
+
+interface Order {
+  readonly publisher: number;
+  readonly number: number;
+}
+
+const PUBLISHERS = 4;
+
+/** Publishes `count` orders from several publishers at once, each in its own order. @returns the ids, in no order */
+async function publishOrders(broker: Broker, from: number, count: number): Promise<string[]> {
+  const each = count / PUBLISHERS;
+  const publish = async (publisher: number): Promise<string[]> => {
+    const ids: string[] = [];
+    for (let done = 0; done < each; done += 250) {
+      const orders: Order[] = [];
+      for (let index = 0; index < Math.min(250, each - done); index += 1)
+        orders.push({ publisher, number: from + done + index });
+      // Each publisher's orders have a key of their own.
+      const receipts = await broker.events.publishMany(TYPE, orders, { key: `customer-${publisher}` });
+      ids.push(...receipts.map(({ id }) => id));
+    }
+    return ids;
+  };
+  return (await Promise.all(Array.from({ length: PUBLISHERS }, (_, publisher) => publish(publisher)))).flat();
+}
+
+/** Everything the stream holds. */
+async function messagesIn(broker: Broker): Promise<Message<Order>[]> {
+  const messages: Message<Order>[] = [];
+  await broker.events.replay(
+    TYPE,
+    { from: "beginning" },
+    (_, { message }) => void messages.push(message as Message<Order>),
+  );
+  return messages;
+}
+
+/** Nothing lost, nothing twice, each publisher's in its order, and each with its key. */
+function expectWhole(messages: readonly Message<Order>[], ids: readonly string[], each: number): void {
+  expect(messages.map(({ id }) => id).toSorted()).toEqual(ids.toSorted());
+  for (let publisher = 0; publisher < PUBLISHERS; publisher += 1) {
+    const mine = messages.filter(({ data }) => data.publisher === publisher);
+    expect(mine.map(({ data }) => data.number)).toEqual(Array.from({ length: each }, (_, index) => index));
+    expect(new Set(mine.map(({ key }) => key))).toEqual(new Set([`customer-${publisher}`]));
+  }
+}
+
+describe("[E37] forwarding between brokers", () => {
+  test("[E37] 20,000 events from a file to a server, the forwarder killed in the middle: all there, in order, none twice", async () => {
+    const [file, server] = [await newFile(), await newServer()];
+    const [source, target] = [await open(file), await open(server.url)];
+    const ids = await publishOrders(source, 0, 20_000);
+    const children = [startForwarder(file, server.url), startForwarder(file, server.url)];
+    const arrived = async (): Promise<number> => (await target.events.stats(TYPE)).length;
+    const forwards = ({ messages }: Child): boolean => messages.at(-1)?.["role"] === "forwarding";
+    await until(() => children.some(forwards), { deadlineMs: TAKEOVER_MS, what: "one of them to forward" });
+    await until(async () => (await arrived()) >= 3_000, { deadlineMs: TAKEOVER_MS, everyMs: 1 });
+    expect(children.filter(forwards)).toHaveLength(1);
+    const forwarder = children.find(forwards);
+    forwarder?.kill("SIGKILL");
+    await forwarder?.exited;
+    expect(await arrived()).toBeLessThan(20_000);
+    ids.push(...(await publishOrders(source, 5_000, 1_000)));
+    // Stands by, and knows from the group when the other has done it.
+    const third = await source.events.forward(TYPE, target);
+    await third.caughtUp({ signal: AbortSignal.timeout(60_000) });
+    expectWhole(await messagesIn(target), ids, 5_250);
+    expect(children.filter(forwards)).toHaveLength(2);
+  }, 180_000);
+
+  test("[E37] the server killed and restarted in the middle: the forwarder waits for it, says so, and goes on", async () => {
+    const [file, server] = [await newFile(), await newServer({ appendonly: "always" })];
+    const [source, target] = [await open(file), await open(server.url, { commandTimeoutMs: 1_500 })];
+    const ids = await publishOrders(source, 0, 20_000);
+    const forwarding = await source.events.forward(TYPE, target);
+    const settled = (): number => forwarding.stats()[0]?.settled ?? 0;
+    await until(() => settled() >= 3_000, { everyMs: 1, deadlineMs: 20_000 });
+    await server.kill();
+    await server.restart();
+    const before = settled();
+    await until(() => settled() >= before + 3_000, { everyMs: 1, deadlineMs: 20_000 });
+    await server.kill();
+    await until(() => forwarding.stats()[0]?.state === "failing", { deadlineMs: 20_000, what: "the loss to show" });
+    expect((await source.health()).status).toBe("degraded");
+    await server.restart();
+    await forwarding.caughtUp({ signal: AbortSignal.timeout(60_000) });
+    expectWhole(await messagesIn(target), ids, 5_000);
+    expect((await source.health()).status).toBe("up");
+  }, 120_000);
+
+  test("[E37] a server that is out of memory is waited for: nothing is lost, and it is told once", async () => {
+    const file = await newFile();
+    const server = await newServer({ maxmemory: "5mb", maxmemoryPolicy: "noeviction" });
+    const reports: string[] = [];
+    const source = await open(file, { onError: (error) => void reports.push(error.name) });
+    const target = await open(server.url);
+    const payload = "x".repeat(10_000);
+    for (let n = 0; n < 1_000; n += 100)
+      await source.events.publishMany(
+        TYPE,
+        Array.from({ length: 100 }, (_, index) => ({ n: n + index, payload })),
+      );
+    const forwarding = await source.events.forward(TYPE, target);
+    await until(() => forwarding.stats()[0]?.state === "failing", { deadlineMs: 20_000 });
+    await server.cli("CONFIG", "SET", "maxmemory", "0");
+    await forwarding.caughtUp({ signal: AbortSignal.timeout(30_000) });
+    expect((await target.events.stats(TYPE)).length).toBe(1_000);
+    expect(reports).toEqual(["OutOfMemoryError"]);
+  }, 60_000);
+
+  test("[E37] what comes later is forwarded as it comes, until the broker closes; the next goes on behind it", async () => {
+    const [file, server] = [await newFile(), await newServer()];
+    const [source, target] = [await open(file), await open(server.url)];
+    const forwarding = await source.events.forward([TYPE, "order.paid"], target);
+    const got: unknown[] = [];
+    await target.events.subscribe(
+      [TYPE, "order.paid"],
+      { group: "g", from: "beginning" },
+      (data) => void got.push(data),
+    );
+    await source.events.publish(TYPE, 1);
+    await source.events.publish("order.paid", 2);
+    await until(() => got.length === 2);
+    expect(forwarding.stats().map(({ channel, reader, forwarded }) => [channel, reader, forwarded])).toEqual([
+      [TYPE, "forward", 1],
+      ["order.paid", "forward", 1],
+    ]);
+    await source.close();
+    const again = await open(file);
+    await again.events.publish(TYPE, 3);
+    await (await again.events.forward(TYPE, target)).caughtUp();
+    await until(() => got.length === 3);
+    expect(got).toEqual([1, 2, 3]);
+  });
+
+  test("[E37] types that share a stream are forwarded with it, with the order between them", async () => {
+    const [file, server] = [await newFile(), await newServer()];
+    const streams = { orders: { types: ["order.created", "order.paid"] } };
+    const [source, target] = [await open(file, { streams }), await open(server.url, { streams })];
+    for (let n = 1; n <= 20; n += 1) await source.events.publish(n % 2 === 0 ? "order.paid" : "order.created", n);
+    const forwarding = await source.events.forward(["order.created", "order.paid"], target);
+    await forwarding.caughtUp();
+    expect(forwarding.stats()).toHaveLength(1);
+    const got: unknown[] = [];
+    await target.events.subscribe(
+      ["order.created", "order.paid"],
+      { group: "g", from: "beginning", order: "strict" },
+      (data) => void got.push(data),
+    );
+    await until(() => got.length === 20);
+    expect(got).toEqual(Array.from({ length: 20 }, (_, index) => index + 1));
+  });
+
+  test("[E37] what cannot be forwarded to is refused, and a signal ends it", async () => {
+    const { logger, entries } = recordingLogger();
+    const [source, target] = [await open("memory:", { logger }), await open("memory:")];
+    await expect(source.events.forward(TYPE, source)).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+    await expect(source.events.forward(TYPE, { events: {} })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+    await expect(source.events.forward([], target)).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+    const misspelt: object = { groop: "g" };
+    await expect(source.events.forward(TYPE, target, misspelt)).rejects.toMatchObject({ code: "CONFIG" });
+    await source.events.subscribe(TYPE, { group: "billing", from: "beginning" }, () => undefined);
+    await expect(source.events.forward(TYPE, target, { group: "billing" })).rejects.toMatchObject({ code: "CONFIG" });
+    await expect(source.events.forward(TYPE, target, { signal: AbortSignal.abort() })).rejects.toThrow();
+    const ending = new AbortController();
+    const forwarding = await source.events.forward(TYPE, target, { signal: ending.signal });
+    ending.abort();
+    await until(() => forwarding.stats()[0]?.state === "closed");
+    expect((await source.health()).details.consumers.map(({ reader }) => reader)).toEqual(["billing"]);
+    const deleted = await source.events.forward(TYPE, target);
+    await until(() => deleted.stats()[0]?.role === "forwarding");
+    await source.events.group(TYPE, "forward").delete();
+    await until(() => deleted.stats()[0]?.state === "ended");
+    expect(entries.some(({ fields }) => fields["event"] === "consumer_ended")).toBe(true);
+    const closed = await open("memory:");
+    await closed.close();
+    await expect(source.events.forward(TYPE, closed)).rejects.toMatchObject({ code: "CLOSED" });
+  });
+});

@@ -1,0 +1,18 @@
+/** A process that forwards from one broker to another until it is killed. Arguments: source, target, event type. */
+
+import { connect } from "../../../src/index.js";
+import { say } from "../../support/child-side.js";
+import { silentLogger } from "./lanes.js";
+
+const [from = "", to = "", type = ""] = process.argv.slice(2);
+const options = { logger: silentLogger, onError: (error: Error) => say({ reported: error.message }) };
+const source = await connect(from, options);
+const target = await connect(to, options);
+const forwarding = await source.events.forward(type, target);
+let role = "";
+setInterval(() => {
+  const [stats] = forwarding.stats();
+  if (stats === undefined || stats.role === role) return;
+  role = stats.role;
+  say({ role });
+}, 20);
