@@ -17,6 +17,8 @@ export const CONCURRENT_PUBLISHES = 1_000;
 /** Handlers at once, in every end-to-end figure. */
 export const CONCURRENT_HANDLERS = 200;
 export const LEVELS = 10;
+/** Keys that messages share, where order by key is measured. */
+export const KEYS = 1_000;
 /** A round that takes this much longer than it should has lost something. */
 const DEADLINE_MS = 60_000;
 
@@ -28,6 +30,16 @@ export function payloadOf(n: number): Payload {
     items: [{ sku: "A-1177-B", quantity: 2, cents: 1_295 }],
     note: "leave it with the neighbour at number twelve, please ring",
   };
+}
+
+/** Message n and message n + 1,000 are about the same customer. */
+export function keyOf(n: number): string {
+  return `customer-${laneOf(n)}`;
+}
+
+/** The key's number. */
+export function laneOf(n: number): number {
+  return n % KEYS;
 }
 
 /** Of 0 to 9, all levels mixed. */
@@ -60,25 +72,33 @@ export async function pace(count: number, perSecond: number, send: (n: number) =
   await Promise.all(sent);
 }
 
+/** Where order is promised. */
+export interface Order {
+  /** Where a message belongs: arrivals must rise by it. */
+  rank(n: number): number;
+  /** Messages of different lanes have no order between them. */
+  lane(n: number): number;
+}
+
 /** Counts arrivals: each message exactly once, and in order where order is promised. */
 export class Tally {
   readonly #seen: Uint8Array;
-  readonly #rankOf: ((n: number) => number) | undefined;
+  readonly #order: Order | undefined;
   #left: number;
   #sum = 0;
   #repeated = 0;
   #outOfOrder = 0;
-  #lastRank = -1;
+  readonly #lastRanks: number[] = [];
   #complete: () => void = () => undefined;
   readonly #completed = new Promise<void>((resolve) => {
     this.#complete = resolve;
   });
 
-  /** @param rankOf where a message belongs: arrivals must rise by it. Absent: no order is promised */
-  constructor(count: number, rankOf?: (n: number) => number) {
+  /** @param order absent: none is promised */
+  constructor(count: number, order?: Order) {
     this.#seen = new Uint8Array(count);
     this.#left = count;
-    this.#rankOf = rankOf;
+    this.#order = order;
   }
 
   get isComplete(): boolean {
@@ -92,10 +112,10 @@ export class Tally {
     }
     this.#seen[n] = 1;
     this.#sum += n;
-    if (this.#rankOf !== undefined) {
-      const rank = this.#rankOf(n);
-      if (rank < this.#lastRank) this.#outOfOrder += 1;
-      this.#lastRank = rank;
+    if (this.#order !== undefined) {
+      const [lane, rank] = [this.#order.lane(n), this.#order.rank(n)];
+      if (rank < (this.#lastRanks[lane] ?? -1)) this.#outOfOrder += 1;
+      this.#lastRanks[lane] = rank;
     }
     this.#left -= 1;
     if (this.#left === 0) this.#complete();
@@ -120,13 +140,17 @@ export class Tally {
   }
 }
 
+const oneLane = (): number => 0;
+
 /** Stream order: as published. */
-export const streamOrder = (n: number): number => n;
+export const streamOrder: Order = { rank: (n) => n, lane: oneLane };
+/** As published, among the messages of a key. */
+export const keyOrder: Order = { rank: (n) => n, lane: laneOf };
 /** Highest priority first, oldest first within one, of a backlog of `count`. */
-export const priorityOrder =
-  (count: number) =>
-  (n: number): number =>
-    (LEVELS - 1 - priorityOf(n)) * count + n;
+export const priorityOrder = (count: number): Order => ({
+  rank: (n) => (LEVELS - 1 - priorityOf(n)) * count + n,
+  lane: oneLane,
+});
 
 /** Times from publishing to the handler, in milliseconds. */
 export class Stopwatch {

@@ -1,22 +1,56 @@
 /** What is measured of each facade: an event stream with one group; a queue with ten levels of priority. */
 
-import { CONCURRENT_HANDLERS, payloadOf, priorityOf, priorityOrder, streamOrder } from "../workload.js";
-import type { OpenChannel } from "./signalbox.js";
+import type { Broker } from "../../src/index.js";
+import {
+  CONCURRENT_HANDLERS,
+  keyOf,
+  keyOrder,
+  payloadOf,
+  priorityOf,
+  priorityOrder,
+  streamOrder,
+} from "../workload.js";
+import type { Channel, OpenChannel } from "./signalbox.js";
 
 const STREAM = "order.created";
 const GROUP = "billing";
 const QUEUE = "tasks";
 
-export const openEvents: OpenChannel = ({ events }) => ({
-  publish: (n) => events.publish(STREAM, payloadOf(n)),
-  subscribe: (handler) =>
-    events.subscribe(STREAM, { group: GROUP, from: "beginning", concurrency: CONCURRENT_HANDLERS }, handler),
+const GROUP_OPTIONS = { group: GROUP, from: "beginning", concurrency: CONCURRENT_HANDLERS } as const;
+
+export const openEvents: OpenChannel = (broker) => ({
+  ...channelOf(broker),
+  publish: (n) => broker.events.publish(STREAM, payloadOf(n)),
+  subscribe: (handler) => broker.events.subscribe(STREAM, GROUP_OPTIONS, handler),
+  orderOf: () => streamOrder,
+});
+
+/** The same, in order by one of 1,000 keys. */
+export const openKeyedEvents: OpenChannel = Object.assign(
+  (broker: Broker): Channel => ({
+    ...channelOf(broker),
+    publish: (n) => broker.events.publish(STREAM, payloadOf(n), { key: keyOf(n) }),
+    subscribe: (handler) => broker.events.subscribe(STREAM, { ...GROUP_OPTIONS, order: "key" }, handler),
+    orderOf: () => keyOrder,
+  }),
+  { variant: "keyed" },
+);
+
+/** The same, each with an id of the publisher's own, by which nothing is stored twice. */
+export const openIdentifiedEvents: OpenChannel = Object.assign(
+  (broker: Broker): Channel => ({
+    ...openEvents(broker),
+    publish: (n) => broker.events.publish(STREAM, payloadOf(n), { id: `order-${n}` }),
+  }),
+  { variant: "with ids" },
+);
+
+const channelOf = ({ events }: Broker): Pick<Channel, "unfinished" | "stored"> => ({
   async unfinished() {
     const { groups } = await events.stats(STREAM);
     return groups.reduce((sum, { lag, pending, retrying, dead }) => sum + lag + pending + retrying + dead, 0);
   },
   stored: async () => (await events.stats(STREAM)).length,
-  rankOf: () => streamOrder,
 });
 
 export const openQueue: OpenChannel = (broker) => {
@@ -29,6 +63,6 @@ export const openQueue: OpenChannel = (broker) => {
       return waiting + leased + delayed + dead + expired;
     },
     stored: async () => (await queue.stats()).waiting,
-    rankOf: priorityOrder,
+    orderOf: priorityOrder,
   };
 };

@@ -5,7 +5,16 @@ import { until } from "../../test/support/wait.js";
 import { databaseFile, removeDatabase } from "../database-files.js";
 import type { Contender, Environment, Trial } from "../harness.js";
 import type { BackendName } from "../options.js";
-import { assertEqual, CONCURRENT_PUBLISHES, pace, type Payload, pump, Stopwatch, Tally } from "../workload.js";
+import {
+  assertEqual,
+  CONCURRENT_PUBLISHES,
+  type Order,
+  pace,
+  type Payload,
+  pump,
+  Stopwatch,
+  Tally,
+} from "../workload.js";
 
 /** What the paths differ in, bound to a broker. */
 export interface Channel {
@@ -15,11 +24,15 @@ export interface Channel {
   unfinished(): Promise<number>;
   /** Messages stored, when nobody has consumed. */
   stored(): Promise<number>;
-  /** Where message n of a backlog of `count` belongs among the deliveries. */
-  rankOf(count: number): (n: number) => number;
+  /** The order in which a backlog of `count` is delivered. */
+  orderOf(count: number): Order;
 }
 
-export type OpenChannel = (broker: Broker) => Channel;
+export interface OpenChannel {
+  (broker: Broker): Channel;
+  /** What is special about it, for the row's name. */
+  readonly variant?: string;
+}
 
 const WARM_UP: Readonly<Record<BackendName, number>> = { memory: 20_000, sqlite: 5_000, redis: 20_000 };
 
@@ -35,7 +48,7 @@ export function publishing(open: OpenChannel, backend: BackendName): Contender {
 export function draining(open: OpenChannel, backend: BackendName): Contender {
   return contender(open, backend, async (channel, count) => {
     await pump(count, CONCURRENT_PUBLISHES, (n) => channel.publish(n));
-    const tally = new Tally(count, channel.rankOf(count));
+    const tally = new Tally(count, channel.orderOf(count));
     let subscription: Subscription | undefined;
     return {
       async run() {
@@ -101,7 +114,7 @@ function contender(
   prepare: (channel: Channel, count: number) => Promise<Omit<Trial, "close">>,
 ): Contender {
   return {
-    name: `signalbox ${backend}`,
+    name: nameOf(backend, openChannel),
     backend,
     role: "signalbox",
     is: IS[backend],
@@ -120,6 +133,10 @@ function contender(
       }
     },
   };
+}
+
+function nameOf(backend: BackendName, { variant }: OpenChannel): string {
+  return variant === undefined ? `signalbox ${backend}` : `signalbox ${backend} ${variant}`;
 }
 
 const IS: Readonly<Record<BackendName, string>> = {

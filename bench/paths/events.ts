@@ -1,6 +1,6 @@
 /** The path `events`: a stream with one group, on every backend, beside the bare client and BullMQ. */
 
-import { openEvents } from "../contenders/channels.js";
+import { openEvents, openIdentifiedEvents, openKeyedEvents } from "../contenders/channels.js";
 import { draining, latency, living, publishing } from "../contenders/signalbox.js";
 import { memoryEventsDrain, memoryEventsPublish } from "../floors/memory.js";
 import { redisEventsDrain, redisEventsLatency, redisEventsPublish } from "../floors/redis-events.js";
@@ -19,6 +19,8 @@ export function eventsPath(length: "quick" | "full"): BenchmarkPath {
         share: 0.27,
         contenders: [
           ...BACKENDS.map((backend) => publishing(openEvents, backend)),
+          publishing(openKeyedEvents, "redis"),
+          publishing(openIdentifiedEvents, "redis"),
           memoryEventsPublish,
           sqliteEventsPublish,
           redisEventsPublish,
@@ -31,6 +33,7 @@ export function eventsPath(length: "quick" | "full"): BenchmarkPath {
         share: 0.4,
         contenders: [
           ...BACKENDS.map((backend) => draining(openEvents, backend)),
+          ...BACKENDS.map((backend) => draining(openKeyedEvents, backend)),
           memoryEventsDrain,
           sqliteEventsDrain,
           redisEventsDrain,
@@ -57,6 +60,16 @@ export function eventsPath(length: "quick" | "full"): BenchmarkPath {
     ratios: [
       ...redisRatios({ publishFloor: 0.7, publishPeer: 6, endToEndFloor: 0.6, endToEndPeer: 8, bytes: 1.5 }),
       ...COMMON_RATIOS,
+      {
+        name: "publish with ids/without",
+        of: rate("publish signalbox redis with ids"),
+        over: rate("publish signalbox redis"),
+      },
+      {
+        name: "endToEnd keyed/unordered",
+        of: rate("endToEnd signalbox redis keyed"),
+        over: rate("endToEnd signalbox redis"),
+      },
       { name: "sqlite/target", of: rate("live signalbox sqlite"), over: 20_000, atLeast: 1 },
     ],
   };

@@ -13,6 +13,7 @@ export const HELP = `Plays a week of earthquakes through signalbox: events, stat
   --url URL         the store, default sqlite:./quake-desk.db; redis://localhost:6379 and every other URL of signalbox
   --input FILE      another feed, one quake per line as in examples/data/earthquakes.ndjson; - reads stdin
   --fresh           play from the beginning: removes the store first (sqlite: only)
+  --afterwards      on what was played: put failed alerts back, and read the busiest day again
   --help            this text
 
 Ctrl-C stops it in good order. Of several desks on one store, one plays and all handle.`;
@@ -22,6 +23,7 @@ export interface Arguments {
   readonly input: string;
   readonly hoursPerSecond: number | undefined;
   readonly fresh: boolean;
+  readonly afterwards: boolean;
   readonly help: boolean;
 }
 
@@ -39,11 +41,13 @@ export function readArguments(args: readonly string[]): Arguments {
   if (flags.fresh && !url.startsWith("sqlite:")) {
     throw wrong("--fresh removes the file of a sqlite: URL; elsewhere, empty the store or name another database");
   }
+  if (flags.fresh && flags.afterwards) throw wrong("--fresh removes what --afterwards works on");
   return {
     url,
     input,
     hoursPerSecond: hoursPerSecond ?? (flags["until-done"] ? undefined : DEFAULT_SPEED),
     fresh: flags.fresh,
+    afterwards: flags.afterwards,
     help: flags.help,
   };
 }
@@ -58,6 +62,7 @@ function parse(args: readonly string[]) {
         url: { type: "string", default: DEFAULT_URL },
         input: { type: "string", default: DEFAULT_INPUT },
         fresh: { type: "boolean", default: false },
+        afterwards: { type: "boolean", default: false },
         help: { type: "boolean", default: false, short: "h" },
       },
     }).values;

@@ -1,7 +1,7 @@
 /** The desk: one group keeps statistics, another raises alerts, and two consumers compete for the alerts. */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Context, deadLetter, type HandlerOutcome, skip } from "signalbox";
+import { type Context, deadLetter, type HandlerOutcome, type Message, skip, type Subscription } from "signalbox";
 import { LEASE_MS, PATIENT, type Quake, type QuakeBroker } from "./contract.js";
 import type { Ledger } from "./ledger.js";
 
@@ -36,20 +36,28 @@ export async function openDesk(broker: QuakeBroker, ledger: Ledger): Promise<Tim
     await alerts.publish(quake, { priority: Math.round(quake.magnitude * 10) });
   });
 
+  const onHandled = (message: Message): void => void timings.alerted.push(Date.now() - message.time);
+  for (let consumer = 1; consumer <= 2; consumer += 1) await handleAlerts(broker, ledger, { onHandled });
+  return timings;
+}
+
+/** Starts one consumer of the alerts. */
+export async function handleAlerts(
+  broker: QuakeBroker,
+  ledger: Ledger,
+  { telephone, onHandled }: { telephone?: "mended"; onHandled?: (message: Message) => void } = {},
+): Promise<Subscription> {
   const handleAlert = async (
     quake: Quake,
     { attempt, message, signal }: Context<Quake>,
   ): Promise<HandlerOutcome | void> => {
     if (ledger.has("alerted", quake)) return skip();
     if (!isNearTown(quake)) return deadLetter("far from any town: nobody to call");
-    await callTown(quake, attempt, signal);
+    if (telephone !== "mended") await callTown(quake, attempt, signal);
     ledger.record({ step: "alerted", quake, attempts: attempt });
-    timings.alerted.push(Date.now() - message.time);
+    onHandled?.(message);
   };
-  for (let consumer = 1; consumer <= 2; consumer += 1) {
-    await alerts.subscribe({ concurrency: 2, leaseMs: LEASE_MS, retry: ALERTS }, handleAlert);
-  }
-  return timings;
+  return await broker.queue("alerts").subscribe({ concurrency: 2, leaseMs: LEASE_MS, retry: ALERTS }, handleAlert);
 }
 
 /** `22km NNE of Hualian, Taiwan` is near a town, `Reykjanes Ridge` is not. */

@@ -3,6 +3,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { ConfigError, connect, SignalboxError } from "signalbox";
 import { HELP, readArguments, type Arguments } from "./arguments.js";
+import { reportAfterwards } from "./afterwards.js";
 import { contract, type Quake, type QuakeBroker } from "./contract.js";
 import { openDesk, readProgress } from "./desk.js";
 import { Failure } from "./failure.js";
@@ -28,7 +29,8 @@ async function main(): Promise<void> {
   // Leaving this function closes the broker, which drains: handlers finish, and what they did is acknowledged.
   const logger = createLogger(process.stderr);
   await using broker = await connect(options.url, { contract, namespace: "quake-desk", logger });
-  await run(broker, quakes, options, stop);
+  if (options.afterwards) console.log(await reportAfterwards(broker, openLedger(ledgerFileOf(options.url))));
+  else await run(broker, quakes, options, stop);
 }
 
 async function run(
@@ -67,8 +69,10 @@ async function run(
     return;
   }
   console.log(await summarise(broker, ledger, { published, played, totalMs, timings }));
-  if (broker.backend === "sqlite") console.log("\nTo play it again, from the beginning: npm start -- --fresh");
-  if (broker.backend === "redis") console.log("\nTo play it again, empty the store or name another database.");
+  if (broker.backend !== "memory")
+    console.log("\nTo put failed alerts back, and read the busiest day again: npm start -- --afterwards");
+  if (broker.backend === "sqlite") console.log("To play it again, from the beginning: npm start -- --fresh");
+  if (broker.backend === "redis") console.log("To play it again, empty the store or name another database.");
 }
 
 /** Shows the progress until nothing is left to do, or the signal aborts. Resolves with whether nothing is left. */

@@ -89,13 +89,13 @@ function regionOf({ place }: Quake): string {
 }
 
 /** Groups in the order in which they first appear. */
-function tally(quakes: readonly Quake[], groupOf: (quake: Quake) => string): [string, number][] {
+export function tally(quakes: readonly Quake[], groupOf: (quake: Quake) => string): [string, number][] {
   const counts = new Map<string, number>();
   for (const quake of quakes) counts.set(groupOf(quake), (counts.get(groupOf(quake)) ?? 0) + 1);
   return [...counts];
 }
 
-function topOf(counts: readonly [string, number][]): [string, number][] {
+export function topOf(counts: readonly [string, number][]): [string, number][] {
   const rest = counts.slice(REGIONS_SHOWN);
   const others = rest.reduce((sum, [, number]) => sum + number, 0);
   return [
@@ -111,8 +111,13 @@ function bars(counts: readonly [string, number][]): string[] {
   );
 }
 
-function describe({ magnitude, place }: Quake): string {
+export function describe({ magnitude, place }: Quake): string {
   return `M ${magnitude.toFixed(1)}  ${place}`;
+}
+
+/** In UTC. */
+export function dayOf({ time }: Quake): string {
+  return isoMinute(time).slice(0, 10);
 }
 
 function span(quakes: readonly Quake[]): string {

@@ -7,7 +7,7 @@ import { describe, expect, test } from "vitest";
 import { parseOptions, UsageError } from "../../bench/options.js";
 import { judge, type RatioSpec, rate } from "../../bench/report.js";
 import { median, percentile } from "../../bench/statistics.js";
-import { priorityOrder, streamOrder, Tally } from "../../bench/workload.js";
+import { KEYS, keyOrder, type Order, priorityOrder, streamOrder, Tally } from "../../bench/workload.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -63,8 +63,8 @@ describe("statistics", () => {
 });
 
 describe("a tally", () => {
-  const arrivals = (numbers: readonly number[], rankOf?: (n: number) => number): Tally => {
-    const tally = new Tally(3, rankOf);
+  const arrivals = (numbers: readonly number[], order?: Order): Tally => {
+    const tally = new Tally(3, order);
     for (const n of numbers) tally.see(n);
     return tally;
   };
@@ -74,6 +74,19 @@ describe("a tally", () => {
     expect(() => arrivals([0, 1, 2], streamOrder).verify()).not.toThrow();
     // Of priorities 0, 7 and 4.
     expect(() => arrivals([1, 2, 0], priorityOrder(3)).verify()).not.toThrow();
+  });
+
+  test("knows order by key", () => {
+    const two = (numbers: readonly number[]): Tally => {
+      const tally = new Tally(2 * KEYS, keyOrder);
+      for (const n of numbers) tally.see(n);
+      return tally;
+    };
+    const all = Array.from({ length: 2 * KEYS }, (_, n) => n);
+    // Each key's second before its first; then the second of another key first, which is in order.
+    expect(() => two(all.toReversed()).verify()).toThrow(`messages out of order: ${KEYS}`);
+    const half = all.slice(1, KEYS);
+    expect(() => two([0, KEYS, ...half, ...half.map((n) => n + KEYS)]).verify()).not.toThrow();
   });
 
   test.each([

@@ -54,4 +54,15 @@ describe.concurrent("the examples", () => {
       "0 left",
     ]);
   });
+
+  test("04: what is redriven, replayed or sought comes again, and a handler that goes by the id counts it once", async () => {
+    expect(await linesOf("04-replay-and-redrive.ts")).toEqual([
+      "stored: 4, stored twice: 0",
+      "first: 10 kWh billed in 5 calls, dead letters: 1",
+      "redriven: 9 kWh billed in 6 calls, dead letters: 0",
+      "replayed: reading-1, west 2",
+      "replayed: reading-2, east -1",
+      "from the beginning: 9 kWh billed in 11 calls, dead letters: 0",
+    ]);
+  });
 });

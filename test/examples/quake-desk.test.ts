@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { connect } from "signalbox";
 import { readArguments } from "../../examples/quake-desk/arguments.js";
 import { readFeed } from "../../examples/quake-desk/feed.js";
 import { removeDir, tempDir } from "../support/process.js";
@@ -140,6 +141,34 @@ describe.concurrent("the quake desk", { timeout: 60_000 }, () => {
       const fresh = await runDesk(dir, ["--until-done", "--fresh", "--input", "other.ndjson"]);
       expect(fresh).toMatchObject({ code: 0, stderr: "" });
       expect(readSummary(fresh.stdout)).toMatchObject({ published: 1, counted: 1, handled: 0 });
+    }),
+  );
+
+  test(
+    "afterwards puts back the alerts that failed, and reads the busiest day again without a trace",
+    inDir(async (dir, url) => {
+      const tooEarly = await runDesk(dir, ["--afterwards"]);
+      expect(tooEarly).toMatchObject({ code: 1, stdout: "" });
+      expect(tooEarly.stderr).toContain("nothing has been played yet");
+
+      expect((await runDesk(dir, ["--until-done"])).code).toBe(0);
+      const { code, stdout, stderr } = await runDesk(dir, ["--afterwards"]);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+      const failed = planned.dead.filter((line) => line.includes(": failed: "));
+      expect(stdout).toContain(`Redrive     ${failed.length} dead letters put back`);
+      expect(stdout).toContain(
+        "Replay      301 quakes on 2018-02-04, the busiest day; 1,406 on other days passed over",
+      );
+      expect(stdout).toContain("read again by a group of its own: 301, the strongest M ");
+
+      const again = await runDesk(dir, []);
+      const dead = planned.dead.filter((line) => !failed.includes(line));
+      expect(summaryOf(again.stdout)).toEqual({ ...expected, handled: planned.handled + failed.length, dead });
+      expect((await runDesk(dir, ["--afterwards"])).stdout).toContain("nothing to put back");
+      expect(await storedIds(url)).toEqual(ids);
+      await using broker = await connect(url, { namespace: "quake-desk" });
+      const groups = await broker.events.groups("quake.recorded");
+      expect(groups.filter((group) => group.startsWith("day-"))).toEqual([]);
     }),
   );
 

@@ -103,6 +103,27 @@ test("plain Node imports every entry point and finds the promised names", async 
   expect(names).not.toHaveProperty("main", expect.arrayContaining(["default"]));
 });
 
+test("[E3] the start page's first commands, in an empty folder, lead to a stored event within five minutes", async () => {
+  const startedAt = performance.now();
+  const folder = join(workspace, "newcomer");
+  mkdirSync(folder);
+  writeFileSync(join(folder, "package.json"), '{ "type": "module", "private": true }\n');
+  const page = readFileSync(join(root, "docs/start.md"), "utf8");
+  // As the page has it, but for where the checkout is.
+  const install = /^npm install \.\.\/signalbox\/(\S+\.tgz)$/m.exec(page)?.[1];
+  const driver = /add `(@photostructure\/sqlite@\S+)`/.exec(page)?.[1];
+  const program = /```ts\n([\s\S]*?)```/.exec(page)?.[1];
+  if (install === undefined || driver === undefined || program === undefined)
+    throw new Error("docs/start.md no longer says what to type");
+  expect(install).toBe(tarball);
+  const options = ["--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline"];
+  await run("npm", ["install", ...options, join(workspace, tarball), driver], { cwd: folder });
+  writeFileSync(join(folder, "main.js"), program);
+  const { stdout } = await run(process.execPath, ["main.js"], { cwd: folder, timeout: 20_000 });
+  expect(stdout.split("\n").slice(0, 2)).toEqual(["36 1 fsync", "up"]);
+  expect(performance.now() - startedAt).toBeLessThan(300_000);
+}, 300_000);
+
 test("a memory broker works where no other package is installed, so it loads no server's client", async () => {
   const folder = installWith("bare", []);
   const state = await runProgram(
