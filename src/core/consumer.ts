@@ -21,8 +21,8 @@ export interface ConsumerOptions {
   /** Handlers at once. */
   readonly concurrency: number;
   readonly leaseMs: number;
-  /** Where the lease can be changed: asks for it. @throws {NotFoundError} when what is consumed is no more */
-  readonly currentLeaseMs?: () => Promise<number>;
+  /** Where the lease can be changed: asks for it. Undefined when there is no group, of which a fetch knows more. */
+  readonly currentLeaseMs?: () => Promise<number | undefined>;
   readonly clock: Clock;
   readonly events: ConsumerEvents;
 }

@@ -33,6 +33,10 @@ export class Sender {
   readonly #options: SenderOptions;
   /** Since when what is sent now may have been stored, by whichever process; undefined: it was never sent. */
   #doubtfulSince: number | undefined;
+  /** What is being sent, in order. */
+  #batch: readonly Sending[] = [];
+  /** Ids of the batch that were found in the target; undefined while they have to be looked for. */
+  #found: ReadonlySet<string> | undefined;
 
   constructor(options: SenderOptions) {
     this.#options = options;
@@ -41,30 +45,40 @@ export class Sender {
   /** What is sent next may have been sent before, at this time or later (ms since the epoch). */
   doubt(since: number): void {
     this.#doubtfulSince = Math.min(since, this.#doubtfulSince ?? since);
+    this.#found = undefined;
   }
 
-  /** What is sent next was never sent before. */
+  /** What comes behind the batch was never sent before. */
   trust(): void {
     this.#doubtfulSince = undefined;
   }
 
+  /** Takes the next batch, whose parts are then sent. */
+  begin(deliveries: readonly Delivery[]): void {
+    this.#batch = deliveries.map((delivery) => this.#prepare(delivery));
+    this.#found = undefined;
+  }
+
   /**
-   * Stores these in order, all or none. The target's memory of ids ends after some minutes, so that what is in doubt is
-   * looked for in its stream as well.
+   * Stores a part of the batch, in order, all or nothing. The target's memory of ids ends after some minutes, so that
+   * what is in doubt is looked for in its stream as well.
    *
    * @returns how many stood there already
    * @throws whatever the target throws; the same may then be sent again
    */
-  async send(deliveries: readonly Delivery[]): Promise<number> {
+  async send(part: readonly Delivery[]): Promise<number> {
     const { target, stream, retention, clock } = this.#options;
-    const sending = deliveries.map((delivery) => this.#prepare(delivery));
-    const found = await this.#findDoubtful(sending);
-    const entries = sending.filter(({ id }) => id === undefined || !found.has(id)).map(({ entry }) => entry);
-    if (entries.length === 0) return sending.length;
+    const found = (this.#found ??= await this.#findDoubtful());
+    const positions = new Set(part.map(({ position }) => position));
+    const missing = this.#batch.filter(
+      ({ position, id }) => positions.has(position) && (id === undefined || !found.has(id)),
+    );
+    if (missing.length === 0) return part.length;
     const startedAt = clock.now();
     try {
+      const entries = missing.map(({ entry }) => entry);
       const appended = await target.append(stream, entries, retention);
-      return sending.length - appended.filter(({ duplicate }) => !duplicate).length;
+      return part.length - appended.filter(({ duplicate }) => !duplicate).length;
     } catch (error) {
       if (!isRefusal(error)) this.doubt(startedAt);
       throw error;
@@ -79,29 +93,23 @@ export class Sender {
   }
 
   /** The ids that stand in the target already, of those that may. */
-  async #findDoubtful(sending: readonly Sending[]): Promise<ReadonlySet<string>> {
+  async #findDoubtful(): Promise<ReadonlySet<string>> {
     const { target, stream } = this.#options;
-    if (this.#doubtfulSince !== undefined) {
-      const since = this.#doubtfulSince - SLACK_MS;
-      const found = await findStored(target, stream, idsOf(sending), { since, until: Number.POSITIVE_INFINITY });
-      if (sending.every(({ id }) => id !== undefined && found.has(id))) return found;
-      return new Set([...found, ...(await this.#findMarked(sending))]);
-    }
-    return this.#findMarked(sending);
+    const marked = this.#batch.filter(({ inDoubt }) => inDoubt);
+    const found = await this.#findMarked(marked);
+    if (this.#doubtfulSince === undefined) return found;
+    const since = this.#doubtfulSince - SLACK_MS;
+    return new Set([...found, ...(await findStored(target, stream, idsOf(this.#batch), since))]);
   }
 
-  async #findMarked(sending: readonly Sending[]): Promise<ReadonlySet<string>> {
+  async #findMarked(marked: readonly Sending[]): Promise<ReadonlySet<string>> {
     const { source, target, stream } = this.#options;
-    const marked = sending.filter(({ inDoubt }) => inDoubt);
     const [first] = marked;
-    const last = marked.at(-1);
-    if (first === undefined || last === undefined) return new Set();
-    const at = async (position: string): Promise<number | undefined> =>
-      (await source.read(stream, { from: position, until: position, max: 1 }))[0]?.at;
-    const [since, until] = [await at(first.position), await at(last.position)];
+    if (first === undefined) return new Set();
+    const { position } = first;
+    const [entry] = await source.read(stream, { from: position, until: position, max: 1 });
     // Trimmed beneath us: then nothing says when it was stored.
-    if (since === undefined || until === undefined) return new Set();
-    return findStored(target, stream, idsOf(marked), { since: since - SLACK_MS, until: until + SLACK_MS });
+    return entry === undefined ? new Set() : findStored(target, stream, idsOf(marked), entry.at - SLACK_MS);
   }
 }
 

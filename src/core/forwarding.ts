@@ -52,6 +52,8 @@ export interface ForwardingStats extends SubscriptionStats {
 }
 
 const LEASE_MS = 10_000;
+/** Marks the group, so that no consumer joins it and takes what is to be forwarded. No event type has this name. */
+const FORWARDED = ["{forwarded}"];
 /** Nothing is ever given up for having been tried too often. */
 const ENDLESS_ATTEMPTS = 1_000_000_000;
 const WAIT_MS = 2_000;
@@ -101,9 +103,10 @@ export class Forwarding {
       maxDeadLetters: 1,
       order: "none",
       maxHeld: 1,
+      types: FORWARDED,
     };
     const stored = await source.log.createGroup(stream, group, settings);
-    if (stored.order !== settings.order || stored.maxAttempts !== settings.maxAttempts) {
+    if (stored.types?.join() !== FORWARDED.join() || stored.order !== settings.order) {
       throw new ConfigError([
         `group "${group}" of "${stream}" was made for consumers: forward with a group that nobody subscribes with`,
       ]);
@@ -250,6 +253,7 @@ export class Forwarding {
     while (!signal.aborted && mayGoOn()) {
       const batch = await inOrder.take({ max: this.#max, waitMs: WAIT_MS, signal }, sent);
       sent = [];
+      sender.begin(batch);
       this.#adapt(batch);
       for (const part of partsOf(batch)) {
         if (!(await this.#send(sender, part, mayGoOn))) break;

@@ -118,6 +118,7 @@ export class Route {
   async #goesToOutbox(count: number): Promise<boolean> {
     const { outage, clock, signal } = this.#options;
     if (this.#forwarding === undefined || outage.isAway) return outage.isAway;
+    if (this.#forwarding.stats().state === "failing") return true;
     // The server is back. Were publishers as fast as they can be, the outbox would never be empty.
     const deadline = clock.now() + HOLD_MS;
     let left = await this.#left();

@@ -22,6 +22,8 @@ const LIMITS = {
 } as const;
 /** Batches under way to one stream or queue: enough that client and server work at the same time. */
 const MAX_IN_FLIGHT = 4;
+/** How long `close` waits for the answer to what is being tried. */
+const LAST_LOOK_MS = 1_000;
 /** Streams and queues that are remembered while nothing is published to them. */
 const MAX_IDLE_LANES = 1_000;
 /** One call may publish this many. */
@@ -118,9 +120,13 @@ export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: A
    * waits for room is refused.
    */
   async close({ drainMs = 0 }: { readonly drainMs?: number } = {}): Promise<void> {
-    const idle = Promise.all([...this.#lanes.values()].map((lane) => lane.idle()));
-    await atMost(this.#runtime.clock, drainMs, idle);
+    const { clock } = this.#runtime;
+    const lanes = [...this.#lanes.values()];
+    await atMost(clock, drainMs, Promise.all(lanes.map((lane) => lane.idle())));
     this.#stop.abort();
+    // One that looks for room just now shall hear that it is not stored, rather than that nobody knows.
+    const looking = lanes.filter((lane) => lane instanceof WaitingLane && !lane.isIdle);
+    if (looking.length > 0) await atMost(clock, LAST_LOOK_MS, Promise.all(looking.map((lane) => lane.idle())));
   }
 
   #check(options: O | undefined): AbortSignal | undefined {

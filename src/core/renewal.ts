@@ -6,8 +6,8 @@ export interface RenewalOptions {
   readonly clock: Clock;
   /** At the start. */
   readonly leaseMs: number;
-  /** Asks for the lease as it is stored now. Without it, it never changes. */
-  readonly currentLeaseMs: (() => Promise<number>) | undefined;
+  /** Asks for the lease as it is stored now; undefined when nothing is stored. Without it, it never changes. */
+  readonly currentLeaseMs: (() => Promise<number | undefined>) | undefined;
   /** Renews what is running. */
   readonly renew: () => Promise<void>;
   readonly failed: (error: unknown) => void;
@@ -53,7 +53,7 @@ export class Renewal {
     if (currentLeaseMs === undefined || clock.now() - this.#askedAt < MIN_ASKING_MS) return;
     this.#askedAt = clock.now();
     const leaseMs = await currentLeaseMs();
-    if (this.#stopped || leaseMs === this.#leaseMs) return;
+    if (this.#stopped || leaseMs === undefined || leaseMs === this.#leaseMs) return;
     this.#leaseMs = leaseMs;
     this.#timer?.cancel();
     this.start();

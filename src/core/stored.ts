@@ -28,35 +28,31 @@ export function fingerprint(stream: string, position: string, header: string, da
   return `forwarded-${hash.update(data).digest("hex")}`;
 }
 
-/** Where to look: entries appended from `since` to `until`, by the store's clock (ms since the epoch). */
-export interface Window {
-  readonly since: number;
-  readonly until: number;
-}
-
 const PAGE = 1_000;
 /** Entries looked through at most. */
 const MAX_LOOKED_THROUGH = 250_000;
 
-/** Which of these ids are those of messages in the window. Looks through a bounded number of them, oldest first. */
+/**
+ * Which of these ids are those of messages that were stored at that time or later, by the store's clock (ms since the
+ * epoch). Looks through a bounded number of them, oldest first.
+ */
 export async function findStored(
   log: Pick<Log, "read">,
   stream: string,
   ids: ReadonlySet<string>,
-  { since, until }: Window,
+  since: number,
 ): Promise<ReadonlySet<string>> {
   const found = new Set<string>();
   let looked = 0;
   let page = await log.read(stream, { since: Math.max(0, since), max: PAGE });
-  while (page.length > 0) {
-    for (const { at, header } of page) {
-      if (at > until) return found;
+  for (let last = page.at(-1); last !== undefined; last = page.at(-1)) {
+    for (const { header } of page) {
       const { id } = identityOf(header);
       if (id !== undefined && ids.has(id)) found.add(id);
     }
     looked += page.length;
-    if (found.size === ids.size || looked >= MAX_LOOKED_THROUGH) return found;
-    page = await log.read(stream, { after: page.at(-1)?.position ?? "", max: PAGE });
+    if (found.size === ids.size || looked >= MAX_LOOKED_THROUGH) break;
+    page = await log.read(stream, { after: last.position, max: PAGE });
   }
   return found;
 }

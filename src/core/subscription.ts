@@ -28,7 +28,7 @@ export interface ConsumerPlan {
   readonly concurrency: number;
   readonly leaseMs: number;
   /** See {@link ConsumerOptions}. */
-  readonly currentLeaseMs?: () => Promise<number>;
+  readonly currentLeaseMs?: () => Promise<number | undefined>;
   /** Messages may be dropped before they are handled, because somebody wants it so: counted, and no failure. */
   readonly mayLose: boolean;
   /** Opens the feed under this consumer name. */

@@ -13,7 +13,7 @@ import {
   retryPolicy,
 } from "../core/consuming.js";
 import { type Validate, validatorOf } from "../core/contract.js";
-import { ConfigError, InvalidArgumentError } from "../core/errors.js";
+import { ConfigError, InvalidArgumentError, NotFoundError } from "../core/errors.js";
 import type { Decoding } from "../core/handler.js";
 import { validName } from "../core/names.js";
 import { aDuration, anInteger, type Checks, findProblems, oneOf, show } from "../core/options.js";
@@ -189,16 +189,26 @@ async function planConsumer(
     concurrency: stored.order === "strict" ? 1 : concurrency,
     leaseMs: stored.leaseMs,
     async currentLeaseMs() {
-      // Nothing to change: it says what is stored by now.
-      const current = await log.configureGroup(name, group, {});
-      policy.maxAttempts = current.maxAttempts;
-      groupTypes = current.types;
-      return current.leaseMs;
+      const current = await readSettings(runtime, name, group);
+      policy.maxAttempts = current?.maxAttempts ?? policy.maxAttempts;
+      groupTypes = current?.types ?? groupTypes;
+      return current?.leaseMs;
     },
     mayLose: stream.retention.overflow === "drop-oldest",
     open: (consumer) => log.open(name, group, consumer),
     settings: stored,
   };
+}
+
+/** What is stored with the group by now. Undefined when there is none: deleted, or lost until a fetch restores it. */
+async function readSettings({ backend }: Runtime, stream: string, group: string): Promise<GroupSettings | undefined> {
+  try {
+    // Nothing to change: it only says what is stored.
+    return await backend.log.configureGroup(stream, group, {});
+  } catch (error) {
+    if (error instanceof NotFoundError) return undefined;
+    throw error;
+  }
 }
 
 const SETTINGS = ["leaseMs", "maxAttempts", "maxDeadLetters", "order", "maxHeld", "types"] as const;

@@ -283,12 +283,15 @@ describe("the consumer loop", () => {
     await closing;
   });
 
-  test("ends as well when the question what its lease is shows that there is no group", async () => {
-    const stage = createStage({ leaseMs: 9_000, currentLeaseMs: () => Promise.reject(new NotFoundError("no group")) });
+  test("where no lease is stored it goes by the one that it had: whether the group is lost or deleted, a fetch tells", async () => {
+    const stage = createStage({ leaseMs: 9_000, currentLeaseMs: async () => undefined });
     await stage.consumer.start();
-    await stage.next(0);
-    await stage.clock.advance(3_000);
-    await until(() => stage.closed() === 1);
-    expect(stage.ended).toHaveLength(1);
+    (await stage.next(0)).answer({ deliveries: [delivery("a")] });
+    await until(() => stage.running.size === 1);
+    await stage.clock.advance(9_000);
+    expect([stage.extended.length, stage.ended, stage.consumer.stats().state]).toEqual([3, [], "running"]);
+    const closing = stage.consumer.close(0);
+    await stage.clock.advance(10_000);
+    await closing;
   });
 });

@@ -368,7 +368,14 @@ describe.each<Kind>(["memory", "sqlite"])("[E37] forwarding on %s", (kind) => {
 
   test("[E37] a group that consumers have made is refused, and a deleted one ends the forwarding", async () => {
     const [source, target] = [await openBackend(), await openBackend()];
-    await source.log.createGroup(STREAM, "billing", { ...settingsOf(LEASE_MS), maxAttempts: 3 });
+    await source.log.createGroup(STREAM, "billing", {
+      from: "beginning",
+      leaseMs: LEASE_MS,
+      maxAttempts: 3,
+      maxDeadLetters: 1,
+      order: "none",
+      maxHeld: 1,
+    });
     await expect(forward(source, target.log, { group: "billing" })).rejects.toMatchObject({ code: "CONFIG" });
     const { forwarding, seen } = await forward(source, target.log);
     await until(() => forwarding.stats().role === "forwarding");
@@ -410,5 +417,13 @@ function forgetfulOf(log: Log): Pick<Log, "append" | "read"> {
 }
 
 function settingsOf(leaseMs: number): GroupSettings {
-  return { from: "beginning", leaseMs, maxAttempts: 1_000_000_000, maxDeadLetters: 1, order: "none", maxHeld: 1 };
+  return {
+    from: "beginning",
+    leaseMs,
+    maxAttempts: 1_000_000_000,
+    maxDeadLetters: 1,
+    order: "none",
+    maxHeld: 1,
+    types: ["{forwarded}"],
+  };
 }

@@ -243,7 +243,7 @@ describe("[E37] the outbox", () => {
         await opened.backend.log.append("s", batch, ROOMY);
       }
     })();
-    await until(() => published > 10_000);
+    await until(() => published > 3_000);
     server.state = "up";
     await until(() => opened.events.includes("fallback_drained"), { deadlineMs: 15_000 });
     stop.abort();

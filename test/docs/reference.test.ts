@@ -4,6 +4,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as signalbox from "signalbox";
 import { expect, test } from "vitest";
+import { readSources } from "../../scripts/source-scan.js";
+import { openMemory } from "../../src/backends/memory/index.js";
 import { codeRowsOf, readPage, root } from "./support/pages.js";
 
 const unquoted = (cell: string | undefined): string => (cell ?? "").replaceAll("`", "");
@@ -43,11 +45,77 @@ test("docs/reference/connect.md lists exactly the options of connect", () => {
   expect(rows.filter((name) => !name.includes(":")).toSorted()).toEqual(options.toSorted());
 });
 
+/** The functions of an object, by name. */
+function functionsOf(object: object): string[] {
+  return Object.entries(object).flatMap(([name, value]) => (typeof value === "function" ? [name] : []));
+}
+
+test("docs/reference/connect.md lists exactly what a broker, its events, its groups and its queues can do", async () => {
+  const { lines } = readPage("docs/reference/connect.md");
+  const listed = new Map(lines.flatMap((line) => (line.startsWith("broker.") ? [split(line)] : [])));
+  await using broker = await signalbox.connect("memory:");
+  const parts = {
+    "broker.events": broker.events,
+    "broker.events.group(type, name)": broker.events.group("type", "name"),
+    "broker.queue(name, { maxItems }?)": broker.queue("name"),
+  };
+  for (const [part, object] of Object.entries(parts))
+    expect({ part, names: listed.get(part)?.split(", ").toSorted() }).toEqual({
+      part,
+      names: functionsOf(object).toSorted(),
+    });
+  const own = [...listed.keys()].map((member) => /^broker\.(\w+)/.exec(member)?.[1] ?? "");
+  expect([...new Set(own)].toSorted()).toEqual(Object.keys(broker).toSorted());
+});
+
+/** `broker.ping()   round trip` → what is called, and what is said of it. */
+function split(line: string): [string, string] {
+  const [member = "", ...said] = line.split(/ {2,}/);
+  return [member, said.join(" ").trim()];
+}
+
+test("docs/reference/outcomes.md lists exactly the options of consuming", () => {
+  const { lines } = readPage("docs/reference/outcomes.md");
+  const rows = lines.slice(lines.indexOf("## Options of consuming")).filter((line) => line.startsWith("| `"));
+  const listed = rows.flatMap((row) => [...(row.split("|")[1] ?? "").matchAll(/`(\w+)`/g)].map(([, name]) => name!));
+  const declared = [
+    ["src/core/consuming.ts", "ConsumeOptions", "HandlerOptions"],
+    ["src/events/consume.ts", "ConsumeEventOptions", "SubscribeBatchOptions"],
+    ["src/queue/index.ts", "ConsumeQueueOptions"],
+  ].flatMap(([file = "", ...names]) =>
+    names.flatMap((name) =>
+      namesIn(file, new RegExp(`export interface ${name} [^{]*\\{([\\s\\S]*?)\\n\\}`), /^ {2}readonly (\w+)\??:/gm),
+    ),
+  );
+  expect(listed.toSorted()).toEqual(declared.toSorted());
+});
+
+test("docs/guides/writing-a-backend.md lists exactly the members of the ports", async () => {
+  const { lines } = readPage("docs/guides/writing-a-backend.md");
+  const context = { namespace: "docs", clock: signalbox.systemClock, report: () => undefined };
+  const backend = await openMemory({}, context);
+  const settings = { leaseMs: 1_000, maxAttempts: 1, maxDeadLetters: 1, order: "none", maxHeld: 1 } as const;
+  await backend.log.createGroup("stream", "group", { from: "new", ...settings });
+  const ports = {
+    Log: backend.log,
+    Queue: backend.queue,
+    Feed: await backend.log.open("stream", "group", "consumer"),
+    DeadLetters: backend.log.deadLetters("stream", "group"),
+    Broadcast: backend.broadcast,
+  };
+  for (const [port, object] of Object.entries(ports)) {
+    const row = lines.find((line) => line.startsWith("| ") && line.includes(`\`${port}\``));
+    const listed = [...(row?.split("|")[2] ?? "").matchAll(/`(\w+)`/g)].map(([, name]) => name!);
+    expect({ port, listed: listed.toSorted() }).toEqual({ port, listed: functionsOf(object).toSorted() });
+  }
+  await backend.close();
+});
+
 test("docs/reference/metrics.md lists exactly the metrics that the code records", () => {
   const rows = codeRowsOf(readPage("docs/reference/metrics.md"))
     .map(([name]) => unquoted(name))
     .filter((name) => name.includes("."));
   const named = namesIn("src/core/telemetry.ts", /export const METRICS = \{([^}]*)\}/, /"([a-z.]+)"/g);
-  const own = [...readFileSync(join(root, "src/core/subscription.ts"), "utf8").matchAll(/"(signalbox\.[a-z.]+)"/g)];
+  const own = readSources(root, "src").flatMap(({ source }) => [...source.matchAll(/"(signalbox\.[a-z.]+)"/g)]);
   expect(rows.toSorted()).toEqual([...new Set([...named, ...own.map(([, name]) => name!)])].toSorted());
 });

@@ -197,7 +197,7 @@ describe("[E37] the fallback", () => {
 
   test("[E37] without the option nothing falls back: connecting and publishing are typed errors", async () => {
     const server = await newServer();
-    const { broker, events } = await open(server.url, {});
+    const { broker, events } = await open(server.url, { publishTimeoutMs: 2_000 });
     await broker.events.publish(TYPE, 1);
     await server.kill();
     await expect(connect(server.url, QUICK)).rejects.toMatchObject({ code: "CONNECTION" });

@@ -42,6 +42,11 @@ function startForwarder(from: string, to: string): Child {
   return child;
 }
 
+/** As far as it has said. */
+function forwards({ messages }: Child): boolean {
+  return messages.findLast(({ role }) => role !== undefined)?.["role"] === "forwarding";
+}
+
 interface Order {
   readonly publisher: number;
   readonly number: number;
@@ -95,7 +100,6 @@ describe("[E37] forwarding between brokers", () => {
     const ids = await publishOrders(source, 0, 20_000);
     const children = [startForwarder(file, server.url), startForwarder(file, server.url)];
     const arrived = async (): Promise<number> => (await target.events.stats(TYPE)).length;
-    const forwards = ({ messages }: Child): boolean => messages.at(-1)?.["role"] === "forwarding";
     await until(() => children.some(forwards), { deadlineMs: TAKEOVER_MS, what: "one of them to forward" });
     await until(async () => (await arrived()) >= 3_000, { deadlineMs: TAKEOVER_MS, everyMs: 1 });
     expect(children.filter(forwards)).toHaveLength(1);
@@ -108,12 +112,36 @@ describe("[E37] forwarding between brokers", () => {
     const third = await source.events.forward(TYPE, target);
     await third.caughtUp({ signal: AbortSignal.timeout(60_000) });
     expectWhole(await messagesIn(target), ids, 5_250);
-    expect(children.filter(forwards)).toHaveLength(2);
+    const here = third.stats().filter(({ role }) => role === "forwarding");
+    expect([...children.filter((child) => child !== forwarder && forwards(child)), ...here]).toHaveLength(1);
   }, 180_000);
+
+  test("[E37] a forwarder that is frozen for longer than its turn lasts puts nothing in front of what its successor sends", async () => {
+    const [file, server] = [await newFile(), await newServer()];
+    const [source, target] = [await open(file), await open(server.url)];
+    const children = [startForwarder(file, server.url), startForwarder(file, server.url)];
+    await until(() => children.some(forwards), { deadlineMs: TAKEOVER_MS, what: "one of them to forward" });
+    const frozen = children.find(forwards);
+    const successor = children.find((child) => child !== frozen);
+    const publishing = publishOrders(source, 0, 20_000);
+    await until(async () => (await target.events.stats(TYPE)).length >= 1_000, { deadlineMs: TAKEOVER_MS, everyMs: 1 });
+    frozen?.send({ freezeMs: 13_000 });
+    await successor?.next(({ role }) => role === "forwarding", TAKEOVER_MS);
+    const ids = [...(await publishing), ...(await publishOrders(source, 5_000, 20_000))];
+    await frozen?.next(({ thawed }) => thawed !== undefined, TAKEOVER_MS);
+    await frozen?.next(({ role }) => role === "standby", TAKEOVER_MS);
+    await successor?.stop();
+    const watching = await source.events.forward(TYPE, target);
+    await watching.caughtUp({ signal: AbortSignal.timeout(60_000) });
+    expectWhole(await messagesIn(target), ids, 10_000);
+  }, 120_000);
 
   test("[E37] the server killed and restarted in the middle: the forwarder waits for it, says so, and goes on", async () => {
     const [file, server] = [await newFile(), await newServer({ appendonly: "always" })];
-    const [source, target] = [await open(file), await open(server.url, { commandTimeoutMs: 1_500 })];
+    const [source, target] = [
+      await open(file),
+      await open(server.url, { commandTimeoutMs: 1_500, publishTimeoutMs: 3_000 }),
+    ];
     const ids = await publishOrders(source, 0, 20_000);
     const forwarding = await source.events.forward(TYPE, target);
     const settled = (): number => forwarding.stats()[0]?.settled ?? 0;
@@ -211,6 +239,8 @@ describe("[E37] forwarding between brokers", () => {
     await until(() => forwarding.stats()[0]?.state === "closed");
     expect((await source.health()).details.consumers.map(({ reader }) => reader)).toEqual(["billing"]);
     const deleted = await source.events.forward(TYPE, target);
+    const joining = source.events.subscribe(TYPE, { group: "forward", from: "beginning" }, () => undefined);
+    await expect(joining).rejects.toMatchObject({ code: "CONFIG" });
     await until(() => deleted.stats()[0]?.role === "forwarding");
     await source.events.group(TYPE, "forward").delete();
     await until(() => deleted.stats()[0]?.state === "ended");

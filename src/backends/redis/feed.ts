@@ -115,7 +115,7 @@ class RedisFeed implements Feed {
 
   /** What is at hand, then what the store has. */
   async #takeNow(max: number, outcomes: readonly Outcome[]): Promise<RoundResult> {
-    const stashed = this.#stash.splice(0, max).filter(({ receipt }) => this.#isCurrent(receipt));
+    const stashed = this.#current(this.#stash.splice(0, max));
     // With something in the stash it asks for more in any case: the answer tells whether that may be handed out.
     const room = Math.min(Math.max(max - stashed.length, stashed.length > 0 ? 1 : 0), MAX_AT_ONCE);
     try {
@@ -130,7 +130,7 @@ class RedisFeed implements Feed {
         return result;
       }
       // They may have been dropped since: the round has told.
-      const deliveries = stashed.filter(({ receipt }) => this.#isCurrent(receipt)).concat(result.deliveries);
+      const deliveries = this.#current(stashed).concat(result.deliveries);
       if (deliveries.length > max) this.#stash.push(...deliveries.splice(max));
       return { ...result, deliveries };
     } catch (error) {
@@ -139,11 +139,18 @@ class RedisFeed implements Feed {
     }
   }
 
-  /** What waited here until its lease was over may be somebody else's by now. */
-  #isCurrent(receipt: Receipt): boolean {
-    const isCurrent = (this.#held.get(receipt)?.until ?? 0) > uptime() && this.#source.isCurrent(receipt);
-    if (!isCurrent) this.#held.delete(receipt);
-    return isCurrent;
+  /**
+   * Leaves out what does not count any more. What waited here until its lease was over may be somebody else's; of what was
+   * read under another base only the store can tell.
+   */
+  #current(deliveries: readonly Delivery[]): readonly Delivery[] {
+    return deliveries.filter(({ receipt }) => {
+      const counts = this.#source.isCurrent(receipt);
+      if (!counts) this.#recoverFrom ??= "";
+      if (counts && (this.#held.get(receipt)?.until ?? 0) > uptime()) return true;
+      this.#held.delete(receipt);
+      return false;
+    });
   }
 
   /** Until then a round would find nothing that is not new. */
@@ -165,9 +172,13 @@ class RedisFeed implements Feed {
 
   async #settleAndRead(room: number, outcomes: readonly Outcome[]): Promise<RoundResult> {
     const startedAt = uptime();
+    const reading = this.#source.read?.(room);
+    // Behind it, so that the answer tells whether what was read still counts.
     const settling = this.#round(0, outcomes);
-    const [settled, read] = await Promise.allSettled([settling, this.#source.read?.(room)]);
-    const deliveries = read.status === "fulfilled" ? this.#hold(read.value ?? [], startedAt) : [];
+    const [read, settled] = await Promise.allSettled([reading, settling]);
+    let deliveries = read.status === "fulfilled" ? this.#hold(read.value ?? [], startedAt) : [];
+    // All of them count, or none.
+    if (this.#current(deliveries.slice(0, 1)).length === 0) deliveries = [];
     if (read.status === "rejected") {
       // The next round looks at everything, and says what is wrong if something is.
       this.#sweepAt = 0;

@@ -17,7 +17,8 @@ export function appendArgs(entries: readonly NewEntry[], retention: Retention, h
   const { maxEntries, overflow, maxAgeMs } = retention;
   const keyed = entries.some(({ key }) => key !== undefined);
   const args: Arg[] = [String(maxEntries), overflow, maxAgeMs === undefined ? "" : String(maxAgeMs)];
-  args.push(keyed ? "1" : "0", hasIds ? String(DEDUPE_MAX_IDS) : "", String(DEDUPE_WINDOW_MS));
+  args.push(String((keyed ? 1 : 0) + (hasIds ? 2 : 0)));
+  if (hasIds) args.push(String(DEDUPE_MAX_IDS), String(DEDUPE_WINDOW_MS));
   for (const { header, data, key, dedupeId } of entries) {
     args.push(toBlob(header, data));
     if (keyed) args.push(key === undefined ? "" : `+${key}`);

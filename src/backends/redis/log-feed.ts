@@ -90,44 +90,44 @@ export function createLogSource(options: LogFeedOptions): Source {
     return { ...found, lost: result.lost, gone: result.gone + found.gone, poisoned: result.poisoned + found.poisoned };
   }
 
-  /** First deliveries, as XREADGROUP gives them. `base` is as it was known before, `after` as it was read behind them. */
-  function toFirst(reply: Reply, base: string, after: Reply): Brought {
-    const entries = listOf(reply).flatMap((one) => listOf(listOf(one)[1]));
+  /** First deliveries, as XREADGROUP gives them. */
+  function toFirst(reply: Reply, base: string): readonly Delivery[] {
     const deliveries: Delivery[] = [];
     const foreign: string[] = [];
-    for (const entry of entries) {
-      const [id, list] = listOf(entry);
-      const [position, fields] = [textOf(id), listOf(list)];
+    const [entries] = listOf(reply).map((one) => listOf(listOf(one)[1]));
+    for (const entry of entries ?? []) {
+      const parts = listOf(entry);
+      const position = textOf(parts[0]);
+      const fields = listOf(parts[1]);
       if (fields.length > 2 && (redrivenFor(fields) ?? group) !== group) foreign.push(position);
       else deliveries.push(toDelivery(position, base, fromBlob(blobOf(fields))));
     }
     // Not worth waiting for: what is not acknowledged now is so by whoever finds it abandoned.
     if (foreign.length > 0) repeating.command(["XACK", keys.stream, group, ...foreign]).catch(() => {});
-    // A seek may have come before the read, or after it: then these are not ours any more.
-    return entries.length > 0 && (after === null ? NO_BASE : textOf(after)) !== base ? "unknown" : deliveries;
+    return deliveries;
   }
 
-  async function read(max: number): Promise<Brought> {
+  async function read(max: number): Promise<readonly Delivery[]> {
     const { base } = known;
     const words = ["XREADGROUP", "GROUP", group, consumer, "COUNT", String(max), "STREAMS", keys.stream, ">"];
-    const [reply, after] = await shared.pair(words, askBase);
-    return toFirst(reply, base, after);
+    return toFirst(await shared.command(words), base);
   }
 
   async function block(connection: OwnConnection, max: number, ms: number): Promise<Brought> {
     const deadline = { deadlineMs: ms + BLOCK_GRACE_MS };
-    const blocking = ["COUNT", String(max), "BLOCK", String(ms), "STREAMS", keys.stream];
+    const waiting = ["BLOCK", String(ms), "STREAMS", keys.stream];
     if (known.settings.order !== "none") {
       // Whose turn it is only the script can tell: this is no more than its wake-up.
-      const behind = known.waitBehind ?? LAST_OF_ALL;
-      await connection.command(["XREAD", "COUNT", "1", ...blocking.slice(2), behind], deadline);
+      await connection.command(["XREAD", "COUNT", "1", ...waiting, known.waitBehind ?? LAST_OF_ALL], deadline);
       return [];
     }
     const { base } = known;
+    const words = ["XREADGROUP", "GROUP", group, consumer, "COUNT", String(max), ...waiting, ">"];
     try {
-      const words = ["XREADGROUP", "GROUP", group, consumer, ...blocking, ">"];
       const [reply, after] = await connection.pair(words, askBase, deadline);
-      return toFirst(reply, base, after);
+      const deliveries = toFirst(reply, base);
+      // After a seek they are not ours, or ours with other receipts.
+      return deliveries.length === 0 || (after === null ? NO_BASE : textOf(after)) === base ? deliveries : "unknown";
     } catch (error) {
       // The next round finds out what happened to the group, and restores it.
       if (isReply(error, "NOGROUP")) return [];
@@ -145,7 +145,7 @@ export function createLogSource(options: LogFeedOptions): Source {
     },
     round,
     block,
-    isCurrent: (receipt) => BigInt(parseReceipt(receipt).fence) >= BigInt(known.base),
+    isCurrent: (receipt) => known.base === NO_BASE || BigInt(parseReceipt(receipt).fence) >= BigInt(known.base),
     async recover(after) {
       const args = [group, consumer, after === "" ? "0-0" : after, RECOVERED_AT_ONCE];
       const scriptKeys = [keys.stream, own.attempts, keys.groups, keys.parked, own.sweep, own.busy, own.held];
@@ -186,12 +186,14 @@ function takeArgs(
 ): { args: Arg[]; receipts: readonly Receipt[] } {
   const plain: Receipt[] = [];
   const others: Outcome[] = [];
-  const isFirst = base === NO_BASE ? isBare : (receipt: Receipt) => receipt.endsWith(firstSuffix(base));
+  const suffix = base === NO_BASE ? "" : firstSuffix(base);
   for (const outcome of outcomes) {
-    if (outcome.as === "ack" && isFirst(outcome.receipt)) plain.push(outcome.receipt);
+    const { receipt } = outcome;
+    const isFirst = suffix === "" ? isBare(receipt) : receipt.endsWith(suffix);
+    if (outcome.as === "ack" && isFirst) plain.push(receipt);
     else others.push(outcome);
   }
-  const positions = base === NO_BASE ? plain : plain.map((receipt) => receipt.slice(0, -firstSuffix(base).length));
+  const positions = suffix === "" ? plain : plain.map((receipt) => receipt.slice(0, -suffix.length));
   const fixed = [group, consumer, String(max), SWEEPS[sweep], doubtful ? "1" : "0", base, settings.order];
   const args: Arg[] = [...fixed, positions.join(" ")];
   for (const outcome of others) {
@@ -255,10 +257,10 @@ function toDeliveries(joined: Reply | undefined, base: string, blobs: readonly R
 
 /** @param receipt as the scripts have it: of a first delivery just the position */
 function toDelivery(receipt: string, base: string, { header, data }: ReturnType<typeof fromBlob>): Delivery {
-  if (!isBare(receipt)) {
-    const { position, attempt } = parseReceipt(receipt);
-    return { receipt, position, attempt, header, data };
+  if (isBare(receipt)) {
+    const first = base === NO_BASE ? receipt : receipt + firstSuffix(base);
+    return { receipt: first, position: receipt, attempt: 1, header, data };
   }
-  const first = base === NO_BASE ? receipt : receipt + firstSuffix(base);
-  return { receipt: first, position: receipt, attempt: 1, header, data };
+  const { position, attempt } = parseReceipt(receipt);
+  return { receipt, position, attempt, header, data };
 }

@@ -43,13 +43,13 @@ export interface Source {
   /** @throws {NotFoundError} when what is consumed was deleted */
   round(round: Round): Promise<RoundResult>;
   /**
-   * Takes what is new and nothing else, where that is cheaper than a round: sent right behind one that only settles
-   * while nothing is due. Undefined where it is not cheaper, or must not be done.
+   * Takes what is new and nothing else, where that is cheaper than a round: sent right before one that only settles, while
+   * nothing is due. That round tells whether what was read still counts. Undefined where it is not cheaper, or must not be.
    */
-  readonly read?: ((max: number) => Promise<Brought>) | undefined;
+  readonly read?: ((max: number) => Promise<readonly Delivery[]>) | undefined;
   /** Blocks until there may be something to take. What it brings is leased. */
   block(connection: OwnConnection, max: number, ms: number): Promise<Brought>;
-  /** Whether a receipt may still be valid, as far as is known. */
+  /** Whether a receipt may still count, as far as the last answers tell: not after a seek. */
   isCurrent(receipt: Receipt): boolean;
   /** Deliveries that are leased to this consumer, from `after`, where the last call ended. */
   recover(after: string): Promise<{ readonly deliveries: readonly Delivery[]; readonly after: string | undefined }>;

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vit
 import type { Arg } from "../../../src/backends/redis/connection.js";
 import type { GroupSettings, GroupStats, StreamStats } from "../../../src/core/backend.js";
 import { type RedisServer, startRedis } from "../../support/redis-servers.js";
+import { until } from "../../support/wait.js";
 import { acks, collect, entry, GROUP, openPorts, type Ports, ROOMY } from "./log-queue-support.js";
 
 let server: RedisServer;
@@ -114,6 +115,25 @@ describe("a lag is exact", () => {
     expect(found).toEqual([5_998, 5_997, 5_996, 3_998, 3_998, 1_498, 0]);
     // 800 entries each, or fewer where they are large.
     expect([calls >= 8, calls <= 9]).toEqual([true, true]);
+  });
+
+  test("without counting, when only signalbox itself has trimmed", async () => {
+    const ports = await openPorts(server);
+    const { stream, lag, open } = await start(ports, 5);
+    const feed = await open();
+    const five = { maxEntries: 5, overflow: "reject" } as const;
+    for (let round = 0; round < 4; round += 1) {
+      await feed.take({ max: 0, waitMs: 0 }, acks(await collect(feed, 3)));
+      await ports.log.append(stream, ["a", "b", "c"].map(entry), five);
+    }
+    await ports.log.append(stream, ["d", "e"].map(entry), { ...five, overflow: "drop-oldest" });
+    await ports.log.configure(stream, { ...five, maxAgeMs: 1 });
+    await feed.take({ max: 0, waitMs: 0 }, acks(await collect(feed, 2)));
+    await until(async () => (await ports.log.trim(stream)) > 0);
+    await collect(feed, 1);
+    let found: number | undefined;
+    expect(await countings(ports, async () => (found = await lag()))).toBe(0);
+    expect(found).toBe(2);
   });
 
   test("and whatever was taken from beneath a group unseen is reported to it, once", async () => {

@@ -1,9 +1,13 @@
-/** Writes `test/fixtures/layout/sqlite-sb1.db`, the file that later versions must still read: `tsx` this with its path. */
+/**
+ * Writes a file that later versions must still read: `tsx` this with its path. The files in `test/fixtures/layout` are kept
+ * as they were written once: `sqlite-sb1.db` by a build that made no additions, which left out `writeOrdered` and
+ * `writeRedriven`; `sqlite-sb1-1.db` by the first that made some.
+ */
 
 import { rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { openSqlite } from "../../../src/backends/sqlite/index.js";
-import type { Delivery, GroupSettings, NewItem } from "../../../src/core/backend.js";
+import type { Delivery, GroupSettings, Log, NewItem, Queue } from "../../../src/core/backend.js";
 import { createFakeClock } from "../../../src/testing/fake-clock.js";
 
 /** When the file was written, by its clock. */
@@ -35,6 +39,14 @@ export async function writeFixture(path: string): Promise<void> {
   // Dies without a word, so that what it holds stays leased.
   const backend = await openSqlite({ path }, { namespace: NAMESPACE, clock, report });
   const { log, queue } = backend;
+  await writeBasics(log, queue);
+  await writeOrdered(log);
+  await writeRedriven(log, queue);
+}
+
+const REASON = { kind: "failed", message: "no way", stack: "somewhere" } as const;
+
+async function writeBasics(log: Log, queue: Queue): Promise<void> {
   const retention = { maxEntries: 6, overflow: "drop-oldest" } as const;
   for (const text of ["dropped", "acked", "retried", "dead", "held", "new"]) {
     await log.append("orders", [{ header: `header of ${text}`, data: text }], retention);
@@ -42,7 +54,7 @@ export async function writeFixture(path: string): Promise<void> {
   await log.createGroup("orders", "billing", GROUP);
   const feed = await log.open("orders", "billing", "fixture");
   const { deliveries } = await feed.take({ max: 5, waitMs: 0 }, []);
-  const reason = { kind: "failed", message: "no way", stack: "somewhere" } as const;
+  const reason = REASON;
   await feed.take({ max: 0, waitMs: 0 }, [
     { receipt: held(deliveries, "1"), as: "ack" },
     { receipt: held(deliveries, "2"), as: "ack" },
@@ -64,6 +76,48 @@ export async function writeFixture(path: string): Promise<void> {
   const inbox = await queue.open("tasks", "coder", CONSUMER);
   const taken = await inbox.take({ max: 2, waitMs: 0 }, []);
   await inbox.take({ max: 0, waitMs: 0 }, [{ receipt: held(taken.deliveries, "dead"), as: "deadLetter", reason }]);
+}
+
+/** A stream with stored limits and ids, and a paused group with order by key: one of each key out, parked, ready or held. */
+async function writeOrdered(log: Log): Promise<void> {
+  await log.configure("ordered", { maxEntries: 100, maxAgeMs: 3_600_000, overflow: "block" });
+  const entries = ["a:1", "a:2", "b:1", "b:2", "c:1", "c:2", "c:3"].map((text) => {
+    return { header: `header of ${text}`, data: text, key: text.slice(0, 1), dedupeId: `id of ${text}` };
+  });
+  await log.append("ordered", entries, { maxEntries: 1, overflow: "reject" });
+  await log.createGroup("ordered", "keys", { ...GROUP, order: "key", maxHeld: 50, types: ["one", "two"] });
+  const feed = await log.open("ordered", "keys", "fixture");
+  const { deliveries } = await feed.take({ max: 10, waitMs: 0 }, []);
+  await feed.take({ max: 0, waitMs: 0 }, [
+    { receipt: held(deliveries, "3"), as: "retry", delayMs: 5_000, counted: true },
+    { receipt: held(deliveries, "5"), as: "ack" },
+  ]);
+  await log.pause("ordered", "keys");
+}
+
+/** A letter that failed twice, one that was put back into a stream, and one that was urgent. */
+async function writeRedriven(log: Log, queue: Queue): Promise<void> {
+  await log.append("redriven", [item("twice"), item("back")], { maxEntries: 10, overflow: "reject" });
+  await log.createGroup("redriven", "group", GROUP);
+  await log.createGroup("redriven", "other", GROUP);
+  const feed = await log.open("redriven", "group", "fixture");
+  for (const as of ["retry", "deadLetter"] as const) {
+    const { deliveries } = await feed.take({ max: 2, waitMs: 0 }, []);
+    await feed.take(
+      { max: 0, waitMs: 0 },
+      deliveries.map(({ receipt }) =>
+        as === "retry" ? { receipt, as, delayMs: 0, counted: true } : { receipt, as, reason: REASON },
+      ),
+    );
+  }
+  const letters = log.deadLetters("redriven", "group");
+  const ids = (await letters.list({ max: 10 })).letters.map(({ id }) => id);
+  await letters.redrive(ids.slice(1));
+
+  await queue.push("redriven", [item("urgent", { priority: 7 })], { maxItems: 10 });
+  const inbox = await queue.open("redriven", "coder", CONSUMER);
+  const { deliveries } = await inbox.take({ max: 1, waitMs: 0 }, []);
+  await inbox.take({ max: 0, waitMs: 0 }, [{ receipt: held(deliveries, "urgent"), as: "deadLetter", reason: REASON }]);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -91,3 +91,64 @@ test("a file of layout sb1 is read as it was written: queues, with delay, expiry
   await clock.advance(20_000);
   expect((await given())[0]).toBe("held#2");
 });
+
+test("a file with the first additions is read as it was written: order, limits, ids, a pause", async () => {
+  const clock = createFakeClock(WRITTEN_AT + 10_000);
+  const { log } = (await open({ path: copyFixture("sqlite-sb1-1") }, { clock, namespace: NAMESPACE })).backend;
+  const { retention, groups } = await log.stats("ordered");
+  expect(retention).toEqual({ maxEntries: 100, maxAgeMs: 3_600_000, overflow: "block" });
+  expect(groups).toEqual([
+    {
+      group: "keys",
+      settings: { ...GROUP, order: "key", maxHeld: 50, types: ["one", "two"] },
+      paused: true,
+      lag: 4,
+      pending: 1,
+      retrying: 1,
+      held: 3,
+      dead: 0,
+      oldestUnhandledAt: WRITTEN_AT,
+      lastProgressAt: WRITTEN_AT,
+    },
+  ]);
+  const again = { header: "h", data: "d", dedupeId: "id of b:1" };
+  expect(await log.append("ordered", [again], { maxEntries: 1, overflow: "reject" })).toEqual([
+    { position: "3", duplicate: true },
+  ]);
+  const feed = await log.open("ordered", "keys", "later");
+  const given = async (): Promise<string[]> => {
+    const { deliveries } = await feed.take({ max: 10, waitMs: 0 }, []);
+    return deliveries.map((delivery) => `${textOf(delivery)}#${delivery.attempt}`);
+  };
+  expect(await given()).toEqual([]);
+  await log.resume("ordered", "keys");
+  expect(await given()).toEqual(["b:1#2", "c:2#1"]);
+  await clock.advance(20_000);
+  expect(await given()).toEqual(["a:1#2"]);
+});
+
+test("a file with the first additions is read as it was written: letters, and what was put back", async () => {
+  const clock = createFakeClock(WRITTEN_AT + 10_000);
+  const { log, queue } = (await open({ path: copyFixture("sqlite-sb1-1") }, { clock, namespace: NAMESPACE })).backend;
+  expect((await log.read("redriven", { max: 10 })).map(textOf)).toEqual(["data of twice", "data of back"]);
+  const { letters } = await log.deadLetters("redriven", "group").list({ max: 10 });
+  expect(letters.map((letter) => [textOf(letter), letter.attempts, letter.firstFailedAt])).toEqual([
+    ["data of twice", 2, WRITTEN_AT],
+  ]);
+  expect((await log.stats("redriven")).groups.map(({ lag, dead }) => [lag, dead])).toEqual([
+    [1, 1],
+    [2, 0],
+  ]);
+  const feed = await log.open("redriven", "group", "later");
+  const { deliveries } = await feed.take({ max: 10, waitMs: 0 }, []);
+  expect(deliveries.map((delivery) => [textOf(delivery), delivery.attempt])).toEqual([["data of back", 1]]);
+  const parked = queue.deadLetters("redriven", "coder");
+  expect(await parked.redrive((await parked.list({ max: 10 })).letters.map(({ id }) => id))).toBe(1);
+  const file = [{ id: "idle", recipient: "coder", header: "h", data: "d", priority: 1, delayMs: 0 }];
+  await queue.push("redriven", file, { maxItems: 10 });
+  const inbox = await queue.open("redriven", "coder", CONSUMER);
+  expect((await inbox.take({ max: 10, waitMs: 0 }, [])).deliveries.map(({ position }) => position)).toEqual([
+    "urgent",
+    "idle",
+  ]);
+});

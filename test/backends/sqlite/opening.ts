@@ -32,10 +32,10 @@ export function newPath(): string {
   return join(dir, "messages.db");
 }
 
-/** The path of a copy of the file that the first build of layout `sb1` wrote. */
-export function copyFixture(): string {
+/** The path of a copy of a file that an earlier build wrote: by default the first of layout `sb1`. */
+export function copyFixture(name: "sqlite-sb1" | "sqlite-sb1-1" = "sqlite-sb1"): string {
   const path = newPath();
-  copyFileSync(fileURLToPath(new URL("../../fixtures/layout/sqlite-sb1.db", import.meta.url)), path);
+  copyFileSync(fileURLToPath(new URL(`../../fixtures/layout/${name}.db`, import.meta.url)), path);
   return path;
 }
 

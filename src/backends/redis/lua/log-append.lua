@@ -3,19 +3,19 @@
 -- KEYS  1 stream  2 parked  3 dropped  4 publisher  5 limits  6 paused, when ids are given 7 and 8 their two generations
 -- ARGV  1 number of the batch  2 number of the batch it must not overtake, or 0  3 slot for the result
 --       4 maxEntries  5 "reject", "block" or "drop-oldest"  6 maxAgeMs, or ""; all three unless others are stored
---       7 "1" when keys follow the blobs
---       8 how many ids a generation holds, or "" when none are given  9 how long it lasts, in ms
---       10… the blob of each entry, with ARGV 7 followed by "+" and its key, or nothing, with ARGV 8 then also by "+"
---         and its id, or nothing
+--       7 what follows the blobs: "1" keys, "2" ids, "3" keys and ids, or "0"
+--       with ids 8 how many of them a generation holds  9 how long it lasts, in ms
+--       then the blob of each entry, and "+" and its key, or nothing, and "+" and its id, or nothing
 -- Reply the first position that was given, whose others follow it one by one, or "-" when there is none, and for each
 --         duplicate its number in the batch, ":" and the earlier position; when nothing was stored GAP, FORGOTTEN, or
 --         LIMIT, maxEntries, maxAgeMs or "-", and the name of the group in the way, if there is one
 --@ publisher
 local stream = KEYS[1]
 local number, slot = ARGV[1], ARGV[3]
-local keyed, maxIds = ARGV[7] == '1', tonumber(ARGV[8])
-local FIRST = 10
-local stride = 1 + (keyed and 1 or 0) + (maxIds and 1 or 0)
+local keyed, hasIds = ARGV[7] == '1' or ARGV[7] == '3', ARGV[7] == '2' or ARGV[7] == '3'
+local FIRST = hasIds and 10 or 8
+local stride = 1 + (keyed and 1 or 0) + (hasIds and 1 or 0)
+local count = (#ARGV - FIRST + 1) / stride
 -- Room is made in slices of this share of the stream, so that a full one does not trim at each append.
 local TRIM_SHARE = 0.01
 -- Most entries dropped at a time for their age.
@@ -26,12 +26,6 @@ if earlier then
   return earlier
 end
 
-local time
-local function now()
-  time = time or redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
 local maxEntries, overflow, maxAgeMs = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 local limits = redis.call('HMGET', KEYS[5], 'retention', 'agedAt', 'ids')
 if limits[1] then
@@ -39,9 +33,41 @@ if limits[1] then
   maxEntries, overflow, maxAgeMs = retention.maxEntries, retention.overflow, retention.maxAgeMs
 end
 
+-- Ids after the first continue its sequence, even when the clock moves on, so that the reply need not list them.
+local first, nextId
+local function store(i)
+  local key = keyed and ARGV[i + 1] or ''
+  local id
+  if key ~= '' then
+    id = redis.call('XADD', stream, nextId or '*', 'm', ARGV[i], 'k', string.sub(key, 2))
+  else
+    id = redis.call('XADD', stream, nextId or '*', 'm', ARGV[i])
+  end
+  if not first then
+    first = id
+    nextId = string.match(id, '^%d+') .. '-*'
+  end
+  return id
+end
+
+-- The usual case needs nothing of what follows.
+local length = redis.call('XLEN', stream)
+if not hasIds and not maxAgeMs and length + count <= maxEntries then
+  for i = FIRST, #ARGV, stride do
+    store(i)
+  end
+  return remember(KEYS[4], number, slot, first, tonumber(string.match(first, '^%d+')), putOffMs)
+end
+
+local time
+local function now()
+  time = time or redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
 -- Makes room for `excess` entries, and drops what is too old when it is time to look. Returns false and the group in the
--- way when that must not be. What it needs is made when it runs, as most appends need none.
-local function makeRoom(length, excess, ages)
+-- way when that must not be.
+local function makeRoom(excess, ages)
 --@ positions
 --@ entries
 --@ room
@@ -78,7 +104,6 @@ end
 
 -- Returns what a batch is answered with that is refused, or nil when there is room for so many entries.
 local function refusal(adding)
-  local length = redis.call('XLEN', stream)
   local excess = length + adding - maxEntries
   local ages = false
   if maxAgeMs and length > 0 then
@@ -91,31 +116,14 @@ local function refusal(adding)
   local hasRoom, inTheWay = false, nil
   -- What the stream could never hold is refused before anything is dropped for it.
   if adding <= maxEntries or overflow == 'drop-oldest' then
-    hasRoom, inTheWay = makeRoom(length, excess, ages)
+    hasRoom, inTheWay = makeRoom(excess, ages)
   end
   local age = maxAgeMs and string.format('%.0f', maxAgeMs) or '-'
   return not hasRoom and table.concat({ 'LIMIT', string.format('%.0f', maxEntries), age, inTheWay or '' }, ' ') or nil
 end
 
--- Ids after the first continue its sequence, even when the clock moves on, so that the reply need not list them.
-local first, nextId
-local function store(i)
-  local key = keyed and ARGV[i + 1] or ''
-  local id
-  if key ~= '' then
-    id = redis.call('XADD', stream, nextId or '*', 'm', ARGV[i], 'k', string.sub(key, 2))
-  else
-    id = redis.call('XADD', stream, nextId or '*', 'm', ARGV[i])
-  end
-  if not first then
-    first = id
-    nextId = string.match(id, '^%d+') .. '-*'
-  end
-  return id
-end
-
--- What a batch with ids comes to. All it needs is made when it runs, as most batches have none.
-local function appendOnce(count)
+-- What a batch with ids comes to.
+local function appendOnce()
 --@ dedupe
   local duplicates, found, new = findDuplicates()
   if found < count then
@@ -144,10 +152,9 @@ local function appendOnce(count)
   return table.concat(reply, ' ')
 end
 
-local count = (#ARGV - FIRST + 1) / stride
 local result
-if maxIds then
-  result = appendOnce(count)
+if hasIds then
+  result = appendOnce()
 else
   result = refusal(count)
   if not result then
@@ -157,5 +164,4 @@ else
     result = first
   end
 end
-local storedAt = first and tonumber(string.match(first, '^%d+')) or now()
-return remember(KEYS[4], number, slot, result, storedAt, putOffMs)
+return remember(KEYS[4], number, slot, result, now(), putOffMs)

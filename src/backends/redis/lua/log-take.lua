@@ -74,19 +74,17 @@ local ended = {}
 -- Acknowledges first deliveries: whatever `attempts` knows of has passed to another attempt.
 local function acknowledge(from, to)
   local held, numbers = {}, {}
-  local states = hasAttempts and redis.call('HMGET', attempts, unpack(plain, from, to))
+  local doubtful = ARGV[5] == '1'
+  local states = hasAttempts and redis.call('HMGET', attempts, unpack(plain, from, to)) or {}
   for i = from, to do
-    local position = plain[i]
-    if not isCurrent or (states and states[i - from + 1]) then
-      lost[#lost + 1] = i
-    elseif ARGV[5] == '1' and redis.call('XACK', stream, group, position) == 0 then
+    if not isCurrent or states[i - from + 1] or (doubtful and redis.call('XACK', stream, group, plain[i]) == 0) then
       lost[#lost + 1] = i
     else
-      held[#held + 1] = position
+      held[#held + 1] = plain[i]
       numbers[#numbers + 1] = i
     end
   end
-  if ARGV[5] ~= '1' and #held > 0 then
+  if not doubtful and #held > 0 then
     -- Too few can only mean that somebody tampered; the oldest are the likeliest.
     local short = #held - redis.call('XACK', stream, group, unpack(held))
     for i = 1, short do

@@ -41,7 +41,7 @@ local function rememberIds(new, positions)
   local which, began = string.match(limits[3] or '0 0', '^(%d) (%d+)$')
   local held = redis.call('HLEN', KEYS[7 + which])
   local starts = held == 0
-  if not starts and (held + #new > maxIds or now() - began >= tonumber(ARGV[9])) then
+  if not starts and (held + #new > tonumber(ARGV[8]) or now() - began >= tonumber(ARGV[9])) then
     which, starts = 1 - which, true
     redis.call('UNLINK', KEYS[7 + which])
   end

@@ -1,0 +1,31 @@
+import { test } from "vitest";
+import { join } from "node:path";
+import { tempDir } from "./support/process.js";
+import { startRedis } from "./support/redis-servers.js";
+import { runChild } from "./support/children.js";
+import { until, pause } from "./support/wait.js";
+import { connect } from "../src/index.js";
+test("stop", async () => {
+  const dir = await tempDir();
+  const server = await startRedis();
+  const t0 = performance.now();
+  const say = (...a: unknown[]) => process.stderr.write(`${Math.round(performance.now() - t0)} ${a.map((x) => typeof x === "string" ? x : JSON.stringify(x)).join(" ")}\n`);
+  const file = `sqlite:${join(dir, "o.db")}`;
+  const opts = { onError: (e: Error, w: string) => say("report", w, e.message) , logger: {debug(){},info(){},warn(){},error(){}} };
+  const source = await connect(file, opts), target = await connect(server.url, opts);
+  const kids = [0, 1].map(() => runChild(new URL("./facades/support/forwarding-child.ts", import.meta.url), { args: [file, server.url, "t"] }));
+  const fwd = (c: any) => c.messages.findLast((m: any) => m.role)?.role === "forwarding";
+  await until(() => kids.some(fwd), { deadlineMs: 20000 });
+  const frozen = kids.find(fwd)!, succ = kids.find((k) => k !== frozen)!;
+  let n = 0;
+  const pub = async (count: number) => { for (let i = 0; i < count; i += 500) { try { await source.events.publishMany("t", Array.from({ length: 500 }, () => n++)); } catch (e) { say("publish", (e as Error).message); } } };
+  const p = pub(20_000);
+  await until(async () => (await target.events.stats("t")).length >= 1000, { deadlineMs: 20000, everyMs: 1 });
+  frozen.kill("SIGSTOP"); say("stopped");
+  await p; say("published");
+  await until(() => fwd(succ), { deadlineMs: 25_000 }).catch(() => say("no successor"));
+  await pause(500);
+  frozen.kill("SIGCONT"); say("continued");
+  for (let i = 0; i < 20; i++) { await pause(1000); const s = await source.events.stats("t").catch((e) => e.message); say((s.groups ?? [s]).map((g: any) => [g.lag, g.pending, g.retrying, g.oldestUnhandledAgeMs]), (await target.events.stats("t")).length, kids.map((k) => k.messages.slice(-2))); }
+  await Promise.all(kids.map((k) => k.stop())); await source.close(); await target.close(); await server.stop();
+}, 120_000);
