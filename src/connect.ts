@@ -102,6 +102,8 @@ export interface ConnectOptions<C = NoContract> {
   readonly sentinelPassword?: string;
 }
 
+/** Half of how long Redis remembers what became of a publisher's batches, so that no try comes later than that. */
+const MAX_PUBLISH_TIMEOUT_MS = 300_000;
 const DEFAULT_MAX_PAYLOAD_BYTES = 1_048_576;
 const DEFAULT_GROUP_IDLE_MS = 600_000;
 /** Redis itself refuses more than this. */
@@ -144,7 +146,7 @@ const CHECKS: Checks<ConnectOptions<ContractDefinition>> = {
   assertAppendFsync: oneOf("always"),
   allowEviction: oneOf("yes, lose messages"),
   commandTimeoutMs: aDuration(100),
-  publishTimeoutMs: aDuration(100),
+  publishTimeoutMs: anInteger(100, MAX_PUBLISH_TIMEOUT_MS),
   connectTimeoutMs: aDuration(100),
   maxBlockingConnections: anInteger(1, 10_000),
   tls: anObject,

@@ -5,7 +5,7 @@ import { InvalidArgumentError } from "./errors.js";
 import { createDecoder, type Decoding, Foreign, toMessage } from "./handler.js";
 import { abortableCall } from "./lifecycle.js";
 import type { Message } from "./message.js";
-import { aDuration, anInteger, aSignal, type Check, type Checks, checkOptions } from "./options.js";
+import { anAge, anInteger, aSignal, type Check, type Checks, checkOptions } from "./options.js";
 
 /** A parked message with its reason. */
 export interface DeadLetter<T = unknown> {
@@ -53,7 +53,7 @@ const aListOfIds: Check = (ids) =>
     : "must be a list of letters' ids";
 
 export const REDRIVE_CHECKS: Checks<RedriveOptions> = { max: anInteger(1), ids: aListOfIds, signal: aSignal };
-export const PURGE_CHECKS: Checks<PurgeOptions> = { olderThanMs: aDuration(), ids: aListOfIds, signal: aSignal };
+export const PURGE_CHECKS: Checks<PurgeOptions> = { olderThanMs: anAge(), ids: aListOfIds, signal: aSignal };
 
 /** Whose letters they are: part of each that is shown. */
 export interface LetterBox<P> {

@@ -216,7 +216,8 @@ export class Forwarding {
       this.#lost += answer.lost.length;
       events.taken(answer);
     };
-    const inOrder = new InOrder({ log: source.log, stream, group, feed, clock, taken });
+    const isOurs = (): boolean => turn.isHeld() && !abandoned && !this.#closed;
+    const inOrder = new InOrder({ log: source.log, stream, group, feed, clock, isOurs, taken });
     const renewal = this.#renewalOf(turn, inOrder);
     renewal.start();
     this.#letGo = async () => {
@@ -227,7 +228,7 @@ export class Forwarding {
     };
     this.#role = "forwarding";
     try {
-      await this.#forward(inOrder, () => turn.isHeld() && !abandoned && !this.#closed);
+      await this.#forward(inOrder, isOurs);
     } finally {
       this.#role = "standby";
       await this.#letGo();
@@ -235,7 +236,7 @@ export class Forwarding {
     }
   }
 
-  async #forward(inOrder: InOrder, mayGoOn: () => boolean): Promise<void> {
+  async #forward(inOrder: InOrder, isOurs: () => boolean): Promise<void> {
     const { source, target, stream, group, retention, clock, unmark } = this.#options;
     const { signal } = this.#stopping;
     const { log } = source;
@@ -250,13 +251,13 @@ export class Forwarding {
     // Whoever had the turn before may have sent what comes first, and not have lived to hear of it.
     sender.doubt((await statsOf(log, stream, group)).lastProgressAt);
     let sent: Outcome[] = [];
-    while (!signal.aborted && mayGoOn()) {
+    while (!signal.aborted && isOurs()) {
       const batch = await inOrder.take({ max: this.#max, waitMs: WAIT_MS, signal }, sent);
       sent = [];
       sender.begin(batch);
       this.#adapt(batch);
       for (const part of partsOf(batch)) {
-        if (!(await this.#send(sender, part, mayGoOn))) break;
+        if (!(await this.#send(sender, part, isOurs))) break;
         for (const { receipt } of part) sent.push({ receipt, as: "ack" });
       }
       // What was not sent goes back, and nothing behind it may be taken before.
@@ -267,10 +268,10 @@ export class Forwarding {
   }
 
   /** Tries until it is stored. @returns false when it has to stop before */
-  async #send(sender: Sender, part: readonly Delivery[], mayGoOn: () => boolean): Promise<boolean> {
+  async #send(sender: Sender, part: readonly Delivery[], isOurs: () => boolean): Promise<boolean> {
     this.#sending = part.length;
     try {
-      while (mayGoOn()) {
+      while (isOurs()) {
         try {
           const duplicates = await sender.send(part);
           this.#forwarded += part.length - duplicates;

@@ -15,13 +15,16 @@ export interface InOrderOptions {
   readonly group: string;
   readonly feed: HeldFeed;
   readonly clock: Clock;
+  /** Whether the turn is still ours. Without it nothing is handed out, and nothing waited for. */
+  readonly isOurs: () => boolean;
   /** Told of every answer of the feed. */
   readonly taken: (taken: Taken) => void;
 }
 
-/** While something is waited for, it looks this often, and takes this little more. */
+/** While nothing that is waited for comes back, it looks this often, and takes this little more. */
 const GATHER_MS = 250;
-const GATHER_MAX = 64;
+const GATHER_FEW = 8;
+const GATHER_MANY = 256;
 const PAGE = 1_000;
 
 export class InOrder {
@@ -46,6 +49,7 @@ export class InOrder {
     this.#out = [];
     let batch = this.#next === undefined ? [] : await this.#following(this.#next);
     while (batch.length === 0 && this.#ready.size > 0) {
+      // What is held goes back with the feed then.
       if (!(await this.#gather(want.signal))) return [];
       this.#next = await this.#find();
       // Where none of them stands in the stream any more, no order is left to be kept.
@@ -98,15 +102,23 @@ export class InOrder {
     return vanished;
   }
 
-  /** Waits until everything that was ever handed out and is not finished is in our hands. @returns false on an abort */
+  /**
+   * Waits until everything that was ever handed out and is not finished is in our hands.
+   *
+   * @returns false when it is not, because of an abort or because the turn has passed on
+   */
   async #gather(signal: AbortSignal | undefined): Promise<boolean> {
-    for (;;) {
-      if (signal?.aborted === true) return false;
+    for (let before = Number.POSITIVE_INFINITY; ; ) {
       await this.renew();
       const { pending, retrying } = await this.#stats();
+      if (signal?.aborted === true || !this.#options.isOurs()) return false;
       if (pending <= this.#ready.size && retrying === 0) return true;
-      await wait(this.#options.clock, GATHER_MS, signal);
-      await this.#call({ max: GATHER_MAX, waitMs: 0 }, []);
+      const elsewhere = pending - this.#ready.size + retrying;
+      const isComing = elsewhere < before;
+      before = elsewhere;
+      if (!isComing) await wait(this.#options.clock, GATHER_MS, signal);
+      // What is abandoned comes back only to who takes; what is new may come with it.
+      await this.#call({ max: isComing ? GATHER_MANY : GATHER_FEW, waitMs: 0 }, []);
     }
   }
 

@@ -3,9 +3,9 @@
 import type { Retention } from "./backend.js";
 import { LimitError } from "./errors.js";
 
-/** How long a stream remembers the ids that callers give, at least. */
+/** How long a stream remembers the ids that callers give, unless too many others come; at most twice as long. */
 export const DEDUPE_WINDOW_MS = 600_000;
-/** How many of them it remembers, at least; at most twice as many. */
+/** How many of them it remembers, unless they are too old; at most twice as many. */
 export const DEDUPE_MAX_IDS = 100_000;
 
 /**

@@ -73,6 +73,9 @@ export const aNumber =
 /** Milliseconds; at most what a Node timer can hold. */
 export const aDuration = (min = 0): Check => anInteger(min, 2 ** 31 - 1);
 
+/** Milliseconds that no timer has to wait for: up to a hundred years. */
+export const anAge = (min = 0): Check => anInteger(min, 100 * 366 * 86_400_000);
+
 export const oneOf =
   (...values: readonly string[]): Check =>
   (value) =>

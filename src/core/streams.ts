@@ -4,7 +4,7 @@ import type { Log, Retention } from "./backend.js";
 import { type ContractDefinition, type NameIn, type NoContract, validatorOf } from "./contract.js";
 import { ConfigError, InvalidArgumentError, toError } from "./errors.js";
 import { validName } from "./names.js";
-import { aDuration, anInteger, type Checks, findProblems, isPlainObject, oneOf, show } from "./options.js";
+import { aDuration, anAge, anInteger, type Checks, findProblems, isPlainObject, oneOf, show } from "./options.js";
 
 /** What is said of one stream. Limits are stored with it: whoever says something else later is refused. */
 export interface StreamOptions<C = NoContract> {
@@ -65,7 +65,7 @@ const aListOfTypes = (value: unknown): string | undefined => {
 const CHECKS: Checks<StreamOptions> = {
   types: aListOfTypes,
   maxEntries: anInteger(1, MAX_ENTRIES),
-  maxAgeMs: aDuration(1),
+  maxAgeMs: anAge(1),
   overflow: oneOf("reject", "block", "drop-oldest"),
   blockMs: aDuration(),
 };

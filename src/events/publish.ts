@@ -27,8 +27,8 @@ export interface PublishEventOptions extends MessageOptions {
   /** Names what the event is about, such as a customer's id. Travels with it; order by key goes by it. */
   readonly key?: string;
   /**
-   * The event's own id, at most 200 characters. While the stream remembers it (for 10 minutes, and at least the last
-   * 100,000 ids) an event of the same id is not stored again.
+   * The event's own id, at most 200 characters. While the stream remembers it (for 10 minutes, unless 100,000 others
+   * came first) an event of the same id is not stored again.
    */
   readonly id?: string;
   /** Stops the waiting. An event on its way may be stored all the same; one that waits for room is not. */

@@ -20,7 +20,8 @@ import { startGroup } from "./log-group.js";
 
 /** An entry that holds `text`, by default its id. */
 function once(dedupeId: string, text: string = dedupeId): NewEntry {
-  return { ...entry(text), dedupeId };
+  // An id may hold what a header may not.
+  return { ...entry(text), header: "header", dedupeId };
 }
 
 async function appendOnce(log: Log, stream: string, id: string, retention: Retention = ROOMY): Promise<Appended> {

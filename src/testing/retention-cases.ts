@@ -83,6 +83,18 @@ const withoutGroups: readonly ContractCase[] = [
     },
   },
   {
+    title: "log: with drop-oldest one append may be more than the stream holds, and the next makes it short again",
+    run: async (store) => {
+      const { log } = store.backend;
+      const stream = store.name();
+      await log.append(stream, ["a", "b"].map(entry), DROP);
+      await log.append(stream, numbered("e", 8).map(entry), DROP);
+      deepEqual(await readAll(log, stream), numbered("e", 8));
+      await log.append(stream, [entry("last")], DROP);
+      deepEqual(await readAll(log, stream), ["e5", "e6", "e7", "e8", "last"]);
+    },
+  },
+  {
     title: "log: a position is never given again, also after everything else was trimmed",
     run: async (store) => {
       const { log } = store.backend;

@@ -2,7 +2,7 @@
 
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { expect, test } from "vitest";
-import { type Broker, connect } from "../../src/index.js";
+import { type Broker, connect, deadLetter } from "../../src/index.js";
 import { silentLogger } from "../facades/support/lanes.js";
 import { type RedisServer, startRedis } from "../support/redis-servers.js";
 import { pause, until } from "../support/wait.js";
@@ -103,3 +103,32 @@ test("[E31] ten consumers of a group in five brokers share the work, and nothing
     expect(byConsumer.size).toBe(10);
   });
 });
+
+test("[E15] parking is one step: a server killed in between leaves each event either parked or to be handled, never both or neither", async () => {
+  await withServer({ appendonly: "always" }, async (server, open) => {
+    const COUNT = 3_000;
+    const broker = await open();
+    await broker.events.publishMany(
+      "order",
+      Array.from({ length: COUNT }, (_, n) => n),
+    );
+    const group = broker.events.group("order", "strict");
+    const options = { group: "strict", from: "beginning", concurrency: 50, leaseMs: 1_000 } as const;
+    const subscription = await broker.events.subscribe("order", options, () => deadLetter("none of ours"));
+    for (let kills = 1; kills <= 3; kills += 1) {
+      await until(async () => (await group.stats()).dead >= (kills * COUNT) / 4, { deadlineMs: 20_000, everyMs: 1 });
+      await server.kill();
+      await server.restart();
+      // What is counted at one moment adds up: nothing is in two places, and nothing in none.
+      await until(async () => {
+        const { lag, pending, retrying, dead } = await group.stats();
+        return lag + pending + retrying + dead === COUNT;
+      });
+    }
+    await until(async () => (await group.stats()).dead === COUNT, { deadlineMs: 20_000 });
+    await subscription.close();
+    const parked: number[] = [];
+    for await (const { message } of group.deadLetters()) parked.push(Number(message?.data));
+    expect(parked.toSorted((a, b) => a - b)).toEqual(Array.from({ length: COUNT }, (_, n) => n));
+  });
+}, 60_000);

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { openMemory } from "../../src/backends/memory/index.js";
 import { openSqlite } from "../../src/backends/sqlite/index.js";
-import type { Backend, GroupSettings, Log, NewEntry, Retention } from "../../src/core/backend.js";
+import type { Backend, Feed, GroupSettings, Log, NewEntry, Queue, Retention } from "../../src/core/backend.js";
 import { systemClock } from "../../src/core/clock.js";
 import { ConnectionError, LimitError, OutOfMemoryError, PublishIndeterminateError } from "../../src/core/errors.js";
 import { Forwarding, type ForwardingOptions } from "../../src/core/forwarding.js";
@@ -312,6 +312,38 @@ describe.each<Kind>(["memory", "sqlite"])("[E37] forwarding on %s", (kind) => {
       await forwarding.caughtUp();
     }
     expect(await numbersIn(target.log)).toEqual(range(1, next - 1));
+  });
+
+  test("[E37] who loses the turn while it waits for what others hold lets go of what it has itself", async () => {
+    const name = randomUUID();
+    const [first, second, target] = [await openBackend(name), await openBackend(name), await openBackend()];
+    let isCutOff = false;
+    const queue: Queue = {
+      ...first.queue,
+      async open(...args) {
+        const feed = await first.queue.open(...args);
+        const extend: Feed["extend"] = (receipts) =>
+          isCutOff ? Promise.reject(new ConnectionError("cut off")) : feed.extend(receipts);
+        return { take: feed.take, close: feed.close, extend };
+      },
+    };
+    const one = await forward({ ...first, queue }, target.log);
+    await publish(first.log, 1, 1);
+    await one.forwarding.caughtUp();
+    const other = await forward(second, target.log);
+    const thief = await first.log.open(STREAM, GROUP, "thief");
+    const appending = first.log.append(STREAM, range(2, 300).map(event), ROOMY);
+    const { deliveries } = await thief.take({ max: 7, waitMs: 0 }, []);
+    await appending;
+    isCutOff = true;
+    const hold = setInterval(() => void thief.extend(deliveries.map(({ receipt }) => receipt)), LEASE_MS / 3);
+    undo.push(async () => clearInterval(hold));
+    await until(() => other.forwarding.stats().role === "forwarding", { what: "the other to get the turn" });
+    await until(() => one.forwarding.stats().role === "standby", { what: "the one to let go" });
+    clearInterval(hold);
+    await thief.close();
+    await other.forwarding.caughtUp(AbortSignal.timeout(10_000));
+    expect(await numbersIn(target.log)).toEqual(range(1, 300));
   });
 
   test("[E37] messages that cannot be read are moved as they are, also twice the same", async () => {

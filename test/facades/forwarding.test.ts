@@ -2,14 +2,15 @@
 
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
-import { type Broker, connect, type ConnectOptions, type Message } from "../../src/index.js";
+import { type Broker, connect, type ConnectOptions } from "../../src/index.js";
 import { type Child, runChild } from "../support/children.js";
 import { removeDir, tempDir } from "../support/process.js";
 import { type RedisServer, startRedis } from "../support/redis-servers.js";
 import { until } from "../support/wait.js";
 import { recordingLogger, silentLogger } from "./support/lanes.js";
+import { expectWhole, ORDERS, ordersIn, publishOrders } from "./support/orders.js";
 
-const TYPE = "order.created";
+const TYPE = ORDERS;
 /** A process that died keeps its turn for so long, and the next needs a moment. */
 const TAKEOVER_MS = 20_000;
 
@@ -47,52 +48,6 @@ function forwards({ messages }: Child): boolean {
   return messages.findLast(({ role }) => role !== undefined)?.["role"] === "forwarding";
 }
 
-interface Order {
-  readonly publisher: number;
-  readonly number: number;
-}
-
-const PUBLISHERS = 4;
-
-/** Publishes `count` orders from several publishers at once, each in its own order. @returns the ids, in no order */
-async function publishOrders(broker: Broker, from: number, count: number): Promise<string[]> {
-  const each = count / PUBLISHERS;
-  const publish = async (publisher: number): Promise<string[]> => {
-    const ids: string[] = [];
-    for (let done = 0; done < each; done += 250) {
-      const orders: Order[] = [];
-      for (let index = 0; index < Math.min(250, each - done); index += 1)
-        orders.push({ publisher, number: from + done + index });
-      // Each publisher's orders have a key of their own.
-      const receipts = await broker.events.publishMany(TYPE, orders, { key: `customer-${publisher}` });
-      ids.push(...receipts.map(({ id }) => id));
-    }
-    return ids;
-  };
-  return (await Promise.all(Array.from({ length: PUBLISHERS }, (_, publisher) => publish(publisher)))).flat();
-}
-
-/** Everything the stream holds. */
-async function messagesIn(broker: Broker): Promise<Message<Order>[]> {
-  const messages: Message<Order>[] = [];
-  await broker.events.replay(
-    TYPE,
-    { from: "beginning" },
-    (_, { message }) => void messages.push(message as Message<Order>),
-  );
-  return messages;
-}
-
-/** Nothing lost, nothing twice, each publisher's in its order, and each with its key. */
-function expectWhole(messages: readonly Message<Order>[], ids: readonly string[], each: number): void {
-  expect(messages.map(({ id }) => id).toSorted()).toEqual(ids.toSorted());
-  for (let publisher = 0; publisher < PUBLISHERS; publisher += 1) {
-    const mine = messages.filter(({ data }) => data.publisher === publisher);
-    expect(mine.map(({ data }) => data.number)).toEqual(Array.from({ length: each }, (_, index) => index));
-    expect(new Set(mine.map(({ key }) => key))).toEqual(new Set([`customer-${publisher}`]));
-  }
-}
-
 describe("[E37] forwarding between brokers", () => {
   test("[E37] 20,000 events from a file to a server, the forwarder killed in the middle: all there, in order, none twice", async () => {
     const [file, server] = [await newFile(), await newServer()];
@@ -111,7 +66,7 @@ describe("[E37] forwarding between brokers", () => {
     // Stands by, and knows from the group when the other has done it.
     const third = await source.events.forward(TYPE, target);
     await third.caughtUp({ signal: AbortSignal.timeout(60_000) });
-    expectWhole(await messagesIn(target), ids, 5_250);
+    expectWhole(await ordersIn(target), ids);
     const here = third.stats().filter(({ role }) => role === "forwarding");
     expect([...children.filter((child) => child !== forwarder && forwards(child)), ...here]).toHaveLength(1);
   }, 180_000);
@@ -133,7 +88,7 @@ describe("[E37] forwarding between brokers", () => {
     await successor?.stop();
     const watching = await source.events.forward(TYPE, target);
     await watching.caughtUp({ signal: AbortSignal.timeout(60_000) });
-    expectWhole(await messagesIn(target), ids, 10_000);
+    expectWhole(await ordersIn(target), ids);
   }, 120_000);
 
   test("[E37] the server killed and restarted in the middle: the forwarder waits for it, says so, and goes on", async () => {
@@ -155,7 +110,7 @@ describe("[E37] forwarding between brokers", () => {
     expect((await source.health()).status).toBe("degraded");
     await server.restart();
     await forwarding.caughtUp({ signal: AbortSignal.timeout(60_000) });
-    expectWhole(await messagesIn(target), ids, 5_000);
+    expectWhole(await ordersIn(target), ids);
     expect((await source.health()).status).toBe("up");
   }, 120_000);
 

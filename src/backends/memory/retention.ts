@@ -21,10 +21,11 @@ export function makeRoom(stream: MemoryStream, adding: number, given: Retention,
   const needed = Math.max(excess, isLook ? countOld(stream, retention, now) : 0);
   if (needed > 0) {
     const { count: finished, slowest } = countFinished(stream);
-    const allowed = retention.overflow === "drop-oldest" ? entries.length : finished;
-    if (needed > allowed) throw streamFull(name, retention, slowest);
+    const mayLose = retention.overflow === "drop-oldest";
+    if (needed > finished && !mayLose) throw streamFull(name, retention, slowest);
     const slice = excess > 0 ? Math.ceil(retention.maxEntries * TRIM_SHARE) : 0;
-    dropOldest(stream, Math.max(needed, Math.min(slice, finished)));
+    // What alone is more than the stream may hold is stored whole, and goes with the next.
+    dropOldest(stream, Math.min(entries.length, Math.max(needed, Math.min(slice, finished))));
   }
   if (isLook) stream.agedAt = now;
 }

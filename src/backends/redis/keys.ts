@@ -17,7 +17,7 @@ export interface LogKeys {
   /**
    * Hash: `retention` as JSON, `agedAt` when entries were last looked at for their age, `removed` how many entries were
    * dropped with every group's knowledge, `ids` which generation of ids is the current one and since when, `redriven` the
-   * last position of a redriven message.
+   * last position of a redriven message, `server` the one whose counts of what groups have read are right.
    */
   readonly limits: string;
   /** Two hashes, the current generation and the one before it: id to position. */
@@ -51,7 +51,7 @@ export interface GroupKeys {
    * through the group stands.
    */
   readonly sweep: string;
-  /** Hash: `k<key>` to the position that it is busy with, `p<position>` to its key. */
+  /** Hash: `k<key>` to the position that it is busy with, `p<position>` to its key; `#` only keeps it a hash table. */
   readonly busy: string;
   /** Zset: entries that were read and wait for another of their key, as `<key's length>:<key>:<position>`, or `!<position>`. */
   readonly held: string;

@@ -170,9 +170,9 @@ export function createLogSource(options: LogFeedOptions): Source {
 }
 
 function takeKeysOf(keys: LogKeys, own: GroupKeys): readonly string[] {
-  const { stream, groups, parked, dropped, paused, deleted } = keys;
+  const { stream, groups, parked, dropped, paused, deleted, limits } = keys;
   const { attempts, due, dead, sweep, busy, held } = own;
-  return [stream, attempts, due, dead, groups, parked, dropped, sweep, busy, held, paused, deleted];
+  return [stream, attempts, due, dead, groups, parked, dropped, sweep, busy, held, paused, deleted, limits];
 }
 
 const SWEEPS: Readonly<Record<Round["sweep"], string>> = { no: "0", abandoned: "1", consumers: "2" };

@@ -80,9 +80,9 @@ async function runMake(
 }
 
 function wholeKeys(keys: LogKeys, own: GroupKeys): readonly string[] {
-  const { stream, groups, parked, dropped, paused, deleted } = keys;
+  const { stream, groups, parked, dropped, paused, deleted, limits } = keys;
   const { attempts, due, sweep, busy, held } = own;
-  return [stream, groups, attempts, due, parked, dropped, sweep, busy, held, paused, deleted];
+  return [stream, groups, attempts, due, parked, dropped, sweep, busy, held, paused, deleted, limits];
 }
 
 function lostGroup(stream: string, group: string, mode: "create" | "restore" | "seek"): DataLossDetected {

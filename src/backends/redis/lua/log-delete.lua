@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Removes a group and all that belongs to it.
--- KEYS  1 stream  2 groups  3 attempts  4 due  5 parked  6 dropped  7 sweep  8 busy  9 held  10 paused  11 deleted  12 dead
+-- KEYS  1 stream  2 groups  3 attempts  4 due  5 parked  6 dropped  7 sweep  8 busy  9 held  10 paused  11 deleted
+--       12 limits  13 dead
 -- ARGV  1 group
 -- Reply 1, or 0 when there is no such group
 --@ positions
@@ -32,7 +33,7 @@ if redis.call('HLEN', keys.deleted) > MAX_DELETED then
   redis.call('HDEL', keys.deleted, oldest)
 end
 forgetUnfinished(keys, group)
-redis.call('DEL', keys.sweep, KEYS[12])
+redis.call('DEL', keys.sweep, KEYS[13])
 for _, hash in ipairs({ keys.groups, keys.dropped, keys.paused }) do
   redis.call('HDEL', hash, group)
 end

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Makes a group where it does not exist, makes it anew after it was lost, or moves its cursor.
 -- KEYS  1 stream  2 groups  3 attempts  4 due  5 parked  6 dropped  7 sweep  8 busy  9 held  10 paused  11 deleted
+--       12 limits
 -- ARGV  1 group  2 its settings as JSON, for a new one  3 "create", "restore" or "seek"
 --       4 where it starts: "beginning", "new", or the last position it has no interest in
 --       5 "1" when that position is a time, which may lie in the future
@@ -14,6 +15,7 @@
 local keys = {
   stream = KEYS[1], groups = KEYS[2], attempts = KEYS[3], due = KEYS[4], parked = KEYS[5], dropped = KEYS[6],
   sweep = KEYS[7], busy = KEYS[8], held = KEYS[9], paused = KEYS[10], deleted = KEYS[11],
+  limits = KEYS[12],
 }
 local group, mode = ARGV[1], ARGV[3]
 local SLICE = 1000
@@ -75,6 +77,11 @@ if lost or wasDeleted or mode == 'seek' then
   changeBase(keys, time)
 end
 redis.call('HDEL', keys.deleted, group)
+-- Counts of what groups have read hold on the server that made them.
+if redis.call('HEXISTS', keys.limits, 'server') == 0 then
+  local server = redis.pcall('INFO', 'server')
+  redis.call('HSET', keys.limits, 'server', type(server) == 'string' and string.match(server, 'run_id:(%w+)') or '')
+end
 setCursor(keys, group, start, read, true)
 if not stored then
   redis.call('HSET', keys.groups, group, ARGV[2])

@@ -2,6 +2,7 @@
 -- Settles outcomes, then takes deliveries for one consumer of a group: due retries, abandoned ones, those that waited for
 -- others of their key, new ones.
 -- KEYS  1 stream  2 attempts  3 due  4 dead  5 groups  6 parked  7 dropped  8 sweep  9 busy  10 held  11 paused  12 deleted
+--       13 limits
 -- ARGV  1 group  2 consumer  3 how many deliveries to take, at most 1000; 0 only settles
 --       4 "1" looks for abandoned deliveries, "2" for idle consumers as well, "0" for neither
 --       5 "1" when acknowledgements may be of deliveries that are no longer held, "0" when that is not to be expected

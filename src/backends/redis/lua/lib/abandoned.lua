@@ -69,12 +69,48 @@ local function checkHolders(from)
   redis.call('HSET', KEYS[8], 'checked', at)
 end
 
+-- Counts what somebody else removed before it was delivered, as far as Redis tells: all that lies in front of the oldest
+-- entry that is left; what consumers have passed by, once they have read all; single ones among the next to be read.
+-- `seen` is how many entries had been removed at the last look.
+local function countRemoved(seen)
+--@ room
+  local all = { stream = stream, limits = KEYS[13], paused = KEYS[11] }
+  if redis.call('EXISTS', stream) == 0 then
+    return
+  end
+  local info = fieldsOf(redis.call('XINFO', 'STREAM', stream))
+  local added, last = info['entries-added'], info['last-generated-id']
+  local removed = added - info.length
+  local unknown = removed - (redis.call('HGET', all.limits, 'removed') or 0)
+  if unknown == tonumber(seen or 0) then
+    return
+  end
+  local own = groupsOf(all)[group]
+  -- One that starts at a time to come has not had what it will pass by.
+  if not own or isBefore(last, own['last-delivered-id']) then
+    return
+  end
+  local cursor, read, had = own['last-delivered-id'], own['entries-read'], nil
+  if cursor == last then
+    had = added
+  elseif info.length == 0 or isBefore(cursor, info['first-entry'][1]) then
+    had = removed
+  elseif read and added - read <= LOOKED_AT and isBefore(cursor, info['max-deleted-entry-id']) then
+    had = added - #redis.call('XRANGE', stream, '(' .. cursor, '+', 'COUNT', LOOKED_AT)
+  end
+  if had and had ~= read then
+    gone = gone + (read and math.max(0, had - read) or 0)
+    setRead(all, group, own, had)
+  end
+  redis.call('HSET', KEYS[8], 'removed', unknown)
+end
+
 -- Looks at a slice of the pending deliveries. Consumers share the place where to go on, and begin anew once a second.
 local function sweep()
   if not settings() or isPaused() then
     return
   end
-  local state = redis.call('HMGET', KEYS[8], 'after', 'began', 'leases', 'checked')
+  local state = redis.call('HMGET', KEYS[8], 'after', 'began', 'leases', 'checked', 'removed')
   local after = state[1]
   if not after then
     local sinceMs = now() - tonumber(state[2] or 0)
@@ -82,6 +118,7 @@ local function sweep()
       return
     end
     redis.call('HSET', KEYS[8], 'began', now())
+    countRemoved(state[5])
     if hasOrder then
       checkHolders(state[4])
     end

@@ -12,6 +12,25 @@ local function positionAfter(position)
   return tonumber(ms) < 9007199254740992 and string.format('%.0f', tonumber(ms) + 1) .. '-0' or position
 end
 
+-- Redis counts what each group has read, but 7.0 tells neither its replicas nor its append-only file: on another server, or
+-- on one that has started anew, those counts are worth nothing.
+local function forgetReads(keys, groups)
+  local info = redis.pcall('INFO', 'server')
+  local server = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
+  if redis.call('HGET', keys.limits, 'server') == server then
+    return
+  end
+  for name, group in pairs(groups) do
+    group['entries-read'] = nil
+    if group.paused then
+      redis.call('HSET', keys.paused, name, group['last-delivered-id'] .. ' ')
+    else
+      redis.call('XGROUP', 'SETID', keys.stream, name, group['last-delivered-id'])
+    end
+  end
+  redis.call('HSET', keys.limits, 'server', server)
+end
+
 -- All groups by name: their fields, with the cursor of a paused one as it will go on.
 local function groupsOf(keys)
   local groups = {}
@@ -26,6 +45,9 @@ local function groupsOf(keys)
       local cursor, read = string.match(paused[i + 1], '^(%S+) ?(%d*)$')
       group.paused, group['last-delivered-id'], group['entries-read'] = true, cursor, tonumber(read)
     end
+  end
+  if next(groups) then
+    forgetReads(keys, groups)
   end
   return groups
 end

@@ -2,7 +2,9 @@
 -- `keys`: stream, parked, busy, held. `busy` holds both directions: "k<key>" to the position that the key is busy with, and
 -- a "+" when something may wait behind it; "p<position>" to its key. `held` has "!<place>" for those whose turn it is, and
 -- "<length>:<key>:<place>" for those that wait, so that the next of a key is found without looking at any other.
-local WHOSE_TURN = { '[!', '("' }
+
+-- A value so long makes Redis keep `busy` as a hash table: in the list that small hashes are, each look-up goes through all.
+local LONG = string.rep('-', 100)
 
 -- A position that sorts as text.
 local function placeOf(position)
@@ -51,7 +53,7 @@ end
 -- Which of these pending entries, oldest first, have their turn: their keys are busy with them from now on. The others are
 -- held back, and pending no more. Returns the first kind, and the second as a set of positions. At most 1,000 at a time.
 local function admit(keys, group, order, entries)
-  local turns, fields, keyed = {}, {}, {}
+  local fields, keyed = {}, {}
   for _, entry in ipairs(entries) do
     local key = keyOf(entry[2], order)
     if key then
@@ -60,12 +62,14 @@ local function admit(keys, group, order, entries)
     end
   end
   if #fields == 0 then
-    return entries, turns
+    return entries, {}
   end
   local holders, changes = {}, {}
+  fields[#fields + 1] = '#'
   for i, holder in ipairs(redis.call('HMGET', keys.busy, unpack(fields))) do
-    holders[fields[i]] = holders[fields[i]] or holder
+    holders[fields[i]] = holder
   end
+  changes['#'] = not holders['#'] and LONG or nil
   local admitted, waiting, members, isHeld = {}, {}, {}, {}
   for _, entry in ipairs(entries) do
     local position, key = entry[1], keyed[entry[1]]

@@ -1,0 +1,126 @@
+/** Cluster: masters die or come back unaware, slots move, the majority is lost. */
+
+import { describe, expect, test } from "vitest";
+import { logKeys, queueKeys } from "../../src/backends/redis/keys.js";
+import { slotOfKey } from "../../src/backends/redis/slots.js";
+import type { RedisCluster, RedisServer } from "../support/redis-servers.js";
+import { until } from "../support/wait.js";
+import { clientsOf } from "./support/clients.js";
+import { loadKey, loadNames, startMasters } from "./support/systems.js";
+import { moreAcked, survive } from "./support/survive.js";
+
+const FAILOVER_MS = 10_000;
+const RESOLVE_MS = 2_000;
+const REPLICATED = { connect: { durability: "replicated" } } as const;
+
+// Mostly it is the nodes who take their time.
+describe.concurrent("Cluster", { timeout: 60_000 }, () => {
+  test("fault 15: a master that is killed loses nothing that its replica confirmed", async () => {
+    const { url, cluster, stop } = await startMasters();
+    try {
+      const inject = async (): Promise<void> => {
+        const { tookMs } = await cluster.failover(loadKey);
+        expect(tookMs).toBeLessThan(FAILOVER_MS);
+      };
+      for (const { levels } of await survive(url, inject, REPLICATED)) expect([...levels]).toEqual(["replicated"]);
+    } finally {
+      await stop();
+    }
+  });
+
+  test("fault 12: a deposed master that comes back alive gets no more writes", async () => {
+    // With one replica there is none left that could confirm anything.
+    const { url, cluster, stop } = await startMasters({ replicas: 2 });
+    try {
+      await survive(
+        url,
+        async (loads) => {
+          const { former, promoted } = await cluster.failover(loadKey, { by: "pause" });
+          const startedAt = performance.now();
+          await moreAcked(loads, 1);
+          expect(performance.now() - startedAt).toBeLessThan(RESOLVE_MS);
+          former.resume();
+          await until(async () => (await clientsOf(former)).length === 0, { what: "the old sockets to be dropped" });
+          await moreAcked(loads, 200);
+          expect(await cluster.masterOf(loadKey)).toBe(promoted);
+        },
+        { ...REPLICATED, publishingUntil: "healed" },
+      );
+    } finally {
+      await stop();
+    }
+  });
+
+  test("fault 16: slots that move to another master under load take everything along, and blocked readers follow", async () => {
+    const { url, cluster, stop } = await startMasters({ replicas: 0 });
+    try {
+      await survive(
+        url,
+        async (loads) => {
+          for (let times = 0; times < 2; times += 1) {
+            await moreAcked(loads, 200);
+            await moveSlot(cluster, loadKey);
+            await moveSlot(cluster, queueKeys("default", loadNames.queue).records);
+          }
+        },
+        { publishingUntil: "healed" },
+      );
+    } finally {
+      await stop();
+    }
+  });
+
+  test("fault 17: with the majority of the masters lost calls end as CLUSTERDOWN, and what waits is bounded", async () => {
+    const { url, cluster, nodes, stop } = await startMasters({ replicas: 0, nodeTimeoutMs: 1_000 });
+    try {
+      const master = await cluster.masterOf(loadKey);
+      const others = nodes.filter((node) => node !== master);
+      const isWell = async (): Promise<boolean> =>
+        String(await master.cli("CLUSTER", "INFO")).includes("cluster_state:ok");
+      await survive(url, async (loads) => {
+        await Promise.all(others.map((node) => node.kill()));
+        await until(async () => !(await isWell()), { deadlineMs: 10_000, what: "the majority to be missed" });
+        const [{ broker } = { broker: expect.fail() }] = loads;
+        await expect(broker.events.stats(loadNames.events)).rejects.toMatchObject({
+          code: "CONNECTION",
+          retryable: true,
+          message: expect.stringContaining("CLUSTERDOWN"),
+        });
+        const published = Array.from({ length: 105_000 }, (_, number) => broker.events.publish("flood", number));
+        const refused = Promise.allSettled(published).then((all) => all.filter(({ status }) => status === "rejected"));
+        await expect(published.at(-1)).rejects.toMatchObject({ code: "LIMIT", retryable: true });
+        await Promise.all(others.map((node) => node.restart()));
+        await until(isWell, { deadlineMs: 20_000, what: "the cluster to be well" });
+        for (const { status, ...rest } of await refused)
+          expect({ status, rest }).toMatchObject({ rest: { reason: { code: "LIMIT" } } });
+        expect((await refused).length).toBeGreaterThan(1_000);
+      });
+    } finally {
+      await stop();
+    }
+  });
+});
+
+/** Moves the slot of a key to the next master, as an operator's tool does. */
+async function moveSlot(cluster: RedisCluster, key: string): Promise<void> {
+  const slot = slotOfKey(key);
+  const from = await cluster.masterOf(key);
+  const to = await anotherMaster(cluster, from);
+  const [fromId, toId] = await Promise.all([from.cli("CLUSTER", "MYID"), to.cli("CLUSTER", "MYID")]);
+  await to.cli("CLUSTER", "SETSLOT", slot, "IMPORTING", String(fromId));
+  await from.cli("CLUSTER", "SETSLOT", slot, "MIGRATING", String(toId));
+  for (;;) {
+    const keys = (await from.cli("CLUSTER", "GETKEYSINSLOT", slot, 100)) as string[];
+    if (keys.length === 0) break;
+    await from.cli("MIGRATE", "127.0.0.1", to.port, "", 0, 5_000, "KEYS", ...keys);
+  }
+  for (const node of [to, from]) await node.cli("CLUSTER", "SETSLOT", slot, "NODE", String(toId));
+  await until(async () => (await cluster.masterOf(key)) === to, { what: "the slot to be known at its new owner" });
+}
+
+async function anotherMaster(cluster: RedisCluster, owner: RedisServer): Promise<RedisServer> {
+  for (let number = 0; ; number += 1) {
+    const node = await cluster.masterOf(logKeys("default", `s${number}`).stream);
+    if (node !== owner) return node;
+  }
+}
