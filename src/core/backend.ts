@@ -8,7 +8,6 @@ import type { Queue } from "./queue-port.js";
 export type {
   Bytes,
   DeadLetter,
-  DeadLetterPage,
   DeadLetters,
   DeadReason,
   Delivery,

@@ -45,7 +45,7 @@ async function openWith(url: unknown, options: object = {}): Promise<Broker> {
 
 const TYPE = "reading";
 const consume = (options: object, handler: unknown = () => undefined): Promise<unknown> =>
-  broker.events.subscribe(TYPE, { group: "g", from: "beginning", ...options } as never, handler as never);
+  broker.events.subscribe(TYPE, { group: "g", from: "beginning", ...options }, handler as never);
 const publish = (data: unknown, options?: object): Promise<unknown> => broker.events.publish(TYPE, data, options);
 const publishTo = (name: unknown): Promise<unknown> => broker.events.publish(name as string, 1);
 const push = (how: object): Promise<unknown> => broker.queue("tasks").publish(1, how);

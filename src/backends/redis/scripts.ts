@@ -15,9 +15,9 @@ export interface LuaScript extends Script {
   through<R>(send: Send<R>, keys: readonly string[], args: readonly Arg[]): Promise<R>;
 }
 
-/** Reads `lua/<name>.lua`; a line `--@ <part>` in it stands for `lua/lib/<part>.lua`. */
+/** Reads `lua/<name>.lua`; a line `--@ <part>` in it, or in a part, stands for `lua/lib/<part>.lua`. */
 export function loadScript(name: string): LuaScript {
-  const source = read(`${name}.lua`).replace(/^--@ (\w+)$/gm, (_line, part: string) => read(`lib/${part}.lua`));
+  const source = read(`${name}.lua`);
   const sha = createHash("sha1").update(source).digest("hex");
 
   function through<R>(send: Send<R>, keys: readonly string[], args: readonly Arg[]): Promise<R> {
@@ -38,5 +38,6 @@ export function loadScript(name: string): LuaScript {
 }
 
 function read(file: string): string {
-  return readFileSync(new URL(`lua/${file}`, import.meta.url), "utf8");
+  const text = readFileSync(new URL(`lua/${file}`, import.meta.url), "utf8");
+  return text.replace(/^--@ (\w+)$/gm, (_line, part: string) => read(`lib/${part}.lua`));
 }
