@@ -1,7 +1,7 @@
 /** What the tests of the log and the queue share: ports on a harness server, and connections that lose things. */
 
 import { onTestFinished } from "vitest";
-import type { Arg, Connection, Connections, OwnConnection, Reply } from "../../../src/backends/redis/connection.js";
+import type { Arg, Connection, Connections, OwnConnection } from "../../../src/backends/redis/connection.js";
 import { createLog } from "../../../src/backends/redis/log.js";
 import { createQueue } from "../../../src/backends/redis/queue.js";
 import type { RedisOptions, RedisTarget } from "../../../src/backends/redis/target.js";
@@ -12,8 +12,9 @@ import type { RedisServer } from "../../support/redis-servers.js";
 import { until } from "../../support/wait.js";
 import { type Opened, open, standalone } from "./connection-support.js";
 
-/** What happens to a command: it goes through, it never leaves, or its reply never comes. */
-export type Fate = "well" | "unsent" | "unanswered";
+/** What happens to a command: it goes through, it never leaves, its reply never comes, or either waits for something. */
+export type Fate = "well" | "unsent" | "unanswered" | { readonly sent?: Gate; readonly answered?: Gate };
+export type Gate = Promise<unknown>;
 
 export interface Ports {
   readonly log: Log & { close(): Promise<void> };
@@ -62,16 +63,21 @@ export async function openPorts(
 
 function lossy(connections: Connections, fateOf: (args: readonly Arg[]) => Fate): Connections {
   const wrap = <C extends Connection>(connection: C): C => {
-    const command = async (...[args, options]: Parameters<Connection["command"]>): Promise<Reply> => {
+    const meet = async <R>(args: readonly Arg[], send: () => Promise<R>): Promise<R> => {
       const fate = fateOf(args);
       if (fate === "unsent") throw new ConnectionError("lost by the test", { interrupted: true });
-      const reply = await connection.command(args, options);
+      if (typeof fate === "object") await fate.sent;
+      const reply = await send();
       if (fate === "unanswered") throw new ConnectionError("lost by the test", { interrupted: true });
+      if (typeof fate === "object") await fate.answered;
       return reply;
     };
+    const command: C["command"] = (args, options) => meet(args, () => connection.command(args, options));
+    const pair: C["pair"] = (first, second, options) => meet(first, () => connection.pair(first, second, options));
     return new Proxy(connection, {
       get(target, name) {
         if (name === "command") return command;
+        if (name === "pair") return pair;
         const value: unknown = Reflect.get(target, name, target);
         return typeof value === "function" ? value.bind(target) : value;
       },
