@@ -67,6 +67,7 @@ export type { ConsumeEventOptions, SubscribeBatchOptions, SubscribeEventOptions 
 export type { EventForwarding, ForwardOptions, ForwardTarget } from "./events/forward.js";
 export type { CallOptions, EventDeadLetter, EventGroup, GroupConfiguration } from "./events/group.js";
 export type { Events } from "./events/index.js";
+export type { StreamLimits } from "./events/limits.js";
 export type { Position, StartPlace } from "./events/places.js";
 export type { EventReceipt, PublishEventOptions, PublishEventsOptions } from "./events/publish.js";
 export type { ReplayOptions, ReplayResult } from "./events/replay.js";

@@ -30,6 +30,7 @@ export type {
   NewEntry,
   Range,
   Retention,
+  RetentionChanges,
   StreamStats,
 } from "./log-port.js";
 export type {

@@ -1,12 +1,22 @@
 /** What every backend goes by and says when something is full: one wording, whoever stores it. */
 
-import type { Retention } from "./backend.js";
+import type { Retention, RetentionChanges } from "./backend.js";
 import { LimitError } from "./errors.js";
 
 /** How long a stream remembers the ids that callers give, unless too many others come; at most twice as long. */
 export const DEDUPE_WINDOW_MS = 600_000;
 /** How many of them it remembers, unless they are too old; at most twice as many. */
 export const DEDUPE_MAX_IDS = 100_000;
+
+/** For `Log.changeRetention`: what is stored afterwards. */
+export function changedRetention(stored: Retention, changes: RetentionChanges): Retention {
+  const { maxEntries, maxAgeMs = stored.maxAgeMs, overflow } = changes;
+  return {
+    maxEntries: maxEntries ?? stored.maxEntries,
+    ...(typeof maxAgeMs === "number" && { maxAgeMs }),
+    overflow: overflow ?? stored.overflow,
+  };
+}
 
 /**
  * For `Log.append`: the stream is full of entries that some group still has to read.
@@ -18,7 +28,7 @@ export function streamFull(stream: string, { maxEntries, maxAgeMs }: Retention, 
   const who = group === undefined ? "a group" : `the group "${group}"`;
   return new LimitError(
     `the stream "${stream}" has reached its limit of ${limits}, and ${who} still has to read the oldest: ` +
-      "let its consumers catch up, delete the group if nobody needs it, or raise the limit",
+      "let its consumers catch up, delete the group if nobody needs it, or raise the limit with events.configure",
     { retryable: true },
   );
 }

@@ -25,6 +25,14 @@ export interface Log {
    */
   configure(stream: string, retention: Retention): Promise<Retention>;
   /**
+   * Changes what is stored of how long the stream may grow; what is not named stays. Changes made at the same time are all
+   * made. They hold from the next append on, whoever makes it; nothing is dropped before.
+   *
+   * @param unless what is changed and stored where nothing is stored yet
+   * @returns what is stored from now on
+   */
+  changeRetention(stream: string, changes: RetentionChanges, unless: Retention): Promise<Retention>;
+  /**
    * Drops what is older than the stored `maxAgeMs`, which each append does as well, now and then.
    *
    * @returns how many entries were dropped
@@ -106,6 +114,14 @@ export interface Retention {
    * and tells the group. `block` is refused by the store as well, and tried again by whoever publishes.
    */
   readonly overflow: "reject" | "block" | "drop-oldest";
+}
+
+/** What can change later. */
+export interface RetentionChanges {
+  readonly maxEntries?: number;
+  /** Null: none for their age any more. */
+  readonly maxAgeMs?: number | null;
+  readonly overflow?: Retention["overflow"];
 }
 
 export interface Range {

@@ -132,6 +132,7 @@ export function logOf(primary: Primary): Log {
     append: async (...args) => log().append(...args),
     read: async (...args) => log().read(...args),
     configure: async (...args) => log().configure(...args),
+    changeRetention: async (...args) => log().changeRetention(...args),
     trim: async (...args) => log().trim(...args),
     createGroup: async (...args) => log().createGroup(...args),
     configureGroup: async (...args) => log().configureGroup(...args),

@@ -6,7 +6,7 @@ import { ConfigError, InvalidArgumentError, toError } from "./errors.js";
 import { validName } from "./names.js";
 import { aDuration, anAge, anInteger, type Checks, findProblems, isPlainObject, oneOf, show } from "./options.js";
 
-/** What is said of one stream. Limits are stored with it: whoever says something else later is refused. */
+/** What is said of one stream. Limits are stored with it: whoever says something else later is refused; `events.configure` changes them. */
 export interface StreamOptions<C = NoContract> {
   /** The types that share it, with order between them. Default: the type of the stream's own name. */
   readonly types?: readonly NameIn<C, "events">[];
@@ -62,13 +62,14 @@ const aListOfTypes = (value: unknown): string | undefined => {
   return value.length > MAX_TYPES ? `must list at most ${MAX_TYPES} types` : undefined;
 };
 
-const CHECKS: Checks<StreamOptions> = {
-  types: aListOfTypes,
+/** What is stored with a stream; checked alike where it is declared and where it is changed. */
+export const LIMIT_CHECKS: Checks<Retention> = {
   maxEntries: anInteger(1, MAX_ENTRIES),
   maxAgeMs: anAge(1),
   overflow: oneOf("reject", "block", "drop-oldest"),
-  blockMs: aDuration(),
 };
+
+const CHECKS: Checks<StreamOptions> = { types: aListOfTypes, ...LIMIT_CHECKS, blockMs: aDuration() };
 
 type Declarations = Readonly<Record<string, StreamOptions>>;
 
@@ -157,7 +158,7 @@ function disagreements(name: string, options: StreamOptions, stored: Retention):
   return LIMITS.filter((limit) => options[limit] !== undefined && options[limit] !== stored[limit]).map(
     (limit) =>
       `connect: the stream "${name}" is stored with ${stored[limit] === undefined ? `no ${limit}` : `${limit} ${show(stored[limit])}`}, ` +
-      `and this process declares ${show(options[limit])}: they must agree`,
+      `and this process declares ${show(options[limit])}: they must agree, or be changed with events.configure`,
   );
 }
 

@@ -175,6 +175,7 @@ export function observeBackend(backend: Backend, telemetry: Telemetry, clock: Cl
     append: timed("append", log.append.bind(log)),
     read: timed("read", log.read.bind(log)),
     configure: timed("configure", log.configure.bind(log)),
+    changeRetention: timed("changeRetention", log.changeRetention.bind(log)),
     trim: timed("trim", log.trim.bind(log)),
     createGroup: timed("createGroup", log.createGroup.bind(log)),
     configureGroup: timed("configureGroup", log.configureGroup.bind(log)),

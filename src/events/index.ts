@@ -1,5 +1,6 @@
 /** Durable events: what happened, recorded in order, processed by every group of consumers at least once. */
 
+import type { Retention } from "../core/backend.js";
 import { type BatchHandler, createBatchRunner } from "../core/batches.js";
 import { assertHandler, MAX_CONCURRENCY } from "../core/consuming.js";
 import { type InputOf, type NameIn, type OutputOf, validatorOf } from "../core/contract.js";
@@ -22,6 +23,7 @@ import {
 } from "./consume.js";
 import { type EventForwarding, forward, type ForwardOptions, type ForwardTarget, rememberRuntime } from "./forward.js";
 import { type CallOptions, createGroup, type EventGroup } from "./group.js";
+import { changeLimits, type StreamLimits } from "./limits.js";
 import {
   createEventPublisher,
   type EventReceipt,
@@ -89,6 +91,13 @@ export interface Events<C> {
   ): EventGroup<OutputOf<C, "events", N>, NameIn<C, "events">>;
   /** Names of the groups of the type's stream. */
   groups(type: NameIn<C, "events">, options?: CallOptions): Promise<readonly string[]>;
+  /**
+   * Changes how long the type's stream may grow: for all processes, from the next event that is published. What is not
+   * named stays. Whoever declares something else at `connect` is refused from then on.
+   *
+   * @returns what is stored from now on
+   */
+  configure(type: NameIn<C, "events">, changes: StreamLimits): Promise<Retention>;
   /** Counts of the type's stream, and what each group has still to do. */
   stats(type: NameIn<C, "events">, options?: CallOptions): Promise<EventStats>;
 }
@@ -100,6 +109,12 @@ export function createEvents<C>(runtime: Runtime): Events<C> {
   const publisher = createEventPublisher(runtime);
   runtime.owner.ownPublisher(publisher);
 
+  /** @throws {InvalidArgumentError} for a type that the contract does not have */
+  const knownName = (type: string): string => {
+    const name = validName("event type", type);
+    validatorOf(runtime.contract, "events", name);
+    return name;
+  };
   const streamOf = (type: string): Stream => runtime.streams.of(validName("event type", type));
   const statsOf = async (method: string, type: string, options: CallOptions | undefined): Promise<EventStats> => {
     checkOptions(`events.${method}`, options, CALL_CHECKS);
@@ -135,8 +150,7 @@ export function createEvents<C>(runtime: Runtime): Events<C> {
     },
     async replay(type, options, handler) {
       runtime.owner.assertOpen();
-      const name = validName("event type", type);
-      validatorOf(runtime.contract, "events", name);
+      const name = knownName(type);
       return await replay(runtime, streamOf(name), name, options, handler);
     },
     forward: (types, target, options) => forward(runtime, types, target, options),
@@ -145,6 +159,7 @@ export function createEvents<C>(runtime: Runtime): Events<C> {
       const { groups } = await statsOf("groups", type, options);
       return groups.map(({ group }) => group);
     },
+    configure: async (type, changes) => await changeLimits(runtime, streamOf(knownName(type)), changes),
     stats: (type, options) => statsOf("stats", type, options),
   };
   rememberRuntime(events, runtime);

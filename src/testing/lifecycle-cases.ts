@@ -40,6 +40,7 @@ function callsOf(backend: Backend): Record<string, () => Promise<unknown>> {
     read: () => log.read("stream", { max: 1 }),
     createGroup: () => log.createGroup("stream", "group", GROUP),
     configure: () => log.configure("stream", ROOMY),
+    changeRetention: () => log.changeRetention("stream", { maxEntries: 5 }, ROOMY),
     trim: () => log.trim("stream"),
     configureGroup: () => log.configureGroup("stream", "group", { maxAttempts: 2 }),
     seek: () => log.seek("stream", "group", "beginning"),

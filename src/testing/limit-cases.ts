@@ -4,7 +4,20 @@ import { deepEqual, equal, ok } from "node:assert/strict";
 import type { Retention } from "../core/backend.js";
 import { SignalboxError } from "../core/errors.js";
 import type { ContractCase } from "./contract.js";
-import { ack, collect, entry, first, GROUP, numbered, ROOMY, rejectsWith, settled, take, textsOf } from "./fixtures.js";
+import {
+  ack,
+  collect,
+  entry,
+  first,
+  GROUP,
+  haul,
+  numbered,
+  ROOMY,
+  rejectsWith,
+  settled,
+  take,
+  textsOf,
+} from "./fixtures.js";
 import { startGroup } from "./log-group.js";
 
 const THREE: Retention = { maxEntries: 3, overflow: "reject" };
@@ -88,6 +101,71 @@ const stored: readonly ContractCase[] = [
   },
 ];
 
+const changed: readonly ContractCase[] = [
+  {
+    title: "log: stored limits can be changed, and hold from the next append",
+    run: async (store) => {
+      const second = await store.second();
+      const work = await startGroup(store);
+      const { log, stream } = work;
+      await log.configure(stream, THREE);
+      await work.append("a", "b", "c");
+      await refusal(() => work.append("d"));
+      deepEqual(await second.log.changeRetention(stream, { maxEntries: 4 }, ROOMY), { ...THREE, maxEntries: 4 });
+      await work.append("d");
+      const { message } = await refusal(() => second.log.append(stream, [entry("e")], ROOMY));
+      ok(message.includes("4"), message);
+      const loose: Retention = { maxEntries: 4, overflow: "drop-oldest" };
+      deepEqual(await log.changeRetention(stream, { overflow: "drop-oldest" }, ROOMY), loose);
+      await second.log.append(stream, [entry("e")], ROOMY);
+      deepEqual(await work.texts(), ["b", "c", "d", "e"]);
+      deepEqual(await second.log.configure(stream, ROOMY), loose);
+      // Nothing goes by the change itself.
+      await log.changeRetention(stream, { maxEntries: 2 }, ROOMY);
+      deepEqual(await work.texts(), ["b", "c", "d", "e"]);
+      await work.append("f");
+      deepEqual(await work.texts(), ["e", "f"]);
+      deepEqual((await second.log.stats(stream)).retention, { maxEntries: 2, overflow: "drop-oldest" });
+      const feed = await work.open();
+      const { gone, deliveries } = await haul(store, feed, (found) => found.gone > 3 && found.deliveries.length > 1);
+      deepEqual([gone, textsOf(deliveries)], [4, ["e", "f"]]);
+    },
+  },
+  {
+    title: "log: an age can be set and taken away again",
+    run: async (store) => {
+      const { log } = store.backend;
+      const stream = store.name();
+      const texts = async (): Promise<readonly string[]> => textsOf(await log.read(stream, { max: 10 }));
+      await log.append(stream, [entry("a")], ROOMY);
+      const aging = { ...ROOMY, maxAgeMs: 1_000 };
+      deepEqual(await log.changeRetention(stream, { maxAgeMs: 1_000 }, ROOMY), aging);
+      await store.elapse(1_100);
+      await log.append(stream, [entry("b")], ROOMY);
+      deepEqual(await texts(), ["b"]);
+      deepEqual(await log.changeRetention(stream, { overflow: "reject" }, THREE), aging);
+      deepEqual(await log.changeRetention(stream, { maxAgeMs: null }, THREE), ROOMY);
+      await store.elapse(1_100);
+      await log.append(stream, [entry("c")], ROOMY);
+      equal(await log.trim(stream), 0);
+      deepEqual(await texts(), ["b", "c"]);
+    },
+  },
+  {
+    title: "log: limits changed at the same time by several backends are all changed",
+    run: async (store) => {
+      const logs = [store.backend.log, (await store.second()).log];
+      const stream = store.name();
+      const changes = [{ maxEntries: 7 }, { maxAgeMs: 60_000 }, { overflow: "block" }] as const;
+      await Promise.all(
+        changes.map((change, index) => first(logs.slice(index % 2)).changeRetention(stream, change, ROOMY)),
+      );
+      const all: Retention = { maxEntries: 7, maxAgeMs: 60_000, overflow: "block" };
+      deepEqual((await store.backend.log.stats(stream)).retention, all);
+    },
+  },
+];
+
 const full: readonly ContractCase[] = [
   {
     title: "log: where the publisher would wait for room, a full stream refuses as well, and takes it once there is",
@@ -151,4 +229,4 @@ const full: readonly ContractCase[] = [
   },
 ];
 
-export const limitCases: readonly ContractCase[] = [...stored, ...full];
+export const limitCases: readonly ContractCase[] = [...stored, ...changed, ...full];

@@ -3,6 +3,7 @@
 import type { BackendContext, Log } from "../../core/backend.js";
 import type { Clock } from "../../core/clock.js";
 import { NotFoundError } from "../../core/errors.js";
+import { changedRetention } from "../../core/limits.js";
 import { createDeadLetters } from "./dead-letters.js";
 import { createFeed } from "./feed.js";
 import { Group } from "./group.js";
@@ -58,7 +59,10 @@ function streamsOf(session: Session, streams: Map<string, MemoryStream>, namespa
   return own;
 }
 
-function storing(streams: Streams, clock: Clock): Pick<Log, "append" | "read" | "configure" | "trim" | "stats"> {
+function storing(
+  streams: Streams,
+  clock: Clock,
+): Pick<Log, "append" | "read" | "configure" | "changeRetention" | "trim" | "stats"> {
   return {
     async append(name, entries, retention) {
       const stream = streams.findOrCreate(name);
@@ -73,6 +77,11 @@ function storing(streams: Streams, clock: Clock): Pick<Log, "append" | "read" | 
     async configure(name, retention) {
       const stream = streams.findOrCreate(name);
       stream.retention ??= retention;
+      return stream.retention;
+    },
+    async changeRetention(name, changes, unless) {
+      const stream = streams.findOrCreate(name);
+      stream.retention = changedRetention(stream.retention ?? unless, changes);
       return stream.retention;
     },
     async trim(name) {

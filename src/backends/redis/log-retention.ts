@@ -1,11 +1,13 @@
 /** How long a stream may grow: what is stored of that, and dropping what is too old. */
 
-import type { Retention } from "../../core/backend.js";
+import type { Retention, RetentionChanges } from "../../core/backend.js";
+import { changedRetention } from "../../core/limits.js";
 import { listOf, numberOf, textOf } from "./blob.js";
 import type { Connection } from "./connection.js";
 import type { LogKeys } from "./keys.js";
 import { loadScript } from "./scripts.js";
 
+const change = loadScript("log-limits");
 const trim = loadScript("log-trim");
 
 /** Entries that one call of the script drops. */
@@ -23,6 +25,21 @@ export async function configureLimits(
     if (stored !== null) return JSON.parse(textOf(stored)) as Retention; // As the next line wrote it.
     const words = ["HSETNX", limits, "retention", JSON.stringify(retention)];
     if (numberOf(await connection.command(words)) === 1) return retention;
+  }
+}
+
+/** Changes the limits that are stored, or else `unless`, and returns those that are stored then. */
+export async function changeLimits(
+  { limits }: LogKeys,
+  connection: Connection,
+  changes: RetentionChanges,
+  unless: Retention,
+): Promise<Retention> {
+  for (;;) {
+    const stored = await connection.command(["HGET", limits, "retention"]);
+    const before = stored === null ? "" : textOf(stored);
+    const after = changedRetention(before === "" ? unless : (JSON.parse(before) as Retention), changes);
+    if (numberOf(await change.run(connection, [limits], [before, JSON.stringify(after)])) === 1) return after;
   }
 }
 

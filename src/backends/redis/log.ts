@@ -14,7 +14,7 @@ import {
   pauseGroup,
   seekGroup,
 } from "./log-groups.js";
-import { configureLimits, trimAged } from "./log-retention.js";
+import { changeLimits, configureLimits, trimAged } from "./log-retention.js";
 import { readStats } from "./log-stats.js";
 import { byName, createPort } from "./port.js";
 import { appendedFrom } from "./positions.js";
@@ -61,6 +61,12 @@ export function createLog(dependencies: PortDependencies): Log & { close(): Prom
       port.assertOpen();
       const keys = keysOf(stream);
       return configureLimits(keys, port.repeating(keys.stream), retention);
+    },
+
+    async changeRetention(stream, changes, unless) {
+      port.assertOpen();
+      const keys = keysOf(stream);
+      return changeLimits(keys, port.repeating(keys.stream), changes, unless);
     },
 
     async trim(stream) {

@@ -24,14 +24,36 @@ const CODES = {
   NOTADB: 26,
 } as const;
 
+/** What SQLite itself says for them: `sqlite3ErrStr` in main.c. */
+const TEXTS: Readonly<Record<keyof typeof CODES, string>> = {
+  BUSY: "database is locked",
+  LOCKED: "database table is locked",
+  NOMEM: "out of memory",
+  READONLY: "attempt to write a readonly database",
+  IOERR: "disk I/O error",
+  CORRUPT: "database disk image is malformed",
+  FULL: "database or disk is full",
+  CANTOPEN: "unable to open database file",
+  TOOBIG: "string or blob too big",
+  NOTADB: "file is not a database",
+};
+
 /** The primary result code of a driver's error; undefined where it is none. */
 export function codeOf(error: unknown): number | undefined {
   if (!(error instanceof Error)) return undefined;
   if ("errcode" in error && typeof error.errcode === "number") return error.errcode & 0xff;
-  // better-sqlite3: SQLITE_BUSY, SQLITE_IOERR_WRITE …
   if (!("code" in error) || typeof error.code !== "string") return undefined;
-  const name = /^SQLITE_([A-Z]+)/.exec(error.code)?.[1];
-  return Object.entries(CODES).find(([code]) => code === name)?.[1];
+  // @photostructure/sqlite gives no number where a statement fails after its first row.
+  if (error.code === "ERR_SQLITE_ERROR") return codeWhere((name) => error.message.startsWith(TEXTS[name]));
+  // better-sqlite3: SQLITE_BUSY, SQLITE_IOERR_WRITE …
+  const [, primary] = /^SQLITE_([A-Z]+)/.exec(error.code) ?? [];
+  return codeWhere((name) => name === primary);
+}
+
+function codeWhere(matches: (name: keyof typeof CODES) => boolean): number | undefined {
+  // The keys of a constant are what its type says.
+  const name = (Object.keys(CODES) as (keyof typeof CODES)[]).find(matches);
+  return name === undefined ? undefined : CODES[name];
 }
 
 /** Drivers also throw errors without a result code, such as for a closed database. */

@@ -1,6 +1,7 @@
 /** Streams and their groups in SQLite. */
 
 import type { Appended, Entry, Log, Range, Retention } from "../../core/backend.js";
+import { changedRetention } from "../../core/limits.js";
 import { createLettersOf } from "./dead-letters.js";
 import { createIds, type Ids } from "./dedupe.js";
 import type { Deliveries } from "./deliveries.js";
@@ -49,6 +50,16 @@ export function createLog(store: Store, readers: Readers, deliveries: Deliveries
         const stream = streams.getOrCreate(tx, name);
         if (stream.retention === null) streams.saveRetention(stream, retention);
         return retentionOf(stream) ?? retention;
+      });
+    },
+
+    async changeRetention(name, changes, unless) {
+      store.assertOpen();
+      return writer.run((tx) => {
+        const stream = streams.getOrCreate(tx, name);
+        const changed = changedRetention(retentionOf(stream) ?? unless, changes);
+        streams.saveRetention(stream, changed);
+        return changed;
       });
     },
 

@@ -1,7 +1,6 @@
 /** Order by key where things go wrong: connections die, keys vanish, others meddle; and what it costs Redis. */
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Arg } from "../../../src/backends/redis/connection.js";
 import type { Feed, GroupSettings, NewEntry, Outcome } from "../../../src/core/backend.js";
 import { type RedisServer, startRedis } from "../../support/redis-servers.js";
 import { pause, until } from "../../support/wait.js";
@@ -63,7 +62,7 @@ describe("connections that die", () => {
     const ports = [await openPorts(server), await openPorts(server)] as const;
     const numbers = new Map<string, number>();
     // A few hot keys, many cold ones.
-    const texts = Array.from({ length: 1_500 }, (_, index) => {
+    const texts = Array.from({ length: 1_000 }, (_, index) => {
       const key = index % 3 === 0 ? `hot${index % 5}` : `cold${(index * 7) % 400}`;
       numbers.set(key, (numbers.get(key) ?? 0) + 1);
       return `${key}:${numbers.get(key)}`;
@@ -124,7 +123,7 @@ describe("connections that die", () => {
     const feed = await open("taker");
     ports.judge(losing(isTake, "unanswered"));
     await expect(feed.take({ max: 5, waitMs: 0 }, [])).rejects.toMatchObject({ code: "CONNECTION" });
-    expect(textsOf(await collect(await open("other"), 0))).toEqual([]);
+    expect(textsOf(await (await open("other")).take({ max: 5, waitMs: 0 }, []))).toEqual([]);
     const taken = await collect(feed, 2);
     expect(textsOf(taken)).toEqual(["a:1", "b:1"]);
     ports.judge(losing(isTake, "unanswered"));
@@ -169,7 +168,7 @@ describe("waiting", () => {
     expect(textsOf(await waiting)).toEqual(["a:1"]);
     // It was woken, and did not come across it at its next look.
     expect(performance.now() - appendedAt).toBeLessThan(700);
-    expect(await server.cli("XPENDING", key, "group")).toMatchObject([1]);
+    expect(((await server.cli("XPENDING", key, "group")) as unknown[])[0]).toBe(1);
   });
 
   test("a consumer that may read no more waits without being woken by each entry", async () => {

@@ -30,6 +30,7 @@ export async function openNothing(): Promise<Backend> {
         entries.map((_entry, index) => ({ position: String(index), duplicate: false })),
       read: async () => [],
       configure: async (_stream, retention) => retention,
+      changeRetention: async (_stream, _changes, unless) => unless,
       trim: async () => 0,
       createGroup: async (_stream, _group, settings) => settings,
       configureGroup: async () => GROUP,

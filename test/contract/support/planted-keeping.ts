@@ -136,6 +136,37 @@ const limiting: readonly PlantedBug[] = [
       })),
   },
   {
+    title: "what changed limits do not name is forgotten",
+    caughtBy: [
+      "log: stored limits can be changed, and hold from the next append",
+      "log: an age can be set and taken away again",
+    ],
+    plant: (sound) =>
+      withLog(sound, (log) => ({
+        changeRetention: (stream, changes, unless) => log.changeRetention(stream, { ...unless, ...changes }, unless),
+      })),
+  },
+  {
+    title: "limits are changed by what was stored when somebody looked",
+    caughtBy: ["log: limits changed at the same time by several backends are all changed"],
+    plant: (sound) =>
+      withLog(sound, (log) => ({
+        changeRetention: async (stream, changes, unless) => {
+          const { retention } = await log.stats(stream);
+          return log.changeRetention(stream, { ...unless, ...retention, ...changes }, unless);
+        },
+      })),
+  },
+  {
+    title: "an age is never taken away",
+    caughtBy: ["log: an age can be set and taken away again"],
+    plant: (sound) =>
+      withLog(sound, (log) => ({
+        changeRetention: (stream, { maxAgeMs, ...changes }, unless) =>
+          log.changeRetention(stream, typeof maxAgeMs === "number" ? { ...changes, maxAgeMs } : changes, unless),
+      })),
+  },
+  {
     title: "a full stream does not say who is behind",
     caughtBy: [
       "log: [E18] a full stream names the group that is furthest behind",

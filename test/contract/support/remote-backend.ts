@@ -130,6 +130,7 @@ function remoteBackend({ name, durability }: Opened, call: Call, line: Line): Ba
       append: (...args) => call("append", ...args),
       read: (...args) => call("read", ...args),
       configure: (...args) => call("configure", ...args),
+      changeRetention: (...args) => call("changeRetention", ...args),
       trim: (...args) => call("trim", ...args),
       createGroup: (...args) => call("createGroup", ...args),
       configureGroup: (...args) => call("configureGroup", ...args),

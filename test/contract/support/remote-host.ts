@@ -42,6 +42,7 @@ function backendMethods(backend: Backend): Record<string, Method> {
     append: (...args: Parameters<typeof log.append>) => log.append(...args),
     read: (...args: Parameters<typeof log.read>) => log.read(...args),
     configure: (...args: Parameters<typeof log.configure>) => log.configure(...args),
+    changeRetention: (...args: Parameters<typeof log.changeRetention>) => log.changeRetention(...args),
     trim: (...args: Parameters<typeof log.trim>) => log.trim(...args),
     createGroup: (...args: Parameters<typeof log.createGroup>) => log.createGroup(...args),
     configureGroup: (...args: Parameters<typeof log.configureGroup>) => log.configureGroup(...args),
