@@ -2,6 +2,7 @@
 
 import type { Timer } from "./clock.js";
 import { type Delivery, HeldDelivery } from "./delivery.js";
+import { toError } from "./errors.js";
 import { createDecoder, type Decoding, Foreign, type Handle, isFinal, type Running, within } from "./handler.js";
 import { GIVE_BACK, type Verdict, verdictOnReturn, verdictOnThrow, verdictOnUnreadable } from "./outcome.js";
 import type { RetryPolicy } from "./retry.js";
@@ -42,8 +43,8 @@ export function createBatchRunner<T>(decoding: Decoding, handler: BatchHandler<T
       const data = await decode(delivery);
       return data instanceof Foreign ? data.verdict : await gathering.add(channel, data, run);
     } catch (thrown) {
-      run.thrown = thrown;
-      return verdictOnUnreadable(thrown, delivery.attempt, batching.policy);
+      run.thrown = toError(thrown);
+      return verdictOnUnreadable(run.thrown, delivery.attempt, batching.policy);
     }
   };
 }
@@ -57,6 +58,7 @@ class Gathering<T> {
   #waiting: Timer | undefined;
   /** The first of those gathered has waited long enough. */
   #isDue = false;
+  #stopping: AbortSignal | undefined;
 
   constructor(options: Batching, run: (batch: readonly HeldDelivery<T>[]) => Promise<void>) {
     this.#options = options;
@@ -70,9 +72,21 @@ class Gathering<T> {
       this.#gathered.push(held);
       // What is lost while it waits for others is nobody's to handle.
       run.onFailed = () => this.#drop(held);
-      if (run.failure === undefined) this.#look();
+      this.#stopWith(run.stopping);
+      if (run.failure === undefined && !run.stopping.aborted) this.#look();
       else this.#drop(held);
     });
+  }
+
+  /** When nothing comes any more, what waits for others goes back at once. */
+  #stopWith(stopping: AbortSignal): void {
+    if (this.#stopping !== undefined) return;
+    this.#stopping = stopping;
+    const giveBack = (): void => {
+      this.#waitNoMore();
+      for (const held of this.#gathered.splice(0)) HeldDelivery.decide(held, GIVE_BACK);
+    };
+    stopping.addEventListener("abort", giveBack, { once: true });
   }
 
   #drop(lost: HeldDelivery<T>): void {
@@ -131,7 +145,7 @@ async function runBatch<T>(
     try {
       return { returned: await handler([...batch], { signal: stop.signal, channel }) };
     } catch (thrown) {
-      return { thrown };
+      return { thrown: toError(thrown) };
     }
   };
   const late = (error: Error): Ending => {
@@ -147,7 +161,7 @@ async function runBatch<T>(
   for (const held of unsettled) end(held, ending, policy);
 }
 
-type Ending = { readonly returned: unknown } | { readonly thrown: unknown };
+type Ending = { readonly returned: unknown } | { readonly thrown: Error };
 
 function end(held: HeldDelivery<unknown>, ending: Ending, policy: RetryPolicy): void {
   const run = HeldDelivery.runOf(held);

@@ -123,6 +123,11 @@ export class Consumer {
     return this.#failures > 0 ? "failing" : "running";
   }
 
+  /** Aborts when nothing more is taken. */
+  get stopping(): AbortSignal {
+    return this.#stopping.signal;
+  }
+
   /** Renews one delivery's lease now. @throws {LeaseLostError} */
   async extend(run: Run): Promise<void> {
     const lost = await this.#feed.call((feed) => feed.extend([run.delivery.receipt]));

@@ -1,9 +1,18 @@
 /** A delivery in its caller's hand, who settles it: in the iterable form of consuming, and in a batch. */
 
-import { LeaseLostError } from "./errors.js";
+import { LeaseLostError, toError } from "./errors.js";
 import { toMessage } from "./handler.js";
 import type { Message } from "./message.js";
-import { ACK, deadLetter, defer, type HandlerOutcome, retry, type Verdict, verdictOnReturn } from "./outcome.js";
+import {
+  ACK,
+  deadLetter,
+  defer,
+  type HandlerOutcome,
+  retry,
+  type Verdict,
+  verdictOnReturn,
+  verdictOnThrow,
+} from "./outcome.js";
 import type { RetryPolicy } from "./retry.js";
 import type { Run } from "./run.js";
 
@@ -20,7 +29,10 @@ export interface Delivery<T = unknown> {
   readonly signal: AbortSignal;
   /** Done. Like the others: resolves once that is stored; @throws {LeaseLostError} when another consumer has it by now. */
   ack(): Promise<void>;
-  /** Try again, counted: after `delayMs`, or the policy's backoff. After the last attempt it becomes a dead letter. */
+  /**
+   * Try again, counted: after `delayMs`, or the policy's backoff. After the last attempt it becomes a dead letter. A delay
+   * that is none rejects, and is a failed attempt.
+   */
   retry(options?: { readonly delayMs?: number }): Promise<void>;
   /** Try again, not counted. */
   defer(options?: { readonly delayMs?: number }): Promise<void>;
@@ -93,23 +105,37 @@ export class HeldDelivery<T> implements Delivery<T> {
     return quietly(this.#settle(ACK));
   }
   extend(): Promise<void> {
-    return quietly(this.#run.extend());
+    return quietly(this.#decided === undefined ? Promise.reject(settledAlready()) : this.#run.extend());
   }
 
   /** Async, so that a delay that is none rejects like everything else. */
   async #settleAs(outcome: () => HandlerOutcome): Promise<void> {
-    await this.#settle(verdictOnReturn(outcome(), this.attempt, this.#policy));
+    let verdict: Verdict;
+    try {
+      verdict = verdictOnReturn(outcome(), this.attempt, this.#policy);
+    } catch (thrown) {
+      // Nobody may look. Undecided, it would be acknowledged with its batch, or stay in hand for ever.
+      const error = toError(thrown);
+      this.#run.thrown = error;
+      HeldDelivery.decide(this, verdictOnThrow(error, this.attempt, this.#policy));
+      throw error;
+    }
+    await this.#settle(verdict);
   }
 
   async #settle(verdict: Verdict): Promise<void> {
     const decided = this.#decided;
-    if (decided === undefined) throw new LeaseLostError("the delivery was settled already: each is settled once");
+    if (decided === undefined) throw settledAlready();
     this.#decided = undefined;
     await new Promise<void>((stored, failed) => {
       this.#run.onSettled = (failure) => (failure === undefined ? stored() : failed(failure));
       decided(verdict);
     });
   }
+}
+
+function settledAlready(): LeaseLostError {
+  return new LeaseLostError("the delivery was settled already: each is settled once");
 }
 
 const ignore = (): void => undefined;

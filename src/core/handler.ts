@@ -4,7 +4,7 @@ import type { Delivery } from "./backend.js";
 import type { Clock } from "./clock.js";
 import { BYTES_CONTENT, type Codec } from "./codec.js";
 import type { Validate } from "./contract.js";
-import { CodecError, LeaseLostError, TimeoutError } from "./errors.js";
+import { CodecError, LeaseLostError, TimeoutError, toError } from "./errors.js";
 import { decodeHeader, isBareHeader, JSON_CONTENT, type Message } from "./message.js";
 import {
   LEFT_TO_OTHERS,
@@ -73,15 +73,15 @@ export function createRunner<T>(decoding: Decoding, handler: Handler<T>, running
       if (decoded instanceof Foreign) return decoded.verdict;
       data = isThenable(decoded) ? await decoded : decoded;
     } catch (thrown) {
-      run.thrown = thrown;
-      return verdictOnUnreadable(thrown, attempt, policy);
+      run.thrown = toError(thrown);
+      return verdictOnUnreadable(run.thrown, attempt, policy);
     }
     try {
       const returned = handler(data, new DeliveryContext(decoding.channel, delivery, data, run));
       return verdictOnReturn(isThenable(returned) ? await returned : returned, attempt, policy);
     } catch (thrown) {
-      run.thrown = thrown;
-      return verdictOnThrow(thrown, attempt, policy);
+      run.thrown = toError(thrown);
+      return verdictOnThrow(run.thrown, attempt, policy);
     }
   };
   if (timeoutMs === undefined) return handle;

@@ -1,7 +1,7 @@
 /** What a handler may return besides nothing, and how a result becomes what the backend is told. */
 
 import type { DeadReason, Outcome } from "./backend.js";
-import { CodecError, InvalidArgumentError, SchemaError, toError } from "./errors.js";
+import { CodecError, InvalidArgumentError, SchemaError } from "./errors.js";
 import { show } from "./options.js";
 import { backoffMs, type RetryPolicy } from "./retry.js";
 
@@ -82,16 +82,14 @@ export function verdictOnReturn(value: unknown, attempt: number, policy: RetryPo
 }
 
 /** The verdict on a handler that threw: backoff, or a dead letter after the last attempt. */
-export function verdictOnThrow(thrown: unknown, attempt: number, policy: RetryPolicy): Verdict {
+export function verdictOnThrow(error: Error, attempt: number, policy: RetryPolicy): Verdict {
   if (attempt < policy.maxAttempts) return { as: "retry", delayMs: backoffMs(policy, attempt), counted: true };
-  const error = toError(thrown);
   return { as: "deadLetter", reason: deadReason("failed", `${error.name}: ${error.message}`, error.stack) };
 }
 
 /** The verdict on a message that could not be read: what its codec or schema refuses today it refuses in a second too. */
-export function verdictOnUnreadable(thrown: unknown, attempt: number, policy: RetryPolicy): Verdict {
-  const error = toError(thrown);
-  if (!(error instanceof CodecError || error instanceof SchemaError)) return verdictOnThrow(thrown, attempt, policy);
+export function verdictOnUnreadable(error: Error, attempt: number, policy: RetryPolicy): Verdict {
+  if (!(error instanceof CodecError || error instanceof SchemaError)) return verdictOnThrow(error, attempt, policy);
   return { as: "deadLetter", reason: deadReason("undecodable", error.message) };
 }
 

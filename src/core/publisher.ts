@@ -2,7 +2,7 @@
 
 import { Batcher } from "./batcher.js";
 import { atMost } from "./clock.js";
-import { LimitError, PublishIndeterminateError } from "./errors.js";
+import { LimitError, PublishIndeterminateError, toError } from "./errors.js";
 import { abortable } from "./lifecycle.js";
 import type { Validate } from "./contract.js";
 import { NameCache } from "./names.js";
@@ -10,7 +10,7 @@ import { assertArray, assertKnown, assertSignal } from "./options.js";
 import { type Outgoing, validatePayload } from "./outgoing.js";
 import type { Runtime } from "./runtime.js";
 import { METRICS } from "./telemetry.js";
-import { WaitingLane } from "./waiting-lane.js";
+import { isWithoutRoom, WaitingLane } from "./waiting-lane.js";
 
 const LIMITS = {
   /** A batch is at most this large, so that no script holds Redis for more than about a millisecond. */
@@ -159,7 +159,7 @@ export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: A
     const { telemetry, clock } = this.#runtime;
     const sent = telemetry.counter(METRICS.sent, { channel });
     const failed = (count: number, error: unknown): void =>
-      telemetry.log("message_publish_failed", { channel, count, err: error });
+      telemetry.log("message_publish_failed", { channel, count, err: toError(error) });
     const store = async (batch: readonly I[]): Promise<readonly R[]> => {
       try {
         const results = await this.#options.store(channel, batch);
@@ -168,7 +168,7 @@ export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: A
         return results;
       } catch (error) {
         // What waits for room has not failed yet.
-        if (blockMs === undefined || !(error instanceof LimitError)) failed(batch.length, error);
+        if (blockMs === undefined || !isWithoutRoom(error)) failed(batch.length, error);
         throw error;
       }
     };

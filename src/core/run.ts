@@ -2,8 +2,10 @@
 
 import type { Delivery } from "./backend.js";
 
-/** Renews leases: the consumer. */
-export interface Renewing {
+/** Whoever hands deliveries out: the consumer. */
+export interface Handing {
+  /** Aborts when nothing more is taken. */
+  readonly stopping: AbortSignal;
   /** @throws {LeaseLostError} */
   extend(run: Run): Promise<void>;
 }
@@ -13,17 +15,17 @@ export class Run {
   /** By the consumer's clock. */
   readonly startedAt: number;
   /** What the handler or the decoding threw, for the log. */
-  thrown: unknown;
+  thrown: Error | undefined;
   /** Told once the outcome is settled; with the reason when it was not. */
   onSettled: ((failure?: Error) => void) | undefined;
   /** Told when the outcome stops mattering. */
   onFailed: ((reason: Error) => void) | undefined;
-  readonly #consumer: Renewing;
+  readonly #consumer: Handing;
   #failure: Error | undefined;
   #aborted: Error | undefined;
   #controller: AbortController | undefined;
 
-  constructor(delivery: Delivery, startedAt: number, consumer: Renewing) {
+  constructor(delivery: Delivery, startedAt: number, consumer: Handing) {
     this.delivery = delivery;
     this.startedAt = startedAt;
     this.#consumer = consumer;
@@ -41,6 +43,11 @@ export class Run {
       if (this.#aborted !== undefined) this.#controller.abort(this.#aborted);
     }
     return this.#controller.signal;
+  }
+
+  /** Aborts when nothing comes behind this one any more. */
+  get stopping(): AbortSignal {
+    return this.#consumer.stopping;
   }
 
   /** Renews the delivery's lease now. @throws {LeaseLostError} */

@@ -5,7 +5,8 @@ import type { Feed } from "./backend.js";
 import { Consumer, type ConsumerEvents, type ConsumerOptions } from "./consumer.js";
 import type { Consuming, SubscriptionStats } from "./consumer-stats.js";
 import { DeliveryStream } from "./deliveries.js";
-import { DataLossDetected } from "./errors.js";
+import { DataLossDetected, toError } from "./errors.js";
+import { createFailureNews } from "./failure-news.js";
 import { createDecoder, type Decoding, Foreign, type Handle } from "./handler.js";
 import { abortable } from "./lifecycle.js";
 import { aDuration, type Checks, checkOptions } from "./options.js";
@@ -139,8 +140,8 @@ function createOfferer<T>({ channel, decoding, policy }: ConsumerPlan, stream: D
       const data = await decode(delivery);
       return data instanceof Foreign ? data.verdict : await stream.offer(channel, data, run, policy);
     } catch (thrown) {
-      run.thrown = thrown;
-      return verdictOnUnreadable(thrown, delivery.attempt, policy);
+      run.thrown = toError(thrown);
+      return verdictOnUnreadable(run.thrown, delivery.attempt, policy);
     }
   };
 }
@@ -183,6 +184,7 @@ function consumerEvents(runtime: Runtime, plan: ConsumerPlan, onEnd?: (error: Er
   const expired = telemetry.counter("signalbox.expired.messages", plan.labels);
   const dead = telemetry.counter("signalbox.dead.messages", plan.labels);
   const retried = telemetry.counter("signalbox.retried.messages", plan.labels);
+  const isNews = createFailureNews();
   const processing = telemetry.histogram(METRICS.processing, plan.labels);
   return {
     handled({ delivery: { position, attempt }, startedAt, thrown, failure }, verdict) {
@@ -195,7 +197,8 @@ function consumerEvents(runtime: Runtime, plan: ConsumerPlan, onEnd?: (error: Er
       processing.record(clock.now() - startedAt);
       if (verdict.as === "retry") {
         retried.add(1);
-        telemetry.log("message_retried", { ...labels, position, attempt, delayMs: verdict.delayMs, err: thrown });
+        const cause = thrown === undefined ? {} : { err: thrown };
+        telemetry.log("message_retried", { ...labels, position, attempt, delayMs: verdict.delayMs, ...cause });
       } else if (verdict.as === "deadLetter") {
         dead.add(1);
         const { kind, message } = verdict.reason;
@@ -225,10 +228,10 @@ function consumerEvents(runtime: Runtime, plan: ConsumerPlan, onEnd?: (error: Er
       lost.add(count);
       telemetry.log("message_lease_lost", { ...labels, count });
     },
-    failing(error, failures) {
+    failing(thrown, failures) {
+      const error = toError(thrown);
       telemetry.log("consumer_failing", { ...labels, failures, err: error });
-      // The first failure of a row is news; the rest shows in health().
-      if (failures <= 1) runtime.report(error, where);
+      if (isNews(error, failures)) runtime.report(error, where);
     },
     recovered: () => telemetry.log("consumer_recovered", labels),
     ended(error) {

@@ -2,7 +2,7 @@
 
 import type { Backend, DeadLetters, Feed, Log, Outcome, Queue, TakeRequest } from "./backend.js";
 import type { Clock } from "./clock.js";
-import { SignalboxError } from "./errors.js";
+import { SignalboxError, toError } from "./errors.js";
 import { LOG_EVENTS, type LogEvent } from "./log-events.js";
 import { anObjectWith, type Check } from "./options.js";
 
@@ -106,7 +106,7 @@ export function createTelemetry(logger: Logger): Telemetry {
         logger[level]({ event, ...fields }, text);
       } catch (error) {
         // A logger that throws must not take a delivery with it.
-        stderrLogger.error({ event, err: error }, "the logger threw");
+        stderrLogger.error({ event, err: toError(error) }, "the logger threw");
       }
     },
     counter(name, labels) {

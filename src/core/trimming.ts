@@ -1,6 +1,6 @@
 /** Drops what is too old from streams that say how old is too old, also while nobody publishes to them. */
 
-import { wait } from "./clock.js";
+import { atMost, wait } from "./clock.js";
 import type { Consuming } from "./consumer-stats.js";
 import { ClosedError } from "./errors.js";
 import type { Runtime } from "./runtime.js";
@@ -19,9 +19,9 @@ export function startTrimming(runtime: Runtime): void {
     const trimming: Consuming = {
       // It is no consumer of a group: `health()` has nothing to ask it.
       stats: () => [],
-      async close() {
+      async close({ drainMs = 0 } = {}) {
         stop.abort();
-        await done;
+        await atMost(runtime.clock, drainMs, done);
       },
     };
     runtime.owner.ownConsumer(trimming);
@@ -39,7 +39,7 @@ async function trim(runtime: Runtime, stream: string, pauseMs: number, stop: Abo
       await backend.log.trim(stream);
       isFailing = false;
     } catch (error) {
-      if (error instanceof ClosedError) return;
+      if (stop.aborted || error instanceof ClosedError) return;
       // The first failure of a row is news.
       if (!isFailing) runtime.report(error, `dropping what is too old from ${stream}`);
       isFailing = true;

@@ -5,7 +5,7 @@ import { ClosedError, LimitError } from "./errors.js";
 import { backoffMs, type RetryPolicy } from "./retry.js";
 
 export interface WaitingLaneOptions<I, R> {
-  /** Writes a batch, all or nothing. Rejects with a `LimitError` when there is no room for it. */
+  /** Writes a batch, all or nothing. Rejects with a retryable `LimitError` when there is no room for it. */
   readonly store: (items: readonly I[]) => Promise<readonly R[]>;
   /** What an item counts towards `maxBytes`. */
   readonly sizeOf: (item: I) => number;
@@ -42,6 +42,11 @@ const LOOK_AGAIN: RetryPolicy = {
 };
 const MAX_STEPS = 10;
 
+/** Whether it is worth waiting: something that no store takes is a `LimitError` as well. */
+export function isWithoutRoom(error: unknown): error is LimitError {
+  return error instanceof LimitError && error.retryable;
+}
+
 /** One batch at a time, so that order is kept however often one is refused. */
 export class WaitingLane<I, R> {
   readonly #options: WaitingLaneOptions<I, R>;
@@ -77,9 +82,7 @@ export class WaitingLane<I, R> {
     return new Promise((resolve, reject) => {
       const size = sizeOf(item);
       this.#keep({ item, size, until: clock.now() + blockMs, signal, resolve, reject });
-      this.#sending ??= this.#sendAll().finally(() => {
-        this.#sending = undefined;
-      });
+      this.#sending ??= this.#sendAll();
     });
   }
 
@@ -106,6 +109,8 @@ export class WaitingLane<I, R> {
         await wait(clock, Math.max(1, Math.min(pauseMs, leftMs)), stop);
       }
     }
+    // In the same stretch as the last look at what waits: whoever adds to it afterwards starts anew.
+    this.#sending = undefined;
   }
 
   /** The first that still want to be stored. Empty: nothing waits. */
@@ -146,7 +151,7 @@ export class WaitingLane<I, R> {
       // The store promises one result for each item.
       for (let index = 0; index < batch.length; index += 1) batch[index]?.resolve(results[index] as R);
     } catch (error) {
-      if (error instanceof LimitError) return error;
+      if (isWithoutRoom(error)) return error;
       this.#remove(0, batch.length);
       for (const { reject } of batch) reject(error);
     }

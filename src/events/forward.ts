@@ -2,7 +2,8 @@
 
 import type { Consuming } from "../core/consumer-stats.js";
 import { validatorOf } from "../core/contract.js";
-import { DataLossDetected, InvalidArgumentError } from "../core/errors.js";
+import { DataLossDetected, InvalidArgumentError, toError } from "../core/errors.js";
+import { createFailureNews } from "../core/failure-news.js";
 import { Forwarding, type ForwardingEvents, type ForwardingStats } from "../core/forwarding.js";
 import { abortable } from "../core/lifecycle.js";
 import { validName } from "../core/names.js";
@@ -143,6 +144,7 @@ function eventsOf(runtime: Runtime, to: Runtime, stream: string, group: string):
   const where = `forwarding ${stream} (${group})`;
   const mayLose = runtime.streams.retentionOf(stream).overflow === "drop-oldest";
   const sent = to.telemetry.counter(METRICS.sent, { channel: stream });
+  const isNews = createFailureNews();
   return {
     forwarded(count, duplicates) {
       sent.add(count - duplicates);
@@ -155,10 +157,10 @@ function eventsOf(runtime: Runtime, to: Runtime, stream: string, group: string):
       telemetry.log("message_gone", { ...labels, count: taken.gone });
       if (!mayLose) runtime.report(lossOf(stream, group, taken.gone), where);
     },
-    failing(error, failures) {
+    failing(thrown, failures) {
+      const error = toError(thrown);
       telemetry.log("consumer_failing", { ...labels, failures, err: error });
-      // The first failure of a row is news; the rest shows in health().
-      if (failures === 1) runtime.report(error, where);
+      if (isNews(error, failures)) runtime.report(error, where);
     },
     recovered: () => telemetry.log("consumer_recovered", labels),
     ended(error) {

@@ -156,7 +156,7 @@ function letterCalls<T>(
 
 function checkChanges(stream: Stream, changes: GroupConfiguration): GroupChanges {
   const problems = findProblems("group.configure", changes, CHANGE_CHECKS);
-  const asked = problems.length === 0 ? Object.entries(changes).filter(([, value]) => value !== undefined) : [];
+  const asked = problems.length === 0 ? Object.entries(changes ?? {}).filter(([, value]) => value !== undefined) : [];
   if (problems.length === 0 && asked.length === 0) problems.push("group.configure: there is nothing to change");
   const types = changes?.types;
   if (problems.length === 0 && types !== undefined) problems.push(...typeProblems(stream, types));

@@ -40,7 +40,7 @@ export interface Events<C> {
     data: InputOf<C, "events", N>,
     options?: PublishEventOptions,
   ): Promise<EventReceipt>;
-  /** Stores several, in order. Rejects when one is not stored; those before it may be. */
+  /** Stores several, in order. Rejects when one is not stored; others may be. */
   publishMany<N extends NameIn<C, "events">>(
     type: N,
     data: readonly InputOf<C, "events", N>[],

@@ -4,7 +4,15 @@ import type { Entry, Range } from "../core/backend.js";
 import { atMost, type Clock, wait } from "../core/clock.js";
 import type { Consuming } from "../core/consumer-stats.js";
 import { assertHandler } from "../core/consuming.js";
-import { ClosedError, CodecError, ConfigError, ReplayError, SchemaError, toError } from "../core/errors.js";
+import {
+  ClosedError,
+  CodecError,
+  ConfigError,
+  DataLossDetected,
+  ReplayError,
+  SchemaError,
+  toError,
+} from "../core/errors.js";
 import { type Context, createDecoder, Foreign, type Handler, NO_PARAMS, toMessage } from "../core/handler.js";
 import { abortable, abortableCall } from "../core/lifecycle.js";
 import type { Message } from "../core/message.js";
@@ -142,10 +150,10 @@ class Replay<T> implements Consuming {
     if (newest !== undefined) {
       let range: Range = { ...toRangeStart(from, newest.position), ...(until !== undefined && { until }), max: PAGE };
       for (;;) {
-        const page = await abortableCall(() => log.read(this.#stream.name, range), signal);
-        if (page.length === 0 || !(await this.#handlePage(page))) break;
-        // `since` has done its part: what is behind an entry is not older.
-        range = { after: String(this.#position), ...(until !== undefined && { until }), max: PAGE };
+        const page = this.#new(range, await abortableCall(() => log.read(this.#stream.name, range), signal));
+        if (page.length === 0 || !(await this.#handlePage(page)) || this.#position === until) break;
+        // The last one once more: while it is there, nothing behind it has been dropped. `since` has done its part.
+        range = { from: String(this.#position), ...(until !== undefined && { until }), max: PAGE + 1 };
       }
     }
     return {
@@ -154,6 +162,17 @@ class Replay<T> implements Consuming {
       unreadable: this.#unreadable,
       position: this.#position,
     };
+  }
+
+  /** What was not looked at yet. */
+  #new({ from }: Range, page: readonly Entry[]): readonly Entry[] {
+    // Of a stretch that ends before it begins there is nothing to miss.
+    if (from === undefined || (page.length === 0 && this.#position === undefined)) return page;
+    if (page[0]?.position === from) return from === this.#position ? page.slice(1) : page;
+    const channel = this.#stream.name;
+    const message = `"${channel}" has dropped the event at position "${from}": a replay may have missed some behind it`;
+    this.#runtime.report(new DataLossDetected(message, { channel, reader: "replay" }), `replay of ${channel}`);
+    return page;
   }
 
   /** @returns whether to go on */

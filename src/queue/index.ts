@@ -18,6 +18,7 @@ import {
   checkPurge,
   type DeadLetter,
   type LetterBox,
+  PURGE_CHECKS,
   purgeDeadLetters,
   type PurgeOptions,
   readDeadLetter,
@@ -31,7 +32,7 @@ import { InvalidArgumentError } from "../core/errors.js";
 import { createRunner, type Decoding, type Handler } from "../core/handler.js";
 import { abortableCall } from "../core/lifecycle.js";
 import { validName } from "../core/names.js";
-import { aDuration, anInteger, type Checks, checkOptions, show } from "../core/options.js";
+import { aDuration, anInteger, aSignal, type Checks, checkOptions, show } from "../core/options.js";
 import { encodeOutgoing, MESSAGE_OPTIONS, type MessageOptions, type Outgoing, type Routing } from "../core/outgoing.js";
 import { Publisher } from "../core/publisher.js";
 import type { Runtime } from "../core/runtime.js";
@@ -84,7 +85,7 @@ export interface Queue<T, R = T> {
   readonly name: string;
   /** Stores one message. What is published in the same tick travels together. */
   publish(data: T, options?: PublishQueueOptions): Promise<QueueReceipt>;
-  /** Stores several, in order. Rejects when one is not stored; those before it may be. */
+  /** Stores several, in order. Rejects when one is not stored; others may be. */
   publishMany(data: readonly T[], options?: PublishQueueOptions): Promise<readonly QueueReceipt[]>;
   /** Competing consumers: each message goes to one of them, the most urgent first. In force once it resolves. */
   subscribe(options: SubscribeQueueOptions, handler: Handler<R>): Promise<Subscription>;
@@ -117,6 +118,11 @@ const DEFAULT_MAX_ITEMS = 1_000_000;
 const QUEUE_CHECKS: Checks<QueueOptions> = { maxItems: anInteger(1, 1_000_000_000) };
 const CONSUMING_CHECKS: Checks<ConsumeQueueOptions> = { ...CONSUME_CHECKS, as: () => undefined };
 const SUBSCRIBE_CHECKS: Checks<SubscribeQueueOptions> = { ...CONSUMING_CHECKS, ...HANDLER_CHECKS };
+/** Of calls about one recipient's dead letters; the recipient is checked on its own, as a name. */
+const LETTER_CHECKS: Checks<OfRecipient & { readonly signal?: AbortSignal }> = {
+  recipient: () => undefined,
+  signal: aSignal,
+};
 const PUBLISH_OPTIONS = new Set([...MESSAGE_OPTIONS, "target", "priority", "ttlMs", "delayMs"]);
 const priorityCheck = anInteger(Number.MIN_SAFE_INTEGER);
 const delayCheck = aDuration();
@@ -185,14 +191,20 @@ function letterCalls<R>(
   };
   return {
     deadLetters: (recipient) => readDeadLetters(boxOf(recipient)),
-    inspect: async (id, options = {}) => await readDeadLetter(boxOf(options.recipient), id, options.signal),
-    async redrive({ recipient, ...options } = {}) {
-      checkOptions("queue.redrive", options, REDRIVE_CHECKS);
+    async inspect(id, options = {}) {
+      checkOptions("queue.inspect", options, LETTER_CHECKS);
+      return await readDeadLetter(boxOf(options.recipient), id, options.signal);
+    },
+    async redrive(given = {}) {
+      checkOptions("queue.redrive", given, { ...LETTER_CHECKS, ...REDRIVE_CHECKS });
+      const { recipient, ...options } = given;
       const { letters, place } = boxOf(recipient);
       const { dead } = await abortableCall(() => backend.queue.stats(queue, place.recipient), options.signal);
       return await redriveDeadLetters(letters, options, dead);
     },
-    async purge({ recipient, ...options } = {}) {
+    async purge(given = {}) {
+      checkOptions("queue.purge", given, { ...LETTER_CHECKS, ...PURGE_CHECKS });
+      const { recipient, ...options } = given;
       checkPurge("queue.purge", options);
       return await purgeDeadLetters(boxOf(recipient).letters, options);
     },

@@ -22,9 +22,11 @@ const decoding: Decoding = {
 /** Hands deliveries to a runner, as the consumer would, and notes what they come to. */
 function createStage(handle: Handle) {
   const runs: Run[] = [];
+  const stopping = new AbortController();
   const verdicts: (Verdict | undefined)[] = [];
   return {
     runs,
+    stopping,
     verdicts,
     give(data: unknown, { attempt = 1, header = "1\u001fid" } = {}): Run {
       const index = runs.length;
@@ -35,7 +37,7 @@ function createStage(handle: Handle) {
         header,
         data: Buffer.from(typeof data === "string" ? data : JSON.stringify(data)),
       };
-      const run = new Run(delivery, clock.now(), { extend: async () => undefined });
+      const run = new Run(delivery, clock.now(), { stopping: stopping.signal, extend: async () => undefined });
       runs.push(run);
       verdicts.push(undefined);
       void handle(delivery, run).then((verdict) => {
@@ -160,6 +162,27 @@ describe("a batch", () => {
     expect(stage.outcomes()).toEqual(["ack", "retry", "retry"]);
   });
 
+  test("a delay that is none is a failed attempt, also where nobody looks, and no acknowledgement", async () => {
+    const told: unknown[] = [];
+    const stage = batchStage(async (deliveries) => {
+      void deliveries[0]?.retry({ delayMs: Number.NaN });
+      void deliveries[1]?.defer({ delayMs: -5 });
+      await deliveries[2]?.retry({ delayMs: 2 ** 40 }).catch((error: unknown) => told.push(error));
+    });
+    stage.give(1);
+    stage.give(2, { attempt: 3 });
+    stage.give(3);
+    await clock.advance(0);
+    expect(stage.verdicts).toMatchObject([
+      { as: "retry", delayMs: 50, counted: true },
+      { as: "deadLetter", reason: { kind: "failed", message: expect.stringContaining("delayMs must be a number") } },
+      { as: "retry", delayMs: 50, counted: true },
+    ]);
+    expect(told).toMatchObject([{ code: "INVALID_ARGUMENT" }]);
+    // For the log.
+    expect(stage.runs[0]?.thrown).toMatchObject({ code: "INVALID_ARGUMENT" });
+  });
+
   test("what its handler throws when everything is settled is reported, since it is nobody's failure", async () => {
     const error = new Error("afterwards");
     const stage = batchStage(async (deliveries) => {
@@ -198,6 +221,22 @@ describe("a batch", () => {
     stage.runs[2]?.fail(reason);
     expect(context?.signal.reason).toBe(reason);
     expect(deliveries?.[1]?.signal.reason).toBe(reason);
+  });
+
+  test("what has gathered goes back when nothing comes any more, and what comes late as well", async () => {
+    const { batches, handler } = heldHandler();
+    const stage = batchStage(handler, { waitMs: 60_000 });
+    for (const number of [1, 2, 3, 4, 5]) stage.give(number);
+    await clock.advance(0);
+    stage.stopping.abort();
+    stage.give(6);
+    await clock.advance(0);
+    expect([stage.outcomes().slice(3), clock.pending()]).toEqual([["retry", "retry", "retry"], 0]);
+    expect(stage.verdicts[3]).toEqual({ as: "retry", delayMs: 0, counted: false });
+    batches[0]?.finish();
+    await clock.advance(60_000);
+    expect(stage.outcomes().slice(0, 3)).toEqual(["ack", "ack", "ack"]);
+    expect(batches).toHaveLength(1);
   });
 
   test("nothing waits any more for what is given back while it gathers, or for a handler that nobody waits for", async () => {

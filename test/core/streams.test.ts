@@ -99,9 +99,9 @@ test("limits that are stored otherwise are refused, naming both; what is not sai
   await expect(declared({ maxEntries: 20, overflow: "reject" }, { maxAgeMs: 5 })).rejects.toMatchObject({
     code: "CONFIG",
     problems: [
-      'connect: the stream "orders" is stored with maxEntries 10, and this process declares 20: they must agree',
-      'connect: the stream "orders" is stored with overflow "block", and this process declares "reject": they must agree',
-      'connect: the stream "bills" is stored with no maxAgeMs, and this process declares 5: they must agree',
+      'connect: the stream "orders" is stored with maxEntries 10, and this process declares 20: they must agree, or be changed with events.configure',
+      'connect: the stream "orders" is stored with overflow "block", and this process declares "reject": they must agree, or be changed with events.configure',
+      'connect: the stream "bills" is stored with no maxAgeMs, and this process declares 5: they must agree, or be changed with events.configure',
     ],
   });
   const streams = await declared({ maxEntries: 10 });

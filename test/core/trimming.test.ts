@@ -11,14 +11,10 @@ import { openMemory } from "../../src/backends/memory/index.js";
 import { createFakeClock } from "../../src/testing/index.js";
 import { silentLogger } from "../facades/support/lanes.js";
 
-test("a stream that cannot be trimmed is told once for each time that it begins to fail, and tried again", async () => {
+async function openBroker(trim: () => Promise<number>, told: string[] = []) {
   const clock = createFakeClock();
   const memory = await openMemory({}, { namespace: "n", clock, report: () => undefined });
-  const trim = vi.fn(async (): Promise<number> => {
-    throw new Error("no");
-  });
   const backend = { ...memory, log: { ...memory.log, trim } };
-  const told: string[] = [];
   const runtime: Runtime = {
     backend,
     clock,
@@ -33,7 +29,30 @@ test("a stream that cannot be trimmed is told once for each time that it begins 
     createId: () => "id",
     report: (error, where) => void told.push(`${where}: ${String(error)}`),
   };
-  const broker = createBroker(runtime, backend, 1_000);
+  return { clock, broker: createBroker(runtime, backend, 1_000) };
+}
+
+test("a broker does not wait for a trim that hangs any longer than its time to drain", async () => {
+  const trim = vi.fn(() => new Promise<number>(() => undefined));
+  const { clock, broker } = await openBroker(trim);
+  await clock.advance(5_000);
+  expect(trim).toHaveBeenCalledTimes(1);
+  let closed = false;
+  const closing = broker.close({ drainMs: 300 }).then(() => {
+    closed = true;
+  });
+  await clock.advance(299);
+  expect(closed).toBe(false);
+  await clock.advance(1);
+  await closing;
+});
+
+test("a stream that cannot be trimmed is told once for each time that it begins to fail, and tried again", async () => {
+  const trim = vi.fn(async (): Promise<number> => {
+    throw new Error("no");
+  });
+  const told: string[] = [];
+  const { clock, broker } = await openBroker(trim, told);
   await clock.advance(20_000);
   expect(trim).toHaveBeenCalledTimes(4);
   expect(trim).toHaveBeenCalledWith("orders");

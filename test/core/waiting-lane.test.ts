@@ -134,6 +134,32 @@ describe("a lane that waits for room", () => {
     expect(stored).toEqual([3]);
   });
 
+  test("a limit that no room would help against is no reason to wait", async () => {
+    const { lane, clock, stored, fail, make } = createStage();
+    const never = new LimitError("too big", { retryable: false });
+    fail(never);
+    const seen = watch([lane.add(1, undefined)]);
+    await clock.advance(0);
+    expect(seen).toEqual(["LimitError: too big"]);
+    fail(undefined);
+    make(1);
+    watch([lane.add(2, undefined)]);
+    await clock.advance(0);
+    expect(stored).toEqual([2]);
+  });
+
+  test("whoever hears that there was no room may publish again at once", async () => {
+    const { lane, clock, stored, make } = createStage({ blockMs: 0 });
+    const again = lane.add(1, undefined).catch(() => {
+      make(1);
+      return lane.add(2, undefined);
+    });
+    const seen = watch([again]);
+    await clock.advance(0);
+    expect([seen, stored]).toEqual([["r2"], [2]]);
+    expect(lane.isIdle).toBe(true);
+  });
+
   test("once it is stopped nothing waits any more, and nothing is stored", async () => {
     const { lane, clock, stop, make, stored } = createStage();
     const seen = watch([lane.add(1, undefined), lane.add(2, undefined)]);

@@ -191,6 +191,40 @@ onEveryBackend("a batch of events", (lane) => {
     expect(await group.stats()).toMatchObject({ pending: 0, retrying: 0, lag: 0 });
   });
 
+  test("a delay that is none keeps nothing in hand: it is a failed attempt, and the iteration goes on", async () => {
+    const broker = await lane.open();
+    const type = lane.unique("t");
+    await broker.events.publishMany(type, [1, 2]);
+    const seen: string[] = [];
+    const options = { group: "g", from: "beginning", concurrency: 1, retry: { ...FAST, maxAttempts: 2 } } as const;
+    for await (const delivery of broker.events.deliveries(type, options)) {
+      seen.push(`${String(delivery.data)}@${delivery.attempt}`);
+      if (delivery.data === 1) void delivery.retry({ delayMs: -1 });
+      else await delivery.ack();
+      if (seen.length === 3) break;
+    }
+    expect(seen.toSorted()).toEqual(["1@1", "1@2", "2@1"]);
+    const group = broker.events.group(type, "g");
+    await until(async () => (await group.stats()).dead === 1);
+    expect(await collect(group.deadLetters())).toMatchObject([
+      { reason: { message: expect.stringContaining("delayMs") } },
+    ]);
+  });
+
+  test("a lease that is renewed too late, after the delivery was settled, is not lost to anybody", async () => {
+    const broker = await lane.open();
+    const type = lane.unique("t");
+    await broker.events.publish(type, 1);
+    let refused: unknown;
+    const sub = await broker.events.subscribeBatch(type, { group: "g", from: "beginning" }, async ([delivery]) => {
+      await delivery?.ack();
+      refused = await delivery?.extend().catch((error: unknown) => error);
+    });
+    await until(() => refused);
+    expect(refused).toMatchObject({ code: "LEASE_LOST" });
+    expect(sub.stats()[0]).toMatchObject({ settled: 1, lost: 0 });
+  });
+
   test("settlements that nobody awaits are no unhandled rejections, in a batch or in an iteration", async () => {
     const unhandled: unknown[] = [];
     const record = (reason: unknown): void => void unhandled.push(reason);
@@ -243,6 +277,41 @@ onEveryBackend("a batch of events", (lane) => {
     );
     expect(await broker.events.groups(type)).toEqual([]);
   });
+});
+
+test("what waits for its batch to fill goes to others at once when its consumer closes: it can fill no more", async () => {
+  const clock = createFakeClock();
+  await using broker = await connect("memory:", { clock, logger: silentLogger });
+  const options = { group: "g", from: "beginning", max: 3, waitMs: 60_000 } as const;
+  const batches: unknown[][] = [];
+  const release: (() => void)[] = [];
+  const sub = await broker.events.subscribeBatch("t", options, async (deliveries) => {
+    batches.push(dataOf(deliveries));
+    await new Promise<void>((resolve) => release.push(resolve));
+  });
+  await broker.events.publishMany("t", [1, 2]);
+  await until(() => sub.stats()[0]?.running === 2);
+  await sub.close();
+  expect(batches).toEqual([]);
+  expect(await broker.events.group("t", "g").stats()).toMatchObject({ pending: 0, lag: 0, retrying: 2 });
+  const others: string[] = [];
+  const next = await broker.events.subscribe("t", { group: "g", from: "new" }, (data, { attempt }) => {
+    others.push(`${String(data)}@${attempt}`);
+  });
+  await until(() => others.length === 2);
+  expect(others.toSorted()).toEqual(["1@1", "2@1"]);
+  await next.close();
+  // A batch that runs is drained, and what has gathered behind it is not begun any more.
+  const busy = await broker.events.subscribeBatch("t", options, async (deliveries) => {
+    batches.push(dataOf(deliveries));
+    await new Promise<void>((resolve) => release.push(resolve));
+  });
+  await broker.events.publishMany("t", [3, 4, 5]);
+  await until(() => batches.length === 1);
+  const closing = busy.close();
+  for (const finish of release) finish();
+  await closing;
+  expect(busy.stats()).toMatchObject([{ settled: 3, lost: 0 }]);
 });
 
 test("a batch waits by the injected clock", async () => {

@@ -134,6 +134,8 @@ onEveryBackend("a group of events", (lane) => {
       { from: "new" },
       { leaseMs: undefined },
       "x",
+      undefined,
+      null,
     ]) {
       await expect(group.configure(changes as never), JSON.stringify(changes)).rejects.toMatchObject({
         code: "CONFIG",

@@ -240,5 +240,19 @@ onEveryBackend("dead letters of events", (lane) => {
     });
     await until(() => seen.length === 1);
     expect(seen).toEqual([["a", 1, 3, letter?.position]]);
+    for (const call of [
+      () => queue.inspect("1", { recipiant: "ada" } as never),
+      () => queue.inspect("1", { signal: "now" } as never),
+      () => queue.inspect("1", null as never),
+      () => queue.redrive({ recipiant: "ada" } as never),
+      () => queue.redrive(null as never),
+      () => queue.purge({ recipient: "ada", older: 1 } as never),
+      () => queue.purge(null as never),
+      () => queue.purge({ ids: ["1"], olderThanMs: 1 }),
+    ]) {
+      await expect(call(), String(call)).rejects.toMatchObject({
+        code: expect.stringMatching(/CONFIG|INVALID_ARGUMENT/),
+      });
+    }
   });
 });

@@ -169,6 +169,41 @@ onEveryBackend("a replay", (lane) => {
     expect((await witness.events.stats(type)).length).toBe(5);
   });
 
+  test("what is dropped beneath it is told, and what is dropped behind it is not", async () => {
+    const type = lane.unique("t");
+    const losses: Error[] = [];
+    const broker = await lane.open({
+      streams: { [type]: { maxEntries: 250 } },
+      onError: (error) => void losses.push(error),
+    });
+    const receipts = await broker.events.publishMany(type, numbersTo(250));
+    const seen: unknown[] = [];
+    const behind = await broker.events.replay(type, { from: "beginning" }, async (data) => {
+      seen.push(data);
+      if (data === 150) await broker.events.publishMany(type, numbersTo(20));
+    });
+    expect([behind.handled, behind.position, losses]).toEqual([250, receipts[249]?.position, []]);
+    seen.length = 0;
+    const from = { at: String(receipts[100]?.position) };
+    const options = { from, to: String(receipts[249]?.position) };
+    await broker.events.replay(type, options, async (data) => {
+      seen.push(data);
+      // More than the rest of the page.
+      if (data === 101) await broker.events.publishMany(type, numbersTo(190));
+    });
+    expect(seen.slice(0, 100)).toEqual(numbersTo(200).slice(100));
+    expect(seen.at(-1)).toBe(249);
+    expect(seen.length).toBeLessThan(150);
+    expect(losses).toMatchObject([{ code: "DATA_LOSS", channel: type, reader: "replay" }]);
+    expect(losses[0]?.message).toContain(receipts[199]?.position);
+    // Where it was to begin is no more.
+    await broker.events.replay(type, options, () => undefined);
+    expect(losses).toHaveLength(2);
+    const backwards = { from: { at: options.to }, to: from.at };
+    expect(await broker.events.replay(type, backwards, () => undefined)).toMatchObject({ handled: 0 });
+    expect(losses).toHaveLength(2);
+  });
+
   test("what cannot be meant is refused", async () => {
     const broker = await lane.open();
     const type = lane.unique("t");

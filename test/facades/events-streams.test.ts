@@ -169,6 +169,66 @@ onEveryBackend("a declared stream", (lane) => {
     });
   });
 
+  test("stored limits can be changed, and hold for every process from the next event", async () => {
+    const name = lane.unique("t");
+    const limits = { maxEntries: 2, maxAgeMs: 3_600_000 };
+    const declaring = await lane.open({ streams: { [name]: limits } });
+    const other = await lane.open();
+    const sub = await declaring.events.subscribe(name, { group: "slow", from: "beginning" }, () => undefined);
+    await sub.close();
+    await declaring.events.publishMany(name, [1, 2]);
+    await expect(declaring.events.publish(name, 3)).rejects.toMatchObject({
+      code: "LIMIT",
+      message: expect.stringContaining("events.configure"),
+    });
+    expect(await other.events.configure(name, { maxEntries: 3, maxAgeMs: null })).toEqual({
+      maxEntries: 3,
+      overflow: "reject",
+    });
+    await declaring.events.publish(name, 3);
+    await expect(declaring.events.publish(name, 4)).rejects.toMatchObject({ code: "LIMIT" });
+    expect((await declaring.events.stats(name)).retention).toEqual({ maxEntries: 3, overflow: "reject" });
+    await expect(lane.open({ streams: { [name]: limits } })).rejects.toMatchObject({
+      code: "CONFIG",
+      message: expect.stringContaining("events.configure"),
+    });
+    await lane.open({ streams: { [name]: { maxEntries: 3 } } });
+    // Of a stream of which nothing is stored, what this process declares is changed: the defaults.
+    const plain = lane.unique("t");
+    expect(await other.events.configure(plain, { overflow: "drop-oldest" })).toEqual({
+      maxEntries: 1_000_000,
+      overflow: "drop-oldest",
+    });
+  });
+
+  test("limits that cannot be meant are not stored", async () => {
+    const name = lane.unique("t");
+    const broker = await lane.open({ contract: defineContract({ events: { [name]: z.number() } }) });
+    for (const changes of [
+      undefined,
+      null,
+      {},
+      { maxEntries: undefined },
+      { maxEntries: 0 },
+      { maxEntries: null },
+      { maxAgeMs: 0 },
+      { overflow: "drop" },
+      { blockMs: 5 },
+      { signal: new AbortController().signal },
+      JSON.parse('{ "__proto__": { "maxEntries": 1 }, "maxEntries": 5 }'),
+    ]) {
+      await expect(broker.events.configure(name, changes as never), JSON.stringify(changes)).rejects.toMatchObject({
+        code: "CONFIG",
+      });
+    }
+    await expect(broker.events.configure("typo" as never, { maxEntries: 5 })).rejects.toMatchObject({
+      code: "INVALID_ARGUMENT",
+    });
+    const signal = AbortSignal.abort("enough");
+    await expect(broker.events.configure(name, { maxEntries: 5, signal })).rejects.toBe("enough");
+    expect((await broker.events.stats(name)).retention).toBeUndefined();
+  });
+
   test("[E18] what some group still has to read is not dropped: publishing is refused, naming the slowest group", async () => {
     const name = lane.unique("t");
     const broker = await lane.open({ streams: { [name]: { maxEntries: 5 } } });

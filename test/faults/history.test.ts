@@ -173,6 +173,6 @@ test("two hundred thousand messages are checked in little memory", async () => {
   const after = process.memoryUsage();
   expect(verdict.broken).toEqual({});
   expect(verdict.groups[WORK.name]?.acked).toBe(messages);
-  // Typed arrays lie outside the heap, and what the parser leaves behind is collected now and then.
-  expect(after.arrayBuffers - before.arrayBuffers).toBeLessThan(64 * messages);
+  // Typed arrays lie outside the heap; they grow by doubling, and what the parser leaves behind is collected now and then.
+  expect(after.arrayBuffers - before.arrayBuffers).toBeLessThan(120 * messages);
 });

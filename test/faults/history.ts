@@ -6,7 +6,15 @@
  */
 
 import { type GroupCounts, GroupDeliveries, type Shared } from "./support/history-deliveries.js";
-import { describe, type Finding, Findings, type Rule, RULES } from "./support/history-findings.js";
+import {
+  describe,
+  type Finding,
+  Findings,
+  type Rule,
+  RULES,
+  type Spread,
+  spreadOf,
+} from "./support/history-findings.js";
 import { PublisherLedger, RESULT } from "./support/history-ledger.js";
 import type { DirectorOp, Op, Opened } from "./support/history-log.js";
 import { type Entry, operationsOf, readHistory } from "./support/history-read.js";
@@ -39,6 +47,8 @@ export interface Verdict {
   readonly published: { readonly tried: number; readonly ok: number; readonly fail: number; readonly unknown: number };
   readonly groups: Readonly<Record<string, GroupCounts>>;
   readonly recovery: RecoveryFigures;
+  /** From a consumer's death until what it held came again (ms). */
+  readonly redelivery: Spread;
   readonly maxRssBytes: number;
   /** From the first publish to the last operation. */
   readonly seconds: number;
@@ -140,6 +150,7 @@ class Checker {
   finish(dir: string, operations: number): Verdict {
     const recovery = this.#recovery.finish();
     const groups = [...this.#groups].map(([name, deliveries]) => [name, deliveries.finish()] as const);
+    const redelivery = spreadOf([...this.#groups.values()].flatMap((deliveries) => deliveries.redeliveries));
     if (operations === 0) this.#findings.add({ rule: "history", what: "there are no operations" });
     const seconds = this.#publishedAt === 0 ? 0 : (this.#end - this.#publishedAt) / 1e9;
     return {
@@ -149,6 +160,7 @@ class Checker {
       published: { ...this.#published },
       groups: Object.fromEntries(groups),
       recovery,
+      redelivery,
       maxRssBytes: this.#maxRss,
       seconds,
     };
@@ -170,7 +182,7 @@ class Checker {
     if (publisher === undefined) return this.#unsound(source, op);
     if (op.op === "invoke") {
       if (op.n !== publisher.count) this.#unsound(source, op);
-      publisher.invoke(op.n, op.k);
+      publisher.invoke(op.n, op.k, op.t);
       if (this.#published.tried === 0) this.#publishedAt = op.t;
       this.#published.tried += 1;
       return;
@@ -207,7 +219,7 @@ class Checker {
       case "writable":
         return this.#recovery.writable(op);
       case "died":
-        if (op.process === "consumer") this.#deadConsumers.add(op.number);
+        if (op.process === "consumer") this.#consumerDied(op.number, op.t);
         return this.#recovery.closed(`${op.process}-${op.number}`);
       case "ended":
         return this.#findings.add({ rule: "unhandled", what: `${op.process} has ended: ${op.what}`, t: op.t });
@@ -218,6 +230,12 @@ class Checker {
       default:
         return undefined;
     }
+  }
+
+  #consumerDied(number: number, t: number): void {
+    this.#deadConsumers.add(number);
+    const group = this.#processes.get(`consumer-${number}`)?.group?.name ?? "";
+    this.#groups.get(group)?.died(number, t);
   }
 
   #weigh({ bytes, t }: Extract<Op, { op: "rss" }>, source: string): void {

@@ -130,6 +130,11 @@ async function typedGroups({ events }: Typed): Promise<void> {
   await billing.seek({ at: "1-0" });
   // @ts-expect-error one or the other
   await billing.seek({ before: "1-0" });
+  expectTypeOf(
+    await events.configure("order.paid", { maxEntries: 5, maxAgeMs: null }),
+  ).toEqualTypeOf<signalbox.Retention>();
+  // @ts-expect-error how long a publish waits is each process's own
+  await events.configure("order.paid", { blockMs: 5 });
   // @ts-expect-error a name that the contract does not have
   events.group("order.payed", "billing");
   // @ts-expect-error the same
@@ -194,6 +199,7 @@ export function namedUse(named: {
     signalbox.RedriveOptions,
     signalbox.PurgeOptions,
     signalbox.StreamOptions,
+    signalbox.StreamLimits,
     signalbox.CallOptions,
     signalbox.GroupConfiguration,
   ];

@@ -84,8 +84,8 @@ export class ClusterTopology implements Topology {
   }
 
   /** Whose primary it is, it says to every command. */
-  confirm(socket: Socket): Promise<void> {
-    return confirmPrimary(socket, this.#settings.connectTimeoutMs);
+  confirm(socket: Socket, timeoutMs: number): Promise<void> {
+    return confirmPrimary(socket, timeoutMs);
   }
 
   onChange(listener: () => void): void {

@@ -1,6 +1,8 @@
 /** What Redis means by an error reply, and what the connection has to do about it. */
 
 import { AuthError, ConnectionError, OutOfMemoryError, SignalboxError } from "../../core/errors.js";
+import type { Arg } from "./connection.js";
+import { isKeyOrChannel } from "./keys.js";
 import type { Address } from "./target.js";
 
 /** An error reply that the connection passes on, such as NOSCRIPT, NOGROUP or WRONGTYPE. */
@@ -34,11 +36,11 @@ export type Verdict =
   | { readonly kind: "final"; readonly error: SignalboxError };
 
 /**
- * Judges an error reply to `command` (its first word).
+ * Judges an error reply to a command.
  *
  * The replies: networking.c, server.c, cluster.c, acl.c and script.c of Redis 7.0.
  */
-export function judge(command: string, reply: string): Verdict {
+export function judge(command: readonly Arg[], reply: string): Verdict {
   const prefix = prefixOf(reply);
   switch (prefix) {
     case "LOADING":
@@ -54,21 +56,23 @@ export function judge(command: string, reply: string): Verdict {
       return { kind: "unblocked" };
     case "MOVED":
     case "ASK":
-      return redirect(prefix, reply) ?? { kind: "final", error: new RedisReplyError(command, reply) };
+      return redirect(prefix, reply) ?? { kind: "final", error: new RedisReplyError(nameOf(command), reply) };
     default:
       return { kind: "final", error: replyError(command, reply) };
   }
 }
 
 /** The error that a reply becomes when nothing is tried about it. */
-export function replyError(command: string, reply: string): SignalboxError {
+export function replyError(command: readonly Arg[], reply: string): SignalboxError {
+  const name = nameOf(command);
   switch (prefixOf(reply)) {
     case "OOM":
-      return new OutOfMemoryError(`Redis is out of memory and refused ${command}: ${redacted(reply)}`);
+      return new OutOfMemoryError(`Redis is out of memory and refused ${name}: ${redacted(reply)}`);
     case "NOAUTH":
     case "WRONGPASS":
+      return new AuthError(`Redis refused ${name}: ${redacted(reply)}`);
     case "NOPERM":
-      return new AuthError(`Redis refused ${command}: ${redacted(reply)}`);
+      return forbidden(command, reply);
     case "MISCONF":
     case "NOREPLICAS":
     case "LOADING":
@@ -77,15 +81,41 @@ export function replyError(command: string, reply: string): SignalboxError {
     case "CLUSTERDOWN":
     case "READONLY":
     case "MASTERDOWN":
-      return new ConnectionError(`Redis cannot take ${command} now: ${redacted(reply)}`);
+      return new ConnectionError(`Redis cannot take ${name} now: ${redacted(reply)}`);
     default:
       // AUTH with a password where the server has none is about credentials too, without a prefix of its own.
       if (/^ERR (?:AUTH|invalid password|Client sent AUTH)/i.test(reply))
-        return new AuthError(`Redis refused ${command}: ${redacted(reply)}`);
+        return new AuthError(`Redis refused ${name}: ${redacted(reply)}`);
       if (reply.startsWith("ERR max number of clients"))
-        return new ConnectionError(`Redis cannot take ${command} now: ${reply}`);
-      return new RedisReplyError(command, reply);
+        return new ConnectionError(`Redis cannot take ${name} now: ${reply}`);
+      if (FORBIDDEN_IN_SCRIPT.test(reply)) return forbidden(command, reply);
+      return new RedisReplyError(name, reply);
   }
+}
+
+/** Redis 7.0, and later ones. */
+const FORBIDDEN_IN_SCRIPT = /^ERR (?:The user executing the script can't|ACL failure in script)/;
+/** Keys in a message. */
+const MAX_NAMED = 3;
+
+/** Redis says that a key is forbidden, and not which, and of a script's command not always even that. */
+function forbidden(command: readonly Arg[], reply: string): AuthError {
+  const keys = keysOf(command);
+  const rest = keys.length > MAX_NAMED ? ` and ${keys.length - MAX_NAMED} more` : "";
+  const on = keys.length === 0 ? "" : ` on ${keys.slice(0, MAX_NAMED).map(String).join(", ")}${rest}`;
+  return new AuthError(
+    `Redis refused ${nameOf(command)}${on}: ${redacted(reply)}; ACL LOG on the server says what the user lacks`,
+  );
+}
+
+function nameOf(command: readonly Arg[]): string {
+  return String(command[0]);
+}
+
+/** The keys of a script, or the key or channel that a command names first; never what is sent to them. */
+function keysOf(command: readonly Arg[]): readonly Arg[] {
+  if (nameOf(command).startsWith("EVAL")) return command.slice(3, 3 + Number(command[2]));
+  return command.filter((word) => typeof word === "string" && isKeyOrChannel(word)).slice(0, 1);
 }
 
 function prefixOf(reply: string): string {

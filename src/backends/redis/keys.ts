@@ -125,6 +125,11 @@ export function fromStoredId(stored: string): string {
   return stored.includes("%") ? stored.replaceAll("%0A", "\n").replaceAll("%25", "%") : stored;
 }
 
+/** Whether a command's word is a key or a channel of signalbox. Payloads come behind them. */
+export function isKeyOrChannel(word: string): boolean {
+  return word.startsWith(`${LAYOUT}:`);
+}
+
 /** The keys of a stream. */
 export function logKeys(namespace: string, stream: string): LogKeys {
   const prefix = slotOf(namespace, "log", stream);

@@ -184,7 +184,7 @@ export class Lane {
     ]);
     if (first.status === "rejected") return this.#refused(first.reason, link, socket, request);
     if (second.status === "fulfilled") return [first.value, second.value];
-    const cause = socket.typed(String(follow[0]), second.reason);
+    const cause = socket.typed(follow, second.reason);
     throw new ConnectionError(`${String(request.args[0])} was answered, what followed it was not: ${cause.message}`, {
       interrupted: true,
       cause,
@@ -193,34 +193,34 @@ export class Lane {
 
   /** Decides what becomes of a command that got no reply, or an error for one. */
   #refused(error: unknown, link: Link, socket: Socket, request: Request): Promise<Reply> {
-    const command = String(request.args[0]);
+    const { args } = request;
     if (!isServerReply(error)) {
       const written = !(error instanceof ClientOfflineError || error instanceof ClientClosedError);
-      if (written) throw socket.typed(command, error);
+      if (written) throw socket.typed(args, error);
       socket.destroy("the client is offline");
       return this.#wait(request);
     }
     const topology = this.#topology;
     const reply = error.message;
-    const verdict = judge(command, reply);
+    const verdict = judge(args, reply);
     request.refusals += 1;
     switch (verdict.kind) {
       case "later":
         link.pause(pauseMs(request.refusals));
-        return this.#wait(request, replyError(command, reply));
+        return this.#wait(request, replyError(args, reply));
       case "slot-later":
         topology.suspect(undefined, undefined);
-        return this.#later(request, replyError(command, reply));
+        return this.#later(request, replyError(args, reply));
       case "demoted":
-        topology.suspect(link.server, replyError(command, reply));
+        topology.suspect(link.server, replyError(args, reply));
         link.replace(socket, `Redis at ${link.server.name} is not the primary any more`);
-        return this.#wait(request, replyError(command, reply));
+        return this.#wait(request, replyError(args, reply));
       case "moved":
         topology.moved(verdict.slot, verdict.to, link.server);
         // A server that sends in circles is asked less and less.
-        return request.refusals > 4 ? this.#later(request, replyError(command, reply)) : this.#dispatch(request);
+        return request.refusals > 4 ? this.#later(request, replyError(args, reply)) : this.#dispatch(request);
       case "ask":
-        return this.#ask(topology.serverAt(verdict.to, link.server), request, replyError(command, reply));
+        return this.#ask(topology.serverAt(verdict.to, link.server), request, replyError(args, reply));
       case "unblocked":
         topology.suspect(undefined, undefined);
         return Promise.resolve(null);

@@ -16,6 +16,8 @@ import type { RedisOptions, RedisTarget, Server } from "./target.js";
 import { standaloneTopology, type Topology } from "./topology.js";
 
 const DEFAULT_TIMEOUT_MS = 5_000;
+/** An attempt to connect once one has succeeded. */
+const RECONNECT_MS = 2_000;
 const DEFAULT_MAX_BLOCKING = 50;
 /** How often a silent socket is asked for a sign of life. */
 const KEEP_ALIVE_MS = 2_000;
@@ -145,7 +147,7 @@ function topologyOf(target: RedisTarget, options: RedisOptions, settings: Socket
   switch (target.kind) {
     case "standalone":
     case "socket":
-      return standaloneTopology(target, (socket) => confirmPrimary(socket, settings.connectTimeoutMs));
+      return standaloneTopology(target, confirmPrimary);
     case "cluster":
       return new ClusterTopology(target, settings);
     case "sentinel":
@@ -157,18 +159,27 @@ function topologyOf(target: RedisTarget, options: RedisOptions, settings: Socket
   }
 }
 
+/**
+ * An attempt may take `connectTimeoutMs` in all, and far less once one has succeeded: what was swallowed on the way has to be
+ * asked again soon. On a slow line that is four times as long as the quickest attempt took.
+ */
 function opener(topology: Topology, settings: SocketSettings): Opener {
+  let quickestMs = Number.POSITIVE_INFINITY;
   return async (server, signal) => {
-    const socket = await openSocket(server, settings, signal);
+    const startedAt = uptime();
+    const timeoutMs = Math.min(settings.connectTimeoutMs, Math.max(RECONNECT_MS, 4 * quickestMs));
+    const socket = await openSocket(server, { ...settings, connectTimeoutMs: timeoutMs }, signal);
     const close = (): void => socket.destroy("closed");
+    const leftMs = Math.max(1, startedAt + timeoutMs - uptime());
     let refusal: unknown;
     signal.addEventListener("abort", close, { once: true });
     try {
       // A name helps the operator; a user who may not set one is served all the same.
-      socket.ask(["CLIENT", "SETNAME", settings.clientName], settings.connectTimeoutMs).catch((error: unknown) => {
+      socket.ask(["CLIENT", "SETNAME", settings.clientName], leftMs).catch((error: unknown) => {
         refusal = error;
       });
-      await topology.confirm(socket);
+      await topology.confirm(socket, leftMs);
+      quickestMs = Math.min(quickestMs, uptime() - startedAt);
       return socket;
     } catch (error) {
       socket.destroy("it is of no use");

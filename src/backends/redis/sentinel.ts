@@ -80,8 +80,8 @@ export class SentinelTopology implements Topology {
     if (server === this.#primary) this.#suspected = false;
   }
 
-  async confirm(socket: Socket): Promise<void> {
-    await confirmPrimary(socket, this.#settings.connectTimeoutMs);
+  async confirm(socket: Socket, timeoutMs: number): Promise<void> {
+    await confirmPrimary(socket, timeoutMs);
     // A primary that was paused and deposed still takes itself for one.
     await this.#poller.fresh();
     if (socket.server !== this.#primary)

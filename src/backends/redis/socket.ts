@@ -96,7 +96,7 @@ export async function openSocket(server: Server, settings: SocketSettings, signa
   } catch (error) {
     client.destroy();
     abort.abort();
-    if (error instanceof ErrorReply) throw replyError(`the login at ${server.name}`, error.message);
+    if (error instanceof ErrorReply) throw replyError([`the login at ${server.name}`], error.message);
     const reason = late ? `no answer within ${settings.connectTimeoutMs} ms` : toError(error).message;
     throw new ConnectionError(`cannot connect to Redis at ${server.name}: ${reason}`, { cause: error });
   } finally {
@@ -158,15 +158,15 @@ export class Socket {
   /** Sends a command about the server itself; rejects with a typed error and is never sent again. */
   ask(args: readonly Arg[], timeoutMs: number): Promise<Reply> {
     return this.send(args, uptime() + timeoutMs, (error) => {
-      throw this.typed(String(args[0]), error);
+      throw this.typed(args, error);
     });
   }
 
   /** The client's error as ours. */
-  typed(command: string, error: unknown): SignalboxError {
+  typed(command: readonly Arg[], error: unknown): SignalboxError {
     if (isServerReply(error)) return replyError(command, error.message);
     const reason = this.ended?.message ?? toError(error).message;
-    return new ConnectionError(`${command} was under way: ${reason}`, {
+    return new ConnectionError(`${String(command[0])} was under way: ${reason}`, {
       interrupted: true,
       cause: this.ended ?? error,
     });
@@ -176,14 +176,14 @@ export class Socket {
   async subscribe(kind: PubSubKind, name: string, listener: PubSubListener, timeoutMs: number): Promise<void> {
     const client = this.#client;
     const call = kind === "channel" ? client.subscribe(name, listener, true) : client.pSubscribe(name, listener, true);
-    await this.#watched("SUBSCRIBE", call, timeoutMs);
+    await this.#watched(["SUBSCRIBE", name], call, timeoutMs);
   }
 
   async unsubscribe(kind: PubSubKind, name: string, listener: PubSubListener, timeoutMs: number): Promise<void> {
     const client = this.#client;
     const call =
       kind === "channel" ? client.unsubscribe(name, listener, true) : client.pUnsubscribe(name, listener, true);
-    await this.#watched("UNSUBSCRIBE", call, timeoutMs);
+    await this.#watched(["UNSUBSCRIBE", name], call, timeoutMs);
   }
 
   /** Lets it answer what is under way, then ends it. */
@@ -207,7 +207,7 @@ export class Socket {
     this.#abort.abort();
   }
 
-  async #watched(command: string, call: Promise<unknown>, timeoutMs: number): Promise<void> {
+  async #watched(command: readonly Arg[], call: Promise<unknown>, timeoutMs: number): Promise<void> {
     this.#ledger.sent(uptime() + timeoutMs);
     try {
       await call;

@@ -25,8 +25,8 @@ export interface Topology {
   suspect(server: Server | undefined, reason: SignalboxError | undefined): void;
   /** The server has answered as a primary. */
   trust(server: Server): void;
-  /** @throws {ConnectionError} unless the server behind a new socket is a primary */
-  confirm(socket: Socket): Promise<void>;
+  /** @throws {ConnectionError} unless the server behind a new socket is a primary, and says so within `timeoutMs` */
+  confirm(socket: Socket, timeoutMs: number): Promise<void>;
   /** Calls back after every change of an owner, and when `problem` appears. */
   onChange(listener: () => void): void;
   close(): void;
@@ -53,14 +53,10 @@ export class Servers {
   }
 }
 
-/**
- * A single server, of which nobody knows more than its address.
- *
- * @param confirm {@link Topology.confirm}
- */
+/** A single server, of which nobody knows more than its address. */
 export function standaloneTopology(
   target: RedisTarget & { readonly kind: "standalone" | "socket" },
-  confirm: (socket: Socket) => Promise<void>,
+  confirm: Topology["confirm"],
 ): Topology {
   const only: Server =
     target.kind === "socket"

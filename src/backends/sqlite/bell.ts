@@ -3,6 +3,7 @@
 import { closeSync, constants, type FSWatcher, openSync, readSync, watch, writeSync } from "node:fs";
 import type { BackendContext } from "../../core/backend.js";
 import type { Database, Statement } from "./driver.js";
+import { translateFileError } from "./errors.js";
 
 /**
  * The file is a row of slots. Each topic has one, shared with others; who changed a topic writes any new number there, so
@@ -13,6 +14,8 @@ const SLOT_BYTES = 4;
 const EVERYBODY = 0;
 /** Where more topics changed in one commit, everybody is told. */
 const MAX_SLOTS_WRITTEN = 16;
+/** On a full disk each commit would say that it could not ring. */
+const REPORT_EVERY_MS = 60_000;
 
 /** FNV-1a. */
 function slotOf(topic: string): number {
@@ -67,7 +70,8 @@ export class Bell {
   /** What the file held, and which commit of others was the last, when this process last heard the bell. */
   #slots: Int32Array;
   #version: number;
-  #isRinging = true;
+  /** By `performance.now`: when it was last said that ringing fails. */
+  #reportedAt = Number.NEGATIVE_INFINITY;
 
   constructor(path: string, db: Database, { namespace, report }: BackendContext) {
     this.#file = `${path}-bell`;
@@ -97,11 +101,14 @@ export class Bell {
       topics.size > MAX_SLOTS_WRITTEN ? [EVERYBODY] : [...topics].map((topic) => slotOf(this.#scoped(topic)));
     try {
       for (const slot of changed) writeSync(this.#fd, anyNumber(), 0, SLOT_BYTES, slot * SLOT_BYTES);
-      this.#isRinging = true;
     } catch (error) {
-      // Once, until it works again: on a full disk each commit would say so.
-      if (this.#isRinging) this.#report(error, `ringing ${this.#file}: other processes find messages once a second`);
-      this.#isRinging = false;
+      const now = performance.now();
+      if (now - this.#reportedAt < REPORT_EVERY_MS) return;
+      this.#reportedAt = now;
+      this.#report(
+        translateFileError(error, this.#file),
+        `ringing ${this.#file}: other processes find messages once a second`,
+      );
     }
   }
 
@@ -114,12 +121,18 @@ export class Bell {
 
   readonly #heard = (): void => {
     if (this.#state !== "watching") return;
-    const version = this.#versionNow();
-    // It was our own ring.
-    if (version === this.#version) return;
     const before = this.#slots;
-    this.#version = version;
-    this.#slots = this.#readSlots();
+    try {
+      const version = this.#versionNow();
+      // It was our own ring.
+      if (version === this.#version) return;
+      this.#version = version;
+      this.#slots = this.#readSlots();
+    } catch {
+      // Nobody waits for this call. Whoever is woken looks by itself, and meets the failure where somebody is told.
+      this.#listeners.wakeSlot(EVERYBODY);
+      return;
+    }
     this.#slots.forEach((value, slot) => {
       if (value !== before[slot]) this.#listeners.wakeSlot(slot);
     });
@@ -148,7 +161,7 @@ export class Bell {
     if (this.#state === "closed") return;
     this.#state = "failed";
     this.#watcher?.close();
-    this.#report(error, `no bell at ${this.#file}: messages of other processes are found once a second`);
+    this.#report(translateFileError(error, this.#file), `no bell at ${this.#file}: messages of other processes are found once a second`);
   }
 
   #readSlots(): Int32Array {

@@ -1,4 +1,4 @@
-/** What SQLite's result codes mean to a caller. */
+/** What SQLite's result codes, and the file system's, mean to a caller. */
 
 import {
   ConfigError,
@@ -105,5 +105,29 @@ export function translate(error: unknown, path: string): Error {
       return new LimitError(`too big for SQLite: ${because}`, { cause });
     default:
       return new ConnectionError(`SQLite failed: ${because}`, { cause });
+  }
+}
+
+/** The typed error for what the file system threw about a file beside the database. */
+export function translateFileError(error: unknown, path: string): Error {
+  const cause = toError(error);
+  const because = `${path}: ${cause.message}`;
+  const { code, syscall }: NodeJS.ErrnoException = cause;
+  switch (code) {
+    case "ENOSPC":
+    case "EDQUOT":
+      // To Linux, too many watched files are a lack of space as well.
+      if (syscall === "watch") return new LimitError(`no more files can be watched: ${because}`, { cause });
+      return new OutOfMemoryError(`no room for a file to grow: ${because}; free disk space`, { cause });
+    case "EMFILE":
+    case "ENFILE":
+      return new LimitError(`too many files are open or watched: ${because}`, { cause, retryable: true });
+    case "EACCES":
+    case "EPERM":
+    case "EROFS":
+    case "EISDIR":
+      return new ConfigError([`a file cannot be read and written: ${because}`], { cause });
+    default:
+      return new ConnectionError(`a file failed: ${because}`, { cause });
   }
 }

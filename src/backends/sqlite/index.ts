@@ -132,7 +132,8 @@ function createStore(
       // Not all drivers really close while prepared statements exist: so that the file is whole without its log.
       db.prepare("PRAGMA wal_checkpoint(TRUNCATE)").get();
     } catch (error) {
-      context.report(error, `moving the write-ahead log into ${path}; what is committed is safe in ${path}-wal`);
+      const where = `moving the write-ahead log into ${path}; what is committed is safe in ${path}-wal`;
+      context.report(translate(error, path), where);
     }
     db.close();
   }

@@ -37,8 +37,8 @@ const MAX_MESSAGES = 1_000;
  * moment in time, so the injected clock has no part in it.
  */
 export const BUSY_TIMEOUT_MS = 2;
-/** Five seconds in all. */
-const MAX_ATTEMPTS = 5_000 / BUSY_TIMEOUT_MS;
+/** How long an operation asks for the lock in all. */
+const LOCK_TIMEOUT_MS = 5_000;
 
 interface Job {
   /** @throws what is no `SignalboxError` */
@@ -46,8 +46,8 @@ interface Job {
   committed(): void;
   reject(error: Error): void;
   readonly storesMessages: boolean;
-  /** How often the lock was asked for in vain. */
-  attempts: number;
+  /** Since when the lock was asked for in vain, by `performance.now`; undefined before that. */
+  lockedOutSince: number | undefined;
 }
 
 class Transaction implements Tx {
@@ -127,7 +127,7 @@ export class Writer {
         committed: () => settle(),
         reject,
         storesMessages: stores === "messages",
-        attempts: 0,
+        lockedOutSince: undefined,
       });
       this.#schedule();
     });
@@ -191,12 +191,15 @@ export class Writer {
   }
 
   #waitForLock(error: unknown): void {
-    for (const job of this.#jobs) job.attempts += 1;
-    this.#refuse(
-      this.#jobs.filter(({ attempts }) => attempts >= MAX_ATTEMPTS),
-      error,
-    );
-    this.#jobs = this.#jobs.filter(({ attempts }) => attempts < MAX_ATTEMPTS);
+    const now = performance.now();
+    const tooLong: Job[] = [];
+    const patient: Job[] = [];
+    for (const job of this.#jobs) {
+      job.lockedOutSince ??= now;
+      (now - job.lockedOutSince < LOCK_TIMEOUT_MS ? patient : tooLong).push(job);
+    }
+    this.#refuse(tooLong, error);
+    this.#jobs = patient;
   }
 
   /** Undoes everything. What failed among others is tried alone, so that one operation's failure is its own. */

@@ -94,6 +94,29 @@ test("the arguments that Redis repeats of an unknown command are left out", asyn
   expect(error.message).toBe("Redis refused SET: ERR unknown command 'SET'");
 });
 
+const KEY = "sb1:{default:log:orders:0}:s";
+const MANY = Array.from({ length: 5 }, (_, index) => `sb1:{default:log:orders:0}:${index}`);
+test.each<[string, readonly string[], string]>([
+  // Redis 7.0, and later ones with Valkey.
+  ["NOPERM this user has no permissions to access one of the keys used as arguments", ["SET", KEY, "sb1:data"], KEY],
+  ["NOPERM No permissions to access a key", ["SET", KEY, "sb1:data"], KEY],
+  ["NOPERM No permissions to access a channel", ["PUBLISH", "sb1:default:b:c", "sb1:data"], "sb1:default:b:c"],
+  ["ERR The user executing the script can't run this command or subcommand script: 1a", script([KEY]), KEY],
+  ["ERR ACL failure in script: User app has no permissions to run the 'xadd' command", script([KEY]), KEY],
+  ["NOPERM No permissions to access a key", script(MANY), `${MANY.slice(0, 3).join(", ")} and 2 more`],
+])("%j is an AuthError that names what was to be used, and not what was sent", async (reply, command, named) => {
+  const fake = await fakeRedis(([name]) => (name === command[0] ? `-${reply}\r\n` : undefined));
+  const { connections } = await open(standalone(fake));
+  const error = await failureOf(connections.shared("k").command(command));
+  expect(error).toBeInstanceOf(AuthError);
+  expect(error.message).toContain(`Redis refused ${command[0]} on ${named}: ${reply}`);
+  expect(error.message).not.toContain("data");
+});
+
+function script(keys: readonly string[]): readonly string[] {
+  return ["EVALSHA", "5ha", String(keys.length), ...keys, "sb1:data"];
+}
+
 test("a pair that is refused is sent again as a pair", async () => {
   let refused = false;
   const fake = await fakeRedis(([name]) => {

@@ -274,7 +274,8 @@ describe("cost", () => {
   test("deliveries of distinct keys cost no command each", async () => {
     const few = await commandsFor(10, 1_000);
     const many = await commandsFor(300, 1_000);
-    expect(many).toBe(few);
+    // Now and then one notes when that was.
+    expect(Math.abs(many - few)).toBeLessThan(3);
     expect(many).toBeLessThan(25);
   });
 

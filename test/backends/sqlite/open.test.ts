@@ -69,6 +69,25 @@ test("damage that shows later rejects the call that meets it, and nothing is reb
   expect(readFileSync(path).subarray(damage)).toEqual(bytes.subarray(damage));
 });
 
+test("damage that shows after the first row is damage, too, and no reason to try again", async () => {
+  const path = newPath();
+  const { backend } = await open({ path });
+  await backend.log.append(
+    "s",
+    Array.from({ length: 200 }, () => ({ header: "h", data: "d".repeat(2_000) })),
+    ROOMY,
+  );
+  await backend.close();
+  const bytes = readFileSync(path);
+  bytes.fill(0x5a, bytes.length - 4_096 * 50);
+  writeFileSync(path, bytes);
+  const damaged = await open({ path });
+  expect(await damaged.backend.log.read("s", { max: 1 })).toHaveLength(1);
+  const error = await damaged.backend.log.read("s", { max: 200 }).catch((error: unknown) => error);
+  expect(error).toBeInstanceOf(ConfigError);
+  expect(String(error)).toContain(".recover");
+});
+
 test("a file cut short is refused and not filled up", async () => {
   const path = newPath();
   const { backend } = await open({ path });

@@ -64,6 +64,7 @@ export const sound: readonly Case[] = [
       s
         .published(0, 1)
         .published(1, 1)
+        .fault(1, stalls)
         .begin(1, { n: 0, a: 3 })
         .direct({ op: "died", process: "consumer", number: 1 })
         .handled(2, { n: 1 })
@@ -90,6 +91,8 @@ export const sound: readonly Case[] = [
         .consumer(3, WORK, true)
         .published(0, 1)
         .published(1, 1)
+        .begin(3, { n: 0 })
+        .end(3, { n: 0 }, "retry")
         .begin(3, { n: 0, a: 2 })
         .end(3, { n: 0, a: 2 })
         .consumed(3, { op: "stored", p: 1, n: 0, a: 2, as: "ack" })
@@ -106,6 +109,8 @@ export const sound: readonly Case[] = [
       s
         .consumer(3, WORK, true)
         .published(0, 1)
+        .begin(1, { n: 0 }, "5-0")
+        .end(1, { n: 0 }, "retry")
         .begin(3, { n: 0, a: 2 }, "5-0")
         .end(3, { n: 0, a: 2 })
         .consumed(3, { op: "stored", p: 1, n: 0, a: 2, as: "ack" })
@@ -268,6 +273,29 @@ export const broken: readonly (Case & { readonly rule: Rule })[] = [
         .published(0)
         .handled(3, { n: 0 })
         .consumed(3, { op: "stored", p: 1, n: 0, a: 1, as: "ack" })
+        .handled(2, { n: 0, a: 2 })
+        .left(),
+  },
+  {
+    rule: "unseen",
+    title: "a message is handed out, and no handler sees it before its lease has run out",
+    tell: (s) => s.published(0).wait(4_000).handled(1, { n: 0, a: 2 }).left(),
+  },
+  {
+    rule: "unseen",
+    title: "a retry is handed out, and no handler sees it",
+    tell: (s) =>
+      s.published(0).begin(1, { n: 0 }).end(1, { n: 0 }, "retry").wait(4_000).handled(2, { n: 0, a: 3 }).left(),
+  },
+  {
+    rule: "stuck",
+    title: "what a dead consumer held comes again too late",
+    tell: (s) =>
+      s
+        .published(0)
+        .begin(1, { n: 0 })
+        .direct({ op: "died", process: "consumer", number: 1 })
+        .wait(9_000)
         .handled(2, { n: 0, a: 2 })
         .left(),
   },

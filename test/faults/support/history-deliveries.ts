@@ -47,6 +47,12 @@ export class GroupDeliveries {
   readonly #ledgers = new Map<number, DeliveryLedger>();
   /** When the decisions were made that the store has not answered yet, by consumer, message and attempt. */
   readonly #decidedAt = new Map<string, number>();
+  /** How long each message took to come again that a consumer held when it was killed (ms). */
+  readonly redeliveries: number[] = [];
+  /** What each consumer is about. */
+  readonly #holding = new Map<number, Map<string, Attempt>>();
+  /** What was held by consumers that were killed, and when. */
+  readonly #orphans = new Map<string, number>();
   #letters = 0;
   #gone = 0;
   #left: Left | undefined;
@@ -68,6 +74,8 @@ export class GroupDeliveries {
     const isFirst = !ledger.has(n, FACT.begun);
     if (isFirst) ledger.place[n] = placeOf(op.at);
     else this.#judgeRepeated(ledger, op, consumer);
+    this.#judgeUnseen(op, (isFirst ? publisher.invokedAt[n] : ledger.begunAt[n]) ?? 0, ledger.attempt[n] ?? 0);
+    this.#adopt(op, consumer);
     if (a > this.traits.maxAttempts)
       this.#add("attempts", op, `attempt ${a} of a message that has at most ${this.traits.maxAttempts}`);
     const key = publisher.keyOf(n);
@@ -87,6 +95,7 @@ export class GroupDeliveries {
     if (publisher === undefined || n >= publisher.count) return;
     const ledger = this.#ledgerOf(p, n);
     if (as === "ack") ledger.mark(n, FACT.acked);
+    this.#holding.get(consumer)?.delete(`${p} ${n}`);
     if (ledger.holder[n] === consumer) ledger.clear(n, FACT.open);
     if (as === "retry" && ledger.attempt[n] === a) ledger.mark(n, FACT.retried);
     if (awaitsAnswer && as === "ack") this.#decidedAt.set(`${consumer} ${p} ${n} ${a}`, t);
@@ -110,6 +119,12 @@ export class GroupDeliveries {
     }
     ledger.mark(n, FACT.stored);
     ledger.storedAt[n] = t;
+  }
+
+  /** Whoever takes over has to do so soon after the leases have run out. */
+  died(consumer: number, t: number): void {
+    for (const name of this.#holding.get(consumer)?.keys() ?? []) this.#orphans.set(name, t);
+    this.#holding.delete(consumer);
   }
 
   gone(count: number): void {
@@ -209,6 +224,29 @@ export class GroupDeliveries {
       this.#add("overlap", op, `consumers ${holder} and ${consumer} have the message at the same time`);
   }
 
+  /** Attempts pass unseen only where a consumer dies or stands still: otherwise somebody takes what he does not handle. */
+  #judgeUnseen(op: Attempt, since: number, before: number): void {
+    const { windows } = this.#shared;
+    if (op.a <= before + 1 || windows.excused(since, op.t)) return;
+    this.#add("unseen", op, `attempt ${op.a} has begun, and before it only ${before} were seen`);
+  }
+
+  #adopt(op: Attempt, consumer: number): void {
+    const { t, p, n } = op;
+    const name = `${p} ${n}`;
+    const held = this.#holding.get(consumer) ?? new Map<string, Attempt>();
+    held.set(name, op);
+    this.#holding.set(consumer, held);
+    const diedAt = this.#orphans.get(name);
+    if (diedAt === undefined) return;
+    this.#orphans.delete(name);
+    const ms = (t - diedAt) / 1e6;
+    this.redeliveries.push(ms);
+    const { windows } = this.#shared;
+    if (ms > this.traits.leaseMs + REDELIVERY_MS && !windows.stalled(diedAt, t) && !windows.rolledBack(diedAt, t))
+      this.#add("stuck", op, `it came again ${Math.round(ms)} ms after the consumer that held it had died`);
+  }
+
   #ledgerOf(p: number, n: number): DeliveryLedger {
     let ledger = this.#ledgers.get(p);
     if (ledger === undefined) {
@@ -228,6 +266,8 @@ export class GroupDeliveries {
   }
 }
 
+/** After the lease of what a dead consumer held has run out. */
+const REDELIVERY_MS = 5_000;
 const REFUSED = "its publish was refused, and it came";
 
 function placeOf(position: string): number {

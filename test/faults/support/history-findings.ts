@@ -18,6 +18,7 @@ export const RULES = {
   gone: "(e) messages were dropped although nothing may be",
   fence: "(f) the acknowledgement of an attempt counted after its lease had passed on",
   again: "(f) a message came again after its acknowledgement was stored",
+  unseen: "(f) an attempt was counted that no handler ever saw",
   attempts: "(f) attempts were not counted as they should be",
   stuck: "(g) work did not go on in time after the fault was over",
   memory: "(h) a process used more memory than it may",

@@ -6,15 +6,19 @@ export const RESULT = { none: 0, ok: 1, fail: 2, unknown: 3 } as const;
 /** The messages of one publisher, by their numbers. */
 export class PublisherLedger {
   count = 0;
+  /** When it was published. */
+  invokedAt = new Float64Array(1_024);
   #results = new Uint8Array(1_024);
   #keys = new Int32Array(1_024);
 
-  invoke(n: number, key: number | undefined): void {
+  invoke(n: number, key: number | undefined, t: number): void {
     if (n >= this.#results.length) {
+      this.invokedAt = grown(this.invokedAt, n);
       this.#results = grown(this.#results, n);
       this.#keys = grown(this.#keys, n);
     }
     this.#keys[n] = key ?? -1;
+    this.invokedAt[n] = t;
     this.count = Math.max(this.count, n + 1);
   }
 

@@ -96,6 +96,8 @@ export type DirectorOp =
     }
   /** Everything is in place again. */
   | { readonly op: "over"; readonly t: number; readonly number: number }
+  /** The primary has changed at some time between the two, and nobody had asked for that. */
+  | { readonly op: "unforeseen"; readonly t: number; readonly until: number }
   /** A process was killed on purpose. */
   | { readonly op: "died"; readonly t: number; readonly process: "publisher" | "consumer"; readonly number: number }
   /** A process has ended by itself. */

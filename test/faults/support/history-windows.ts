@@ -1,9 +1,12 @@
 /** When things were allowed to be otherwise: the times of faults, as the director noted them. */
 
-import type { FaultOp, Op } from "./history-log.js";
+import type { Op } from "./history-log.js";
 
 interface Window {
-  readonly fault: FaultOp;
+  /** Of the fault; undefined for what nobody has caused. */
+  readonly number: number | undefined;
+  readonly stalls: boolean;
+  readonly rollsBack: boolean;
   readonly from: number;
   /** Infinite while it lasts. */
   to: number;
@@ -16,22 +19,35 @@ export class Windows {
   /** How long after a fault its traces may still show: a lease that ran out beneath it. */
   slackNs = 3e9;
   readonly #windows: Window[] = [];
+  readonly #deaths: number[] = [];
 
   feed(op: Op): void {
-    if (op.op === "fault") this.#windows.push({ fault: op, from: op.t, to: Number.POSITIVE_INFINITY });
+    if (op.op === "died") this.#deaths.push(op.t);
+    if (op.op === "fault") {
+      const { number, stalls, rollsBack, t } = op;
+      this.#windows.push({ number, stalls, rollsBack, from: t, to: Number.POSITIVE_INFINITY });
+    }
+    if (op.op === "unforeseen")
+      this.#windows.push({ number: undefined, stalls: true, rollsBack: true, from: op.t, to: op.until });
     if (op.op !== "over") return;
-    const window = this.#windows.find(({ fault }) => fault.number === op.number);
+    const window = this.#windows.find(({ number }) => number === op.number);
     if (window !== undefined) window.to = op.t;
   }
 
   /** Whether the store may have forgotten between these times what had not to be replicated. */
   rolledBack(since: number, until: number): boolean {
-    return this.#any(({ fault }) => fault.rollsBack, since - BEFORE_NS, until);
+    return this.#any(({ rollsBack }) => rollsBack, since - BEFORE_NS, until);
   }
 
   /** Whether some process or the store stood still between these times, so that a lease may have run out beneath a handler. */
   stalled(since: number, until: number): boolean {
-    return this.#any(({ fault }) => fault.stalls, since - BEFORE_NS, until);
+    return this.#any(({ stalls }) => stalls, since - BEFORE_NS, until);
+  }
+
+  /** Whether somebody stood still, died or forgot between these times: leases may have run out unseen. */
+  excused(since: number, until: number): boolean {
+    const died = this.#deaths.some((t) => t >= since - BEFORE_NS && t <= until);
+    return died || this.stalled(since, until) || this.rolledBack(since, until);
   }
 
   #any(which: (window: Window) => boolean, since: number, until: number): boolean {

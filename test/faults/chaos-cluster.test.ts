@@ -1,0 +1,10 @@
+/** A minute of chaos on a Cluster of three masters with two replicas each: nothing that was replicated is lost. */
+
+import { test } from "vitest";
+import { expectChaosToHold } from "./support/chaos-expect.js";
+
+test(
+  "a minute of faults on a Cluster, at replicated",
+  () => expectChaosToHold({ topology: "cluster", minutes: 1, seed: 3 }),
+  300_000,
+);

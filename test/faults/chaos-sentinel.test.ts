@@ -1,0 +1,10 @@
+/** A minute of chaos on a primary with two replicas, watched by Sentinels: nothing that was replicated is lost. */
+
+import { test } from "vitest";
+import { expectChaosToHold } from "./support/chaos-expect.js";
+
+test(
+  "a minute of faults with Sentinels, at replicated",
+  () => expectChaosToHold({ topology: "sentinel", minutes: 1, seed: 2 }),
+  300_000,
+);

@@ -1,0 +1,10 @@
+/** A minute of chaos on one server that syncs each write: nothing acknowledged is lost, and work goes on by itself. */
+
+import { test } from "vitest";
+import { expectChaosToHold } from "./support/chaos-expect.js";
+
+test(
+  "a minute of faults on one server, at fsync",
+  () => expectChaosToHold({ topology: "standalone", minutes: 1, seed: 1 }),
+  300_000,
+);

@@ -1,0 +1,85 @@
+/** What publishers and consumers of a chaos run have in common: their broker, their history, and how they end. */
+
+import { type Broker, connect, type ConnectOptions, type Logger, SignalboxError, toError } from "./chaos-broker.js";
+import { heard, say } from "../../support/child-side.js";
+import { pause } from "../../support/wait.js";
+import type { ChildConfig } from "./chaos-load.js";
+import { type HistoryLog, now, openHistory } from "./history-log.js";
+
+const RSS_EVERY_MS = 1_000;
+
+export interface ChildSetting<C extends ChildConfig> {
+  readonly config: C;
+  readonly history: HistoryLog;
+  /** Notes a failure that should not exist: any but the library's own errors. */
+  readonly noteForeign: (error: unknown, where: string) => void;
+}
+
+/** Reads the configuration, opens the history, and sees to it that no failure goes unnoticed. */
+export function setUp<C extends ChildConfig>(): ChildSetting<C> {
+  const config = JSON.parse(process.argv[2] ?? "{}") as C; // written by whoever starts this program
+  const history = openHistory(config.file);
+  const unhandled = (what: string): void => {
+    history.write({ op: "unhandled", t: now(), what });
+    history.flush();
+  };
+  for (const event of ["unhandledRejection", "uncaughtException"] as const) {
+    process.on(event, (error: unknown) => {
+      unhandled(`${event}: ${toError(error).stack}`);
+      process.exit(70);
+    });
+  }
+  setInterval(() => history.write({ op: "rss", t: now(), bytes: process.memoryUsage.rss() }), RSS_EVERY_MS).unref();
+  return {
+    config,
+    history,
+    noteForeign(error, where) {
+      if (!(error instanceof SignalboxError)) unhandled(`${where}: ${toError(error).stack}`);
+    },
+  };
+}
+
+/** Connects, however long the store is out of reach. */
+export async function connectPatiently<C extends ChildConfig>(
+  { config, noteForeign }: ChildSetting<C>,
+  options: ConnectOptions,
+): Promise<Broker> {
+  for (;;) {
+    try {
+      return await connect(
+        config.url,
+        {
+          commandTimeoutMs: config.commandTimeoutMs,
+          // An attempt that a black hole swallows is given up as soon as a command would be.
+          connectTimeoutMs: config.commandTimeoutMs,
+          onError: (error, where) => noteForeign(error, where),
+          ...options,
+        },
+        config.bug,
+      );
+    } catch (error) {
+      noteForeign(error, "connect");
+      await pause(50);
+    }
+  }
+}
+
+/** Runs `orders` as the parent gives them; after `finish` the process ends by itself. */
+export async function obey(
+  { history }: ChildSetting<ChildConfig>,
+  orders: { readonly [name: string]: (value: number) => void | Promise<void> },
+  finish: () => Promise<void>,
+): Promise<void> {
+  say({ ready: true });
+  for await (const message of heard()) {
+    if ("finish" in message) break;
+    for (const [name, value] of Object.entries(message)) await orders[name]?.(Number(value));
+  }
+  await finish();
+  history.close();
+  say({ finished: true });
+  process.exit(0);
+}
+
+const nothing = (): void => undefined;
+export const silent: Logger = { debug: nothing, info: nothing, warn: nothing, error: nothing };
