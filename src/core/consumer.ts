@@ -225,6 +225,7 @@ export class Consumer {
       const outcomes = settlements.map(({ outcome }) => outcome);
       const taken = await this.#feed.call((feed) => feed.take(request, outcomes), want.waitMs);
       if (want.max > 0) this.#lastFetchAt = this.#options.clock.now();
+      if (taken.deliveries.length > 0) this.#renewal.taken();
       this.#conclude(settlements, taken.lost);
       this.#options.events.taken(taken);
       this.#recover();

@@ -121,8 +121,8 @@ export async function purgeDeadLetters(
 }
 
 /** @throws {ConfigError} for what cannot be meant */
-export function checkPurge(where: string, options: PurgeOptions | undefined): void {
-  checkOptions(where, options, PURGE_CHECKS);
+export function checkPurge<T extends PurgeOptions>(where: string, options: T | undefined, checks: Checks<T>): void {
+  checkOptions(where, options, checks);
   if (options?.ids !== undefined && options.olderThanMs !== undefined)
     throw new InvalidArgumentError(`${where} takes ids or olderThanMs, not both`);
 }

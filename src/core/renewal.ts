@@ -19,14 +19,15 @@ const MIN_ASKING_MS = 1_000;
 export class Renewal {
   readonly #options: RenewalOptions;
   #leaseMs: number;
-  #askedAt: number;
+  #askedAt = Number.NEGATIVE_INFINITY;
   #timer: Timer | undefined;
+  /** Asks soon. */
+  #asking: Timer | undefined;
   #stopped = false;
 
   constructor(options: RenewalOptions) {
     this.#options = options;
     this.#leaseMs = options.leaseMs;
-    this.#askedAt = options.clock.now();
   }
 
   start(): void {
@@ -37,6 +38,21 @@ export class Renewal {
   stop(): void {
     this.#stopped = true;
     this.#timer?.cancel();
+    this.#asking?.cancel();
+  }
+
+  /** Something was taken, by the lease that is stored by now: renewals have to keep up with that one. */
+  taken(): void {
+    const { currentLeaseMs, clock } = this.#options;
+    if (currentLeaseMs === undefined || this.#asking !== undefined || this.#stopped) return;
+    const leftMs = Math.min(MIN_ASKING_MS, this.#askedAt + MIN_ASKING_MS - clock.now());
+    this.#asking = clock.setTimer(
+      () => {
+        this.#asking = undefined;
+        void this.#try(() => this.#ask());
+      },
+      Math.max(0, leftMs),
+    );
   }
 
   async #renew(): Promise<void> {

@@ -6,6 +6,7 @@ import {
   checkPurge,
   type DeadLetter,
   type LetterBox,
+  PURGE_CHECKS,
   purgeDeadLetters,
   type PurgeOptions,
   readDeadLetter,
@@ -147,7 +148,7 @@ function letterCalls<T>(
       return await redriveDeadLetters(box.letters, options, dead);
     },
     async purge(options = {}) {
-      checkPurge("group.purge", options);
+      checkPurge("group.purge", options, PURGE_CHECKS);
       await abortableCall(stats, options.signal);
       return await purgeDeadLetters(box.letters, options);
     },

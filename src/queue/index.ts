@@ -203,9 +203,8 @@ function letterCalls<R>(
       return await redriveDeadLetters(letters, options, dead);
     },
     async purge(given = {}) {
-      checkOptions("queue.purge", given, { ...LETTER_CHECKS, ...PURGE_CHECKS });
+      checkPurge("queue.purge", given, { ...LETTER_CHECKS, ...PURGE_CHECKS });
       const { recipient, ...options } = given;
-      checkPurge("queue.purge", options);
       return await purgeDeadLetters(boxOf(recipient).letters, options);
     },
   };

@@ -271,6 +271,34 @@ describe("the consumer loop", () => {
     await closing;
   });
 
+  test("learns of another lease with what it takes, and asks once a second at most", async () => {
+    let leaseMs = 30_000;
+    let asked = 0;
+    const currentLeaseMs = async (): Promise<number> => {
+      asked += 1;
+      return leaseMs;
+    };
+    const stage = createStage({ leaseMs, currentLeaseMs });
+    await stage.consumer.start();
+    (await stage.next(0)).answer({ deliveries: [delivery("a")] });
+    await until(() => stage.running.size === 1);
+    await stage.clock.advance(0);
+    expect(asked).toBe(1);
+    leaseMs = 1_500;
+    (await stage.next(1)).answer({ deliveries: [delivery("b")] });
+    await until(() => stage.running.size === 2);
+    await stage.clock.advance(999);
+    expect([asked, stage.extended.length]).toEqual([1, 0]);
+    await stage.clock.advance(1);
+    expect(asked).toBe(2);
+    await stage.clock.advance(500);
+    expect(stage.extended).toEqual([["ra", "rb"]]);
+    const closing = stage.consumer.close(0);
+    await stage.clock.advance(10_000);
+    await closing;
+    expect(stage.clock.pending()).toBe(0);
+  });
+
   test("a renewal does not wait for the question what the lease is by now", async () => {
     const stage = createStage({ leaseMs: 9_000, currentLeaseMs: () => new Promise(() => undefined) });
     await stage.consumer.start();

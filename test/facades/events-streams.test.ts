@@ -221,7 +221,7 @@ onEveryBackend("a declared stream", (lane) => {
         code: "CONFIG",
       });
     }
-    await expect(broker.events.configure("typo" as never, { maxEntries: 5 })).rejects.toMatchObject({
+    await expect(broker.events.configure("typo", { maxEntries: 5 })).rejects.toMatchObject({
       code: "INVALID_ARGUMENT",
     });
     const signal = AbortSignal.abort("enough");

@@ -31,7 +31,7 @@ function deadLetters(broker: Broker, facade: Facade) {
 
 describe.concurrent("consumers", { timeout: 60_000 }, () => {
   for (const { facade, where, start: open } of EVERYWHERE) {
-    test(`fault 32: ${where}: what a consumer held when it was killed is handled within lease + 5 s`, async () => {
+    test(`[E27] fault 32: ${where}: what a consumer held when it was killed is handled within lease + 5 s`, async () => {
       await using store = await open();
       const leaseMs = 1_000;
       await using broker = await connect(store.url, { logger: silentLogger });

@@ -76,7 +76,10 @@ describe.concurrent("credentials", { timeout: 60_000 }, () => {
       };
       const url = `redis://app:${PASSWORD}@127.0.0.1:${server.port}`;
       const loads = await survive(url, inject);
-      for (const { reports } of loads) expect(reports.map(String).join(" ")).not.toContain(PASSWORD);
+      for (const { reports } of loads) {
+        expect(reports).toContainEqual(expect.objectContaining({ code: "AUTH" }));
+        expect(reports.map(String).join(" ")).not.toContain(PASSWORD);
+      }
     } finally {
       await server.stop();
     }

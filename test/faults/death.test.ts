@@ -19,7 +19,7 @@ function lost(loads: readonly Load[]): number {
   return loads.reduce((sum, load) => sum + load.missing().length, 0);
 }
 
-test("fault 1: a Redis with appendfsync always that is killed under load loses nothing", async () => {
+test("[E26] fault 1: a Redis with appendfsync always that is killed under load loses nothing", async () => {
   const system = await startStandalone(ALWAYS);
   try {
     const inject = async (loads: readonly Load[]): Promise<void> => {

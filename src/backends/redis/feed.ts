@@ -172,10 +172,8 @@ class RedisFeed implements Feed {
 
   async #settleAndRead(room: number, outcomes: readonly Outcome[]): Promise<RoundResult> {
     const startedAt = uptime();
-    const reading = this.#source.read?.(room);
-    // Behind it, so that the answer tells whether what was read still counts.
     const settling = this.#round(0, outcomes);
-    const [read, settled] = await Promise.allSettled([reading, settling]);
+    const [settled, read] = await Promise.allSettled([settling, this.#source.read?.(room)]);
     let deliveries = read.status === "fulfilled" ? this.#hold(read.value ?? [], startedAt) : [];
     // All of them count, or none.
     if (this.#current(deliveries.slice(0, 1)).length === 0) deliveries = [];
@@ -260,6 +258,7 @@ class RedisFeed implements Feed {
       this.#hold(result.deliveries, startedAt);
       this.#readyAt = startedAt + (result.readyInMs ?? Number.POSITIVE_INFINITY);
       if (result.moreAbandoned) this.#sweepAt = 0;
+      if (result.restarted) this.#recoverFrom ??= "";
       return claimed.repeated.length === 0 ? result : { ...result, lost: [...result.lost, ...claimed.repeated] };
     } catch (error) {
       // What was taken, if the call came through after all, is ours and unknown to us.
@@ -380,7 +379,7 @@ function closed(): Promise<never> {
 }
 
 const NOTHING = { lost: [], gone: 0, expired: 0, poisoned: 0 };
-const QUIET = { ...NOTHING, deliveries: [], moreAbandoned: false, paused: false };
+const QUIET = { ...NOTHING, deliveries: [], moreAbandoned: false, paused: false, restarted: false };
 
 function toTaken(deliveries: readonly Delivery[], { lost, gone, expired, poisoned }: Omit<Taken, "deliveries">): Taken {
   return { deliveries, lost, gone, expired, poisoned };

@@ -57,6 +57,8 @@ function parseReceipt(receipt: Receipt): {
 interface Known {
   settings: GroupSettings;
   base: string;
+  /** Whether a script has told the base yet. */
+  isHeard: boolean;
   /** With order: behind which position to wait for more; undefined when nothing more may be read. */
   waitBehind: string | undefined;
 }
@@ -68,11 +70,12 @@ export function createLogSource(options: LogFeedOptions): Source {
   const repeating = port.repeating(keys.stream);
   const takeKeys = takeKeysOf(keys, own);
   const askBase = ["HGET", own.sweep, "base"];
-  const known: Known = { settings: options.settings, base: NO_BASE, waitBehind: undefined };
+  const known: Known = { settings: options.settings, base: NO_BASE, isHeard: false, waitBehind: undefined };
 
   async function run(request: Round): Promise<TakeReply> {
     const { args, receipts } = takeArgs(group, consumer, known, request);
-    const reply = readTaken(await take.run(shared, takeKeys, args), receipts);
+    const reply = readTaken(await take.run(shared, takeKeys, args), receipts, known);
+    known.isHeard = true;
     known.base = reply.base;
     known.settings = reply.settings ?? known.settings;
     if (reply.waitBehind !== "-") known.waitBehind = reply.waitBehind === "later" ? undefined : reply.waitBehind;
@@ -94,8 +97,8 @@ export function createLogSource(options: LogFeedOptions): Source {
   function toFirst(reply: Reply, base: string): readonly Delivery[] {
     const deliveries: Delivery[] = [];
     const foreign: string[] = [];
-    const [entries] = listOf(reply).map((one) => listOf(listOf(one)[1]));
-    for (const entry of entries ?? []) {
+    const [entries = []] = listOf(reply).map((one) => listOf(listOf(one)[1]));
+    for (const entry of entries) {
       const parts = listOf(entry);
       const position = textOf(parts[0]);
       const fields = listOf(parts[1]);
@@ -107,6 +110,10 @@ export function createLogSource(options: LogFeedOptions): Source {
     return deliveries;
   }
 
+  /**
+   * The settlement before it tells whether the base is still this one. A seek in the moment between the two shows in the next
+   * round: what was read here then comes once more, with a receipt that counts.
+   */
   async function read(max: number): Promise<readonly Delivery[]> {
     const { base } = known;
     const words = ["XREADGROUP", "GROUP", group, consumer, "COUNT", String(max), "STREAMS", keys.stream, ">"];
@@ -126,7 +133,7 @@ export function createLogSource(options: LogFeedOptions): Source {
     try {
       const [reply, after] = await connection.pair(words, askBase, deadline);
       const deliveries = toFirst(reply, base);
-      // After a seek they are not ours, or ours with other receipts.
+      // A seek wakes all that block. What they are given then has other receipts, or was theirs no more when it came.
       return deliveries.length === 0 || (after === null ? NO_BASE : textOf(after)) === base ? deliveries : "unknown";
     } catch (error) {
       // The next round finds out what happened to the group, and restores it.
@@ -223,7 +230,7 @@ interface TakeReply {
   readonly settings: GroupSettings | undefined;
 }
 
-function readTaken(reply: Reply, sent: readonly Receipt[]): TakeReply {
+function readTaken(reply: Reply, sent: readonly Receipt[], known: Known): TakeReply {
   const [head, lost, receipts, settings, ...blobs] = listOf(reply);
   const words = textOf(head).split(" ");
   const [gone = 0, poisoned = 0, untilReady = -1, left = 0, missing = 0, paused = 0] = words.slice(0, 6).map(Number);
@@ -242,6 +249,7 @@ function readTaken(reply: Reply, sent: readonly Receipt[]): TakeReply {
       readyInMs: untilReady < 0 ? undefined : untilReady,
       moreAbandoned: left === 1,
       paused: paused === 1,
+      restarted: known.isHeard && base !== known.base,
     },
   };
 }

@@ -1,8 +1,8 @@
 /** The log port on Redis: a stream for each name, a stream group for each group, scripts for everything else. */
 
 import type { GroupSettings, Log } from "../../core/backend.js";
-import type { PortDependencies } from "./connection.js";
-import { logKeys } from "./keys.js";
+import type { Connection, PortDependencies } from "./connection.js";
+import { type LogKeys, logKeys } from "./keys.js";
 import { createLogSource } from "./log-feed.js";
 import { appendArgs, limitFrom, readEntries } from "./log-entries.js";
 import {
@@ -34,10 +34,16 @@ export function createLog(dependencies: PortDependencies): Log & { close(): Prom
     return { plain, withIds: [...plain, ...keys.ids] };
   });
 
-  function named(stream: string, group: string): NamedGroup {
+  /** For calls about a stream that may be sent twice. */
+  function whole(stream: string): [keys: LogKeys, connection: Connection] {
     port.assertOpen();
     const keys = keysOf(stream);
-    return { keys, stream, group, connection: port.repeating(keys.stream), context };
+    return [keys, port.repeating(keys.stream)];
+  }
+
+  function named(stream: string, group: string): NamedGroup {
+    const [keys, connection] = whole(stream);
+    return { keys, stream, group, connection, context };
   }
 
   return {
@@ -57,23 +63,9 @@ export function createLog(dependencies: PortDependencies): Log & { close(): Prom
       return readEntries(port.repeating(key), key, range);
     },
 
-    async configure(stream, retention) {
-      port.assertOpen();
-      const keys = keysOf(stream);
-      return configureLimits(keys, port.repeating(keys.stream), retention);
-    },
-
-    async changeRetention(stream, changes, unless) {
-      port.assertOpen();
-      const keys = keysOf(stream);
-      return changeLimits(keys, port.repeating(keys.stream), changes, unless);
-    },
-
-    async trim(stream) {
-      port.assertOpen();
-      const keys = keysOf(stream);
-      return trimAged(keys, port.repeating(keys.stream));
-    },
+    configure: async (stream, retention) => configureLimits(...whole(stream), retention),
+    changeRetention: async (stream, changes, unless) => changeLimits(...whole(stream), changes, unless),
+    trim: async (stream) => trimAged(...whole(stream)),
 
     createGroup: async (stream, group, settings) => makeGroup(named(stream, group), settings, "create"),
     configureGroup: async (stream, group, changes) => configureGroup(named(stream, group), changes),
@@ -98,12 +90,7 @@ export function createLog(dependencies: PortDependencies): Log & { close(): Prom
 
     deadLetters: (stream, group) => logLetters(port, keysOf(stream), group),
 
-    async stats(stream) {
-      port.assertOpen();
-      const keys = keysOf(stream);
-      return readStats(keys, port.repeating(keys.stream));
-    },
-
+    stats: async (stream) => readStats(...whole(stream)),
     close: () => port.close(),
   };
 }

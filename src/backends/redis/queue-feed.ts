@@ -151,6 +151,7 @@ function readTaken(reply: Reply, sent: readonly Receipt[]): RoundResult {
     readyInMs: ready < 0 ? undefined : ready,
     moreAbandoned: false,
     paused: false,
+    restarted: false,
   };
 }
 

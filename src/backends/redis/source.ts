@@ -30,6 +30,8 @@ export interface RoundResult {
   readonly moreAbandoned: boolean;
   /** Nothing is to be handed out, not even what is held already. */
   readonly paused: boolean;
+  /** All that was held until now is worthless: what is leased has to be looked for. */
+  readonly restarted: boolean;
 }
 
 /** Deliveries; "unknown" when something was brought, and only `recover` can tell what. */
@@ -43,8 +45,8 @@ export interface Source {
   /** @throws {NotFoundError} when what is consumed was deleted */
   round(round: Round): Promise<RoundResult>;
   /**
-   * Takes what is new and nothing else, where that is cheaper than a round: sent right before one that only settles, while
-   * nothing is due. That round tells whether what was read still counts. Undefined where it is not cheaper, or must not be.
+   * Takes what is new and nothing else, where that is cheaper than a round: sent right behind one that only settles, while
+   * nothing is due. Undefined where it is not cheaper, or must not be done.
    */
   readonly read?: ((max: number) => Promise<readonly Delivery[]>) | undefined;
   /** Blocks until there may be something to take. What it brings is leased. */

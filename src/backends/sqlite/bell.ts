@@ -161,7 +161,10 @@ export class Bell {
     if (this.#state === "closed") return;
     this.#state = "failed";
     this.#watcher?.close();
-    this.#report(translateFileError(error, this.#file), `no bell at ${this.#file}: messages of other processes are found once a second`);
+    this.#report(
+      translateFileError(error, this.#file),
+      `no bell at ${this.#file}: messages of other processes are found once a second`,
+    );
   }
 
   #readSlots(): Int32Array {

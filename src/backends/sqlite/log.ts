@@ -44,6 +44,39 @@ export function createLog(store: Store, readers: Readers, deliveries: Deliveries
       });
     },
 
+    ...limitCalls(store, streams, keeper),
+    ...groupCalls(store, groups),
+
+    async open(stream, group, consumer) {
+      store.assertOpen();
+      const source = store.read(() => {
+        const reader = groups.existing(stream, group);
+        return sources.create({ reader, stream, group, consumer });
+      });
+      return store.track((onClose) => createFeed(store, source, onClose));
+    },
+
+    deadLetters: (stream, group) =>
+      lettersOf({
+        find: () => groups.find(stream, group),
+        putBack: (tx, reader, letter) => groups.putBack(tx, stream, reader, letter),
+      }),
+
+    async stats(name) {
+      store.assertOpen();
+      return store.read(() => statsOf(streams.find(name), clock.now()));
+    },
+  };
+}
+
+/** How long streams may grow. */
+function limitCalls(
+  store: Store,
+  streams: Streams,
+  keeper: Keeper,
+): Pick<Log, "configure" | "changeRetention" | "trim"> {
+  const { writer } = store;
+  return {
     async configure(name, retention) {
       store.assertOpen();
       return writer.run((tx) => {
@@ -73,28 +106,6 @@ export function createLog(store: Store, readers: Readers, deliveries: Deliveries
         dropped += slice.dropped;
         if (!slice.isMore) return dropped;
       }
-    },
-
-    ...groupCalls(store, groups),
-
-    async open(stream, group, consumer) {
-      store.assertOpen();
-      const source = store.read(() => {
-        const reader = groups.existing(stream, group);
-        return sources.create({ reader, stream, group, consumer });
-      });
-      return store.track((onClose) => createFeed(store, source, onClose));
-    },
-
-    deadLetters: (stream, group) =>
-      lettersOf({
-        find: () => groups.find(stream, group),
-        putBack: (tx, reader, letter) => groups.putBack(tx, stream, reader, letter),
-      }),
-
-    async stats(name) {
-      store.assertOpen();
-      return store.read(() => statsOf(streams.find(name), clock.now()));
     },
   };
 }

@@ -1,5 +1,6 @@
 /** What the connection makes of error replies and of servers that misbehave; most of it against one that answers as told. */
 
+import type { Socket } from "node:net";
 import { expect, test } from "vitest";
 import { isReply, RedisReplyError } from "../../../src/backends/redis/errors.js";
 import { AuthError, ConnectionError, OutOfMemoryError } from "../../../src/core/errors.js";
@@ -165,6 +166,40 @@ test("a server without an answer is given up in time, and nothing stays open", a
   expect(error.message).toContain(`redis://127.0.0.1:${fake.port}/0`);
   expect(performance.now() - startedAt).toBeLessThan(2_000);
   await until(() => fake.connections() === 0, { what: "the connections to be closed" });
+});
+
+test("an attempt to connect again that is swallowed without a trace is soon followed by another", async () => {
+  const swallowed = new Set<Socket>();
+  let isHole = false;
+  const fake = await fakeRedis(([name], socket) => {
+    if (isHole) swallowed.add(socket);
+    if (swallowed.has(socket)) return null;
+    return name === "GET" ? bulk("v") : undefined;
+  });
+  const { connections } = await open(standalone(fake));
+  const connection = connections.shared("k");
+  await connection.command(["GET", "a"]);
+  isHole = true;
+  fake.drop();
+  await until(() => swallowed.size > 0, { what: "an attempt to fall into the hole" });
+  isHole = false;
+  const startedAt = performance.now();
+  expect(await connection.command(["GET", "a"])).toEqual(Buffer.from("v"));
+  expect(performance.now() - startedAt).toBeLessThan(3_500);
+});
+
+test("where the first connection took long, the next ones may, too", async () => {
+  const fake = await fakeRedis(([name, section], socket) => {
+    if (name !== "INFO" || section !== "replication") return undefined;
+    setTimeout(() => socket.write(bulk("role:master\r\n")), 2_200);
+    return null;
+  });
+  const { connections } = await open(standalone(fake), { connectTimeoutMs: 10_000 });
+  const connectedBefore = fake.accepted();
+  fake.drop();
+  await until(() => fake.accepted() > connectedBefore, { what: "the next attempt" });
+  expect(await connections.shared("k").command(["SET", "a", "v"])).toBe("OK");
+  expect(fake.accepted() - connectedBefore).toBe(1);
 });
 
 test("an answer that waits unread while this process is busy is still taken", async () => {

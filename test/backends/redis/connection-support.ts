@@ -96,6 +96,10 @@ export interface FakeRedis {
   readonly commands: readonly (readonly string[])[];
   /** Connections that are open now. */
   connections(): number;
+  /** Connections so far. */
+  accepted(): number;
+  /** Ends those that are open. */
+  drop(): void;
 }
 
 const INFO =
@@ -110,8 +114,13 @@ export async function fakeRedis(
 ): Promise<FakeRedis> {
   const commands: (readonly string[])[] = [];
   const sockets = new Set<TcpSocket>();
+  let accepted = 0;
+  const drop = (): void => {
+    for (const socket of sockets) socket.destroy();
+  };
   const server = createServer((socket) => {
     let text = "";
+    accepted += 1;
     sockets.add(socket);
     socket.on("close", () => sockets.delete(socket));
     socket.on("error", () => {}); // a client that resets its connection
@@ -129,10 +138,10 @@ export async function fakeRedis(
     server.listen(0, "127.0.0.1", resolve);
   });
   onTestFinished(() => {
-    for (const socket of sockets) socket.destroy();
+    drop();
     server.close();
   });
-  return { port: portOf(server), commands, connections: () => sockets.size };
+  return { port: portOf(server), commands, connections: () => sockets.size, accepted: () => accepted, drop };
 }
 
 function portOf(server: TcpServer): number {

@@ -94,9 +94,9 @@ local function makeRoom(excess, ages)
   end
   local freed = trimBefore(keys, first, slice)
   if freed < excess and mayLose then
-    accountUncounted(keys, groups, '+', excess - freed)
+    local foreign = lookAtDropped(keys, groups, '+', excess - freed)
     trim(keys, 'MAXLEN', '=', math.max(0, length - excess))
-    account(keys, groups)
+    account(keys, groups, foreign)
     return true
   end
   return freed >= excess, slowest

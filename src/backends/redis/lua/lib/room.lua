@@ -61,8 +61,30 @@ local function setRead(keys, name, group, read)
   end
 end
 
--- The oldest retry or held entry of a group that still exists, and that group; nil when there is none.
-local function oldestParked(keys, groups)
+-- Forgets parked entries of which nothing is left, those before a position or all, and counts them for their groups.
+local function forgetParked(keys, oldest)
+  local upTo = oldest and string.match(oldest, '^%d+') or '+inf'
+  local stale
+  repeat
+    local lost = {}
+    stale = {}
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', keys.parked, '-inf', upTo, 'LIMIT', 0, 1000)) do
+      local position, name = string.match(member, '^(%S+) (.*)$')
+      if not oldest or isBefore(position, oldest) then
+        stale[#stale + 1], lost[name] = member, (lost[name] or 0) + 1
+      end
+    end
+    if #stale > 0 then
+      redis.call('ZREM', keys.parked, unpack(stale))
+    end
+    for name, entries in pairs(lost) do
+      redis.call('HINCRBY', keys.dropped, name, entries)
+    end
+  until #stale < 1000
+end
+
+-- The oldest of the parked members that is of a group that still exists, and that group; nil when there is none.
+local function headOfParked(keys, groups)
   while true do
     local head = redis.call('ZRANGE', keys.parked, 0, 0, 'WITHSCORES')
     if not head[1] then
@@ -90,6 +112,18 @@ local function oldestParked(keys, groups)
       return oldest, owner
     end
   end
+end
+
+-- The oldest retry or held entry of a group that still exists, and that group; nil when there is none. What somebody else
+-- removed beneath it holds the stream back no longer.
+local function oldestParked(keys, groups)
+  local oldest, owner = headOfParked(keys, groups)
+  local first = oldest and redis.call('XRANGE', keys.stream, '-', '+', 'COUNT', 1)[1]
+  if not oldest or (first and not isBefore(oldest, first[1])) then
+    return oldest, owner
+  end
+  forgetParked(keys, first and first[1])
+  return headOfParked(keys, groups)
 end
 
 -- The oldest position that some group has not finished and that group, nil when every entry is finished; all groups.
@@ -134,52 +168,48 @@ local function trimBefore(keys, position, slice)
   return freed
 end
 
--- Counts what is about to be dropped, the first entries up to a position, for groups of which Redis does not know how
--- much they have had: those that started at a time to come, and those that met deleted entries.
-local function accountUncounted(keys, groups, to, count)
-  local uncounted = {}
-  for name, group in pairs(groups) do
-    if not group['entries-read'] then
-      uncounted[name] = group['last-delivered-id']
-    end
+-- Looks at what is about to be dropped, the first entries up to a position, where counting alone does not tell what groups
+-- lose: of some Redis does not know how much they have had, those that started at a time to come and those that met deleted
+-- entries; and what was redriven for one group is no loss to another. Counts it for the former, and returns how many of the
+-- entries that each group has not had are not for it.
+local function lookAtDropped(keys, groups, to, count)
+  local foreign, uncounted = {}, false
+  for _, group in pairs(groups) do
+    uncounted = uncounted or not group['entries-read']
   end
-  if not next(uncounted) then
-    return
+  local first = redis.call('XRANGE', keys.stream, '-', '+', 'COUNT', 1)[1]
+  local redriven = redis.call('HGET', keys.limits, 'redriven')
+  if not first or not uncounted and (not redriven or isBefore(redriven, first[1])) then
+    return foreign
   end
   local lost = {}
-  for _, entry in ipairs(redis.call('XRANGE', keys.stream, '-', to, 'COUNT', count)) do
+  for _, entry in ipairs(redis.call('XRANGE', keys.stream, '-', uncounted and to or redriven, 'COUNT', count)) do
     local owner = groupOf(entry[2])
-    for name, cursor in pairs(uncounted) do
-      if isBefore(cursor, entry[1]) and (owner or name) == name then
-        lost[name] = (lost[name] or 0) + 1
+    for name, group in pairs(groups) do
+      local counts = (owner or name) == name and (group['entries-read'] and 0 or lost) or foreign
+      if counts ~= 0 and isBefore(group['last-delivered-id'], entry[1]) then
+        counts[name] = (counts[name] or 0) + 1
       end
     end
   end
   for name, entries in pairs(lost) do
     redis.call('HINCRBY', keys.dropped, name, entries)
   end
+  return foreign
 end
 
--- Counts, for each group, what was dropped before it was delivered or while it was parked.
-local function account(keys, groups)
+-- Counts, for each group, what was dropped before it was delivered, but for `foreign` ones, or while it was parked.
+local function account(keys, groups, foreign)
   local info = fieldsOf(redis.call('XINFO', 'STREAM', keys.stream))
   local removed = info['entries-added'] - info.length
   for name, group in pairs(groups) do
     local read = group['entries-read']
     if read and read < removed then
-      redis.call('HINCRBY', keys.dropped, name, removed - read)
+      redis.call('HINCRBY', keys.dropped, name, math.max(0, removed - read - (foreign[name] or 0)))
       setRead(keys, name, group, removed)
     end
   end
-  local oldest = info['first-entry'] and info['first-entry'][1]
-  local upTo = oldest and string.match(oldest, '^%d+') or '+inf'
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', keys.parked, '-inf', upTo, 'LIMIT', 0, 1000)) do
-    local position, name = string.match(member, '^(%S+) (.*)$')
-    if not oldest or isBefore(position, oldest) then
-      redis.call('ZREM', keys.parked, member)
-      redis.call('HINCRBY', keys.dropped, name, 1)
-    end
-  end
+  forgetParked(keys, info['first-entry'] and info['first-entry'][1])
 end
 
 -- Drops up to `slice` entries appended before a time, unfinished ones only where the stream may lose them. Returns how
@@ -188,12 +218,10 @@ local function dropAged(keys, beforeMs, mayLose, slice)
   local first, slowest, groups = firstUnfinished(keys)
   local limit = string.format('%.0f', beforeMs) .. '-0'
   local spares = first and not mayLose and isBefore(first, limit)
-  if mayLose then
-    accountUncounted(keys, groups, '(' .. limit, slice)
-  end
+  local foreign = mayLose and lookAtDropped(keys, groups, '(' .. limit, slice)
   local freed = trimBefore(keys, spares and first or limit, slice)
   if mayLose and freed > 0 then
-    account(keys, groups)
+    account(keys, groups, foreign)
   end
   if freed >= slice then
     return freed, true, nil
