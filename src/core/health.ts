@@ -97,7 +97,11 @@ function idleTime({ lag, pending, retrying, lastProgressAt, oldestUnhandledAt }:
 
 function toHealth(stream: string, group: GroupStats, idleMs: number): GroupHealth {
   const { paused, lag, pending, retrying } = group;
-  const why = paused ? "it is paused" : "nobody reads it, or its handlers do not finish";
+  const unpaused =
+    lag + pending === 0
+      ? "its retries are not due yet, or nobody reads it"
+      : "nobody reads it, or its handlers do not finish";
+  const why = paused ? "it is paused" : unpaused;
   const error = `nothing taken or settled for ${idleMs} ms, with ${lag + pending + retrying} to do: ${why}`;
   return { stream, group: group.group, paused, lag, pending, retrying, idleMs, error };
 }

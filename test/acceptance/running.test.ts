@@ -71,7 +71,10 @@ test("[E26] events survive a restart of the server, with their groups and what w
     const next = await open();
     await next.events.subscribe("order", options, (data) => void after.push(data));
     await until(() => after.length === 2);
-    expect({ before, after: after.toSorted((a, b) => Number(a) - Number(b)) }).toEqual({ before: [1, 2, 3], after: [3, 4] });
+    expect({ before, after: after.toSorted((a, b) => Number(a) - Number(b)) }).toEqual({
+      before: [1, 2, 3],
+      after: [3, 4],
+    });
     expect((await next.events.stats("order")).length).toBe(4);
   });
 });

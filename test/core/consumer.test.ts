@@ -261,8 +261,9 @@ describe("the consumer loop", () => {
     await stage.consumer.start();
     (await stage.next(0)).answer({ deliveries: [delivery("a")] });
     await until(() => stage.running.size === 1);
+    await stage.clock.advance(1);
     leaseMs = 3_000;
-    await stage.clock.advance(10_000);
+    await stage.clock.advance(9_999);
     expect(stage.extended).toHaveLength(1);
     await stage.clock.advance(3_000);
     expect(stage.extended).toHaveLength(4);
@@ -282,7 +283,7 @@ describe("the consumer loop", () => {
     await stage.consumer.start();
     (await stage.next(0)).answer({ deliveries: [delivery("a")] });
     await until(() => stage.running.size === 1);
-    await stage.clock.advance(0);
+    await stage.clock.advance(1);
     expect(asked).toBe(1);
     leaseMs = 1_500;
     (await stage.next(1)).answer({ deliveries: [delivery("b")] });

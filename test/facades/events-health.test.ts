@@ -1,7 +1,7 @@
 /** Groups that do not get on are named by `health()`. By the store's clock, so on memory with a clock that the test moves. */
 
 import { expect, test } from "vitest";
-import { connect, type ConnectOptions } from "../../src/index.js";
+import { connect, type ConnectOptions, defer } from "../../src/index.js";
 import { createFakeClock } from "../../src/testing/index.js";
 import { until } from "../support/wait.js";
 import { onEveryBackend, silentLogger } from "./support/lanes.js";
@@ -78,6 +78,21 @@ test("so is one that was paused and forgotten, and one whose handler never ends"
     { group: "hangs", pending: 1, lag: 0, paused: false },
     { group: "paused", pending: 0, lag: 1, paused: true, error: expect.stringContaining("it is paused") },
   ]);
+  const closing = broker.close({ drainMs: 0 });
+  await clock.advance(10_000);
+  await closing;
+});
+
+test("of a group that only waits for its retries it is said", async () => {
+  const { clock, broker } = await open({ groupIdleMs: 60_000 });
+  const sub = await broker.events.subscribe("t", { group: "g", from: "beginning" }, () =>
+    defer({ delayMs: 3_600_000 }),
+  );
+  await broker.events.publish("t", 1);
+  await until(async () => sub.stats()[0]?.settled === 1);
+  await clock.advance(70_000);
+  const { groups } = (await broker.health()).details;
+  expect(groups).toMatchObject([{ lag: 0, retrying: 1, error: expect.stringContaining("retries are not due yet") }]);
   const closing = broker.close({ drainMs: 0 });
   await clock.advance(10_000);
   await closing;

@@ -123,6 +123,8 @@ export async function configureGroup(named: NamedGroup, changes: GroupChanges): 
   for (;;) {
     if (stored === null) throw noSuchGroup(named);
     const before = settingsFrom(stored);
+    // Consumers ask so what is stored, once a second.
+    if (Object.keys(changes).length === 0) return before;
     const after = { ...before, ...changes };
     const changesOrder = after.order !== before.order;
     const leaseBefore = after.leaseMs === before.leaseMs ? "" : String(before.leaseMs);

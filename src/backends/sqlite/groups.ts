@@ -50,6 +50,8 @@ export class Groups {
   configure(tx: Tx, streamName: string, group: string, changes: GroupChanges): GroupSettings {
     const { reader } = this.#existing(tx, streamName, group);
     const before = settingsOf(reader);
+    // Consumers ask so what is stored, once a second: that is no reason to wake others.
+    if (Object.keys(changes).length === 0) return before;
     const after: GroupSettings = { ...before, ...changes };
     if (after.order !== before.order && this.#isBusy(reader)) {
       throw new ConfigError([

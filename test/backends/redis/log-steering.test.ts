@@ -80,6 +80,31 @@ describe("seeking", () => {
     expect(seen).toEqual(numbered("e", 9));
   });
 
+  test("a seek in the very moment between settling and reading: what was read comes twice, and nothing is lost", async () => {
+    const ports = await openPorts(server);
+    const { stream, open, counts } = await start(ports, numbered("e", 9));
+    const feed = await open("taker");
+    const first = await now(feed);
+    let goOn = (): void => {};
+    const sent = new Promise<void>((resolve) => (goOn = resolve));
+    ports.judge((args) => (isRead(args) ? { sent } : "well"));
+    const taking = now(feed, acks(first));
+    await until(async () => (await counts())?.pending === 0, { what: "the settlement" });
+    await (await openPorts(server)).log.seek(stream, "group", "beginning");
+    goOn();
+    const taken = await taking;
+    expect(textsOf(taken)).toEqual(numbered("e", 5));
+    const seen: string[] = [];
+    for (let outcomes = acks(taken), turns = 0; seen.length < 9 && turns < 10; turns += 1) {
+      const next = await now(feed, outcomes);
+      seen.push(...textsOf(next));
+      outcomes = acks(next);
+      if (seen.length === 9) expect((await feed.take({ max: 0, waitMs: 0 }, outcomes)).lost).toEqual([]);
+    }
+    expect(seen.toSorted()).toEqual(numbered("e", 9));
+    expect(await counts()).toMatchObject({ lag: 0, pending: 0 });
+  });
+
   test("a consumer that blocks during a seek is woken by it, and its receipts count", async () => {
     const ports = await openPorts(server);
     const { stream, open, counts } = await start(ports, ["a", "b"], { leaseMs: 1_000 });

@@ -33,7 +33,7 @@ if redis.call('HLEN', keys.deleted) > MAX_DELETED then
   redis.call('HDEL', keys.deleted, oldest)
 end
 forgetUnfinished(keys, group)
-redis.call('DEL', keys.sweep, KEYS[13])
+redis.call('UNLINK', keys.sweep, KEYS[13])
 for _, hash in ipairs({ keys.groups, keys.dropped, keys.paused }) do
   redis.call('HDEL', hash, group)
 end

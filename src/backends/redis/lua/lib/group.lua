@@ -31,7 +31,7 @@ local function forgetUnfinished(keys, group)
     end
     redis.call('ZREM', keys.parked, unpack(members))
   end
-  redis.call('DEL', keys.attempts, keys.due, keys.busy, keys.held)
+  redis.call('UNLINK', keys.attempts, keys.due, keys.busy, keys.held)
 end
 
 -- Makes everything that was read until now worthless, and tells consumers that read directly.

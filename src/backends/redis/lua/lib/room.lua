@@ -2,6 +2,9 @@
 -- and `entries`.
 -- `keys`: stream, parked, dropped, limits, paused.
 
+-- Entries may be large.
+local LOOKED_AT_ONCE = 100
+
 -- The first position behind another.
 local function positionAfter(position)
   local ms, sequence = string.match(position, '^(%d+)-(%d+)$')
@@ -173,25 +176,39 @@ end
 -- entries; and what was redriven for one group is no loss to another. Counts it for the former, and returns how many of the
 -- entries that each group has not had are not for it.
 local function lookAtDropped(keys, groups, to, count)
-  local foreign, uncounted = {}, false
-  for _, group in pairs(groups) do
-    uncounted = uncounted or not group['entries-read']
+  local foreign, behind, uncounted = {}, {}, {}
+  for name, group in pairs(groups) do
+    local cursor = group['last-delivered-id']
+    if to == '+' or isBefore(cursor, string.sub(to, 2)) then
+      behind[name] = cursor
+      uncounted[name] = not group['entries-read'] and cursor or nil
+    end
   end
   local first = redis.call('XRANGE', keys.stream, '-', '+', 'COUNT', 1)[1]
   local redriven = redis.call('HGET', keys.limits, 'redriven')
-  if not first or not uncounted and (not redriven or isBefore(redriven, first[1])) then
+  local hasRedriven = first and redriven and next(behind) and not isBefore(redriven, first[1])
+  if not next(uncounted) and not hasRedriven then
     return foreign
   end
-  local lost = {}
-  for _, entry in ipairs(redis.call('XRANGE', keys.stream, '-', uncounted and to or redriven, 'COUNT', count)) do
-    local owner = groupOf(entry[2])
-    for name, group in pairs(groups) do
-      local counts = (owner or name) == name and (group['entries-read'] and 0 or lost) or foreign
-      if counts ~= 0 and isBefore(group['last-delivered-id'], entry[1]) then
-        counts[name] = (counts[name] or 0) + 1
+  local lost, after, page = {}, '-', nil
+  repeat
+    page = redis.call('XRANGE', keys.stream, after, to, 'COUNT', math.min(count, LOOKED_AT_ONCE))
+    for _, entry in ipairs(page) do
+      local owner = groupOf(entry[2])
+      for name, cursor in pairs(owner and behind or {}) do
+        if name ~= owner and isBefore(cursor, entry[1]) then
+          foreign[name] = (foreign[name] or 0) + 1
+        end
       end
+      for name, cursor in pairs(uncounted) do
+        if (owner or name) == name and isBefore(cursor, entry[1]) then
+          lost[name] = (lost[name] or 0) + 1
+        end
+      end
+      after = '(' .. entry[1]
     end
-  end
+    count = count - #page
+  until count == 0 or #page < LOOKED_AT_ONCE or (not next(uncounted) and isBefore(redriven, string.sub(after, 2)))
   for name, entries in pairs(lost) do
     redis.call('HINCRBY', keys.dropped, name, entries)
   end
