@@ -16,7 +16,7 @@ import { type Validate, validatorOf } from "../core/contract.js";
 import { ConfigError, InvalidArgumentError, NotFoundError } from "../core/errors.js";
 import type { Decoding } from "../core/handler.js";
 import { validName } from "../core/names.js";
-import { aDuration, anInteger, type Checks, findProblems, oneOf, show } from "../core/options.js";
+import { aDuration, anInteger, type Check, type Checks, findProblems, oneOf, show } from "../core/options.js";
 import type { Runtime } from "../core/runtime.js";
 import type { Stream } from "../core/streams.js";
 import type { ConsumerPlan } from "../core/subscription.js";
@@ -57,20 +57,22 @@ const CHECKS: Checks<ConsumeEventOptions> = {
   maxHeld: anInteger(1, MAX_HELD),
 };
 
+type Form = "events.subscribe" | "events.deliveries" | "events.subscribeBatch";
+
 /** What each form of consuming takes, by its name. */
-const FORMS = {
+const FORMS: Readonly<Record<Form, Readonly<Record<string, Check>>>> = {
   "events.subscribe": { ...CHECKS, ...HANDLER_CHECKS },
   "events.deliveries": CHECKS,
   "events.subscribeBatch": { ...CHECKS, ...HANDLER_CHECKS, max: anInteger(1, MAX_CONCURRENCY), waitMs: aDuration() },
-} as const;
+};
 
 /** What can be changed of a group; checked alike where it is made and where it is changed. */
-export const SETTING_CHECKS = {
+export const SETTING_CHECKS: Readonly<Record<"leaseMs" | "maxDeadLetters" | "order" | "maxHeld", Check>> = {
   leaseMs: CONSUME_CHECKS.leaseMs,
   maxDeadLetters: CONSUME_CHECKS.maxDeadLetters,
   order: CHECKS.order,
   maxHeld: CHECKS.maxHeld,
-} as const;
+};
 
 /** Types of one stream that are consumed together. */
 export interface Wanted {
@@ -82,7 +84,7 @@ export interface Wanted {
 /** Checks everything before a group is made: one that nobody reads would hold its stream back. */
 export function checkConsume(
   runtime: Runtime,
-  form: keyof typeof FORMS,
+  form: Form,
   types: string | readonly string[],
   options: ConsumeEventOptions,
 ): readonly Wanted[] {

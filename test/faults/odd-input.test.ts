@@ -62,13 +62,23 @@ describe("taken for what it is", () => {
 
   test("bad input 35: consumers of one group never share a name, since nobody gives them one", async () => {
     const one = await openWith(server.url);
-    for (let times = 0; times < 3; times += 1)
-      await one.events.subscribe("named", { group: "g", from: "beginning" }, () => undefined);
+    // Redis lists a consumer once it has been given something, so each gets one event to hold.
+    const options = { group: "g", from: "beginning", concurrency: 1 } as const;
+    const held = new AbortController();
+    for (let times = 0; times < 3; times += 1) {
+      await one.events.subscribe(
+        "named",
+        options,
+        () => new Promise((resolve) => held.signal.addEventListener("abort", resolve)),
+      );
+    }
+    await one.events.publishMany("named", [1, 2, 3]);
     await until(async () => {
       const found = asArray(await server.cli("XINFO", "CONSUMERS", "sb1:{default:log:named:0}:s", "g"));
       const consumers = found.map((consumer) => asArray(consumer)[1]);
       return consumers.length === 3 && new Set(consumers).size === 3;
     });
+    held.abort();
   });
 
   test("bad input 25: a delay of a handler's own that is none is a failed attempt, and not lost", async () => {

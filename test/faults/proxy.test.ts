@@ -210,6 +210,40 @@ test("closing ends every connection and gives the port back", async () => {
   await until(() => late.closed() === "ECONNREFUSED");
 });
 
+test("whatever becomes of the ends while much is under way, closing leaves no handle behind", async () => {
+  const sockets = (): number => process.getActiveResourcesInfo().filter((name) => name === "TCPSocketWrap").length;
+  const before = sockets();
+  const ends = new Set<Socket>();
+  const keep = (socket: Socket): Socket => {
+    ends.add(socket);
+    return socket.on("error", () => undefined).on("close", () => ends.delete(socket));
+  };
+  const server = createServer((socket) => keep(socket).on("data", (bytes: Buffer) => socket.write(bytes)));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const proxy = await startProxy({ target: (server.address() as AddressInfo).port });
+  closing.push(() => new Promise((resolve) => server.close(resolve)));
+  const random = createRandom(3);
+  for (let round = 0; round < 40; round += 1) {
+    for (let times = 0; times < 4; times += 1)
+      keep(connect(proxy.port, "127.0.0.1"))
+        .on("data", () => undefined)
+        .write("x".repeat(random.int(1, 300_000)));
+    await pause(20);
+    proxy.impose(randomFlaw(random, ["trickle", "delay"]));
+    await pause(random.int(5, 40));
+    for (const socket of ends) {
+      const fate = random.pick(["closed", "reset", "kept", "kept"] as const);
+      if (fate === "closed") socket.destroy();
+      if (fate === "reset") socket.resetAndDestroy();
+    }
+    await pause(random.int(5, 20));
+    proxy.heal();
+  }
+  await proxy.close();
+  for (const socket of ends) socket.destroy();
+  await until(() => proxy.connections === 0 && sockets() <= before, { what: "all sockets to be gone" });
+}, 30_000);
+
 test("a server that is not there is a reset", async () => {
   const { proxy } = await setUp();
   await closing.shift()?.();

@@ -69,7 +69,6 @@ export function createLogSource(options: LogFeedOptions): Source {
   const shared = connections.shared(keys.stream);
   const repeating = port.repeating(keys.stream);
   const takeKeys = takeKeysOf(keys, own);
-  const askBase = ["HGET", own.sweep, "base"];
   const known: Known = { settings: options.settings, base: NO_BASE, isHeard: false, waitBehind: undefined };
 
   async function run(request: Round): Promise<TakeReply> {
@@ -92,6 +91,49 @@ export function createLogSource(options: LogFeedOptions): Source {
     const { result: found } = await run({ ...request, outcomes: [] });
     return { ...found, lost: result.lost, gone: result.gone + found.gone, poisoned: result.poisoned + found.poisoned };
   }
+
+  const { read, block } = createReading(options, known);
+
+  return {
+    key: keys.stream,
+    get leaseMs() {
+      return known.settings.leaseMs;
+    },
+    get read() {
+      return known.settings.order === "none" ? read : undefined;
+    },
+    round,
+    block,
+    isCurrent: (receipt) => known.base === NO_BASE || BigInt(parseReceipt(receipt).fence) >= BigInt(known.base),
+    async recover(after) {
+      const args = [group, consumer, after === "" ? "0-0" : after, RECOVERED_AT_ONCE];
+      const scriptKeys = [keys.stream, own.attempts, keys.groups, keys.parked, own.sweep, own.busy, own.held];
+      const [last, base, receipts, ...blobs] = listOf(await recover.run(repeating, scriptKeys, args));
+      const deliveries = toDeliveries(receipts, textOf(base), blobs);
+      return { deliveries, after: textOf(last) === "" ? undefined : textOf(last) };
+    },
+    async extend(receipts) {
+      const args = [group, consumer];
+      for (const receipt of receipts) {
+        const { position, fence } = parseReceipt(receipt);
+        args.push(position, fence);
+      }
+      const lost = listOf(await extend.run(repeating, [keys.stream, own.attempts, own.sweep], args));
+      return lost.map((number) => receipts[numberOf(number) - 1] ?? "");
+    },
+    async release() {
+      const released = [keys.stream, own.attempts, own.due, keys.parked, own.sweep];
+      while (numberOf(await release.run(repeating, released, [group, consumer])) === 1);
+    },
+  };
+}
+
+/** Reading without a script, which is cheaper: while no order has to be kept, and what comes is new and nothing else. */
+function createReading(options: LogFeedOptions, known: Known): Required<Pick<Source, "read" | "block">> {
+  const { keys, group, consumer, connections, port } = options;
+  const shared = connections.shared(keys.stream);
+  const repeating = port.repeating(keys.stream);
+  const askBase = ["HGET", keys.group(group).sweep, "base"];
 
   /** First deliveries, as XREADGROUP gives them. */
   function toFirst(reply: Reply, base: string): readonly Delivery[] {
@@ -142,38 +184,7 @@ export function createLogSource(options: LogFeedOptions): Source {
     }
   }
 
-  return {
-    key: keys.stream,
-    get leaseMs() {
-      return known.settings.leaseMs;
-    },
-    get read() {
-      return known.settings.order === "none" ? read : undefined;
-    },
-    round,
-    block,
-    isCurrent: (receipt) => known.base === NO_BASE || BigInt(parseReceipt(receipt).fence) >= BigInt(known.base),
-    async recover(after) {
-      const args = [group, consumer, after === "" ? "0-0" : after, RECOVERED_AT_ONCE];
-      const scriptKeys = [keys.stream, own.attempts, keys.groups, keys.parked, own.sweep, own.busy, own.held];
-      const [last, base, receipts, ...blobs] = listOf(await recover.run(repeating, scriptKeys, args));
-      const deliveries = toDeliveries(receipts, textOf(base), blobs);
-      return { deliveries, after: textOf(last) === "" ? undefined : textOf(last) };
-    },
-    async extend(receipts) {
-      const args = [group, consumer];
-      for (const receipt of receipts) {
-        const { position, fence } = parseReceipt(receipt);
-        args.push(position, fence);
-      }
-      const lost = listOf(await extend.run(repeating, [keys.stream, own.attempts, own.sweep], args));
-      return lost.map((number) => receipts[numberOf(number) - 1] ?? "");
-    },
-    async release() {
-      const released = [keys.stream, own.attempts, own.due, keys.parked, own.sweep];
-      while (numberOf(await release.run(repeating, released, [group, consumer])) === 1);
-    },
-  };
+  return { read, block };
 }
 
 function takeKeysOf(keys: LogKeys, own: GroupKeys): readonly string[] {

@@ -1,7 +1,7 @@
 /** Order by key where things go wrong: connections die, keys vanish, others meddle; and what it costs Redis. */
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Feed, GroupSettings, NewEntry, Outcome } from "../../../src/core/backend.js";
+import type { Feed, GroupSettings, NewEntry, Outcome, Taken } from "../../../src/core/backend.js";
 import { type RedisServer, startRedis } from "../../support/redis-servers.js";
 import { pause, until } from "../../support/wait.js";
 import {
@@ -214,6 +214,63 @@ describe("waiting", () => {
     expect(await counts()).toMatchObject({ lag: 0, pending: 0, held: 0 });
     await Promise.all(feeds.map((one) => one.close()));
     await Promise.all(waiting);
+  });
+});
+
+describe("an order that is new", () => {
+  test.each(["key", "strict"] as const)(
+    "holds for what consumers are given that have not heard of it, with order %s",
+    async (order) => {
+      const ports = [await openPorts(server), await openPorts(server)] as const;
+      const { append, open, stream } = await start(ports[0], [], { order: "none" });
+      const feeds = [await open("one"), await open("two", ports[1])];
+      const waiting = feeds.map((feed) => feed.take({ max: 2, waitMs: 2_000 }, []));
+      await until(async () => (await blockedIn()).filter((command) => command === "xreadgroup").length === 2, {
+        what: "both to block",
+      });
+      const { log } = ports[0];
+      await log.pause(stream, "group");
+      const texts = ["a:1", "a:2", "a:3", "a:4", "a:5", "a:6"];
+      await append(...texts);
+      await log.configureGroup(stream, "group", { order });
+      // Redis gives two entries to each of those that block.
+      await log.resume(stream, "group");
+      const seen: string[] = [];
+      const consume = async (feed: Feed, taken: Promise<Taken>): Promise<void> => {
+        let outcomes = acks(await note(taken));
+        while (seen.length < texts.length) outcomes = acks(await note(feed.take({ max: 2, waitMs: 100 }, outcomes)));
+        await settle(feed, ...outcomes);
+      };
+      const note = async (taking: Promise<Taken>): Promise<Taken> => {
+        const taken = await taking;
+        seen.push(...textsOf(taken));
+        return taken;
+      };
+      await Promise.all(feeds.map((feed, index) => consume(feed, waiting[index]!)));
+      expect(seen).toEqual(texts);
+    },
+  );
+});
+
+describe("settling beside a take that waits", () => {
+  test.each(["key", "strict"] as const)("lets it go on at once, with order %s", async (order) => {
+    const ports = await openPorts(server);
+    const texts = ["a:1", "a:2", "a:3", "a:4", "a:5", "a:6"];
+    const { open } = await start(ports, texts, { order });
+    const feed = await open("taker");
+    const seen: string[] = [];
+    const began = performance.now();
+    for (let taken = await feed.take({ max: 1, waitMs: 0 }, []); ; ) {
+      seen.push(...textsOf(taken));
+      if (seen.length === texts.length) break;
+      const waiting = feed.take({ max: 5, waitMs: 10_000 }, []);
+      await until(async () => (await blockedIn()).length > 0, { what: "the take waits" });
+      await settle(feed, ...acks(taken));
+      taken = await waiting;
+    }
+    expect(seen).toEqual(texts);
+    // Each time it would look again by itself after a second.
+    expect(performance.now() - began).toBeLessThan(2_500);
   });
 });
 

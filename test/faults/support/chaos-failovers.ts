@@ -63,7 +63,8 @@ export const failovers: readonly Fault[] = [
     async strike(field) {
       const { sentinels = [] } = field.site;
       for (const one of sentinels) one.pause();
-      await pause(lasting(field, 300, 1_200));
+      // Standing still for two seconds would make them distrust their clocks, and do nothing for thirty.
+      await pause(lasting(field, 300, 1_000));
       for (const one of sentinels) one.resume();
       return { writableAt: now() };
     },

@@ -10,6 +10,7 @@ import { type FlawKind, randomFlaw } from "./proxy-flaws.js";
 import type { Random } from "./random.js";
 
 const MEMORY_FULL = "1mb";
+
 const servers: readonly Fault[] = [
   {
     kind: "server-killed",

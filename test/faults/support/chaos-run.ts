@@ -80,7 +80,7 @@ const GROUPS = [
 const CONCURRENCY = 60;
 /** Beyond this the publishers make way. */
 const MAX_BACKLOG = 20_000;
-/** One fault in so many strikes in the quiet: nobody publishes, and what is left has to move by itself. */
+/** The share of faults that strike in the quiet: nobody publishes, and what is left has to move by itself. */
 const QUIET = 0.25;
 const BURST = 1_000;
 const LEASE_MS = 3_000;
@@ -100,6 +100,10 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     await run.start();
     await run.strikeAll();
     await run.finish();
+  } catch (error) {
+    const { topology, seed } = options;
+    const why = error instanceof Error ? error.message : String(error);
+    throw new Error(`the chaos on ${topology} with seed ${seed} could not go on: ${why}`, { cause: error });
   } finally {
     await run.stop();
     director.close();
@@ -132,6 +136,7 @@ async function keep(dir: string, { topology, seed }: ChaosOptions): Promise<stri
 
 class Run {
   failovers = 0;
+  unforeseen = 0;
   readonly #options: ChaosOptions;
   readonly #site: Site;
   readonly #director: HistoryLog;
@@ -142,7 +147,6 @@ class Run {
   readonly #patienceMs: number;
   /** Who was the primary when somebody last looked, and when that was. */
   #primary: { readonly node: RedisServer; readonly at: number } | undefined;
-  unforeseen = 0;
   #faults = 0;
   #stuck = false;
 

@@ -103,8 +103,8 @@ function join(client: Socket, target: number, random: Random, ended: () => void)
   const reset = (): void => {
     up.stop();
     down.stop();
-    client.resetAndDestroy();
-    upstream.resetAndDestroy();
+    cutOff(client);
+    cutOff(upstream);
   };
   const up = new Pipe(client, upstream, random.fork(), reset);
   const down = new Pipe(upstream, client, random.fork(), reset);
@@ -118,6 +118,12 @@ function join(client: Socket, target: number, random: Random, ended: () => void)
     });
   }
   return { up, down, reset };
+}
+
+/** With a reset where Node can: it first waits for what is written, and forgets a socket that breaks meanwhile. */
+function cutOff(socket: Socket): void {
+  if (socket.connecting || socket.writableEnded || socket.writableLength > 0) socket.destroy();
+  else if (!socket.destroyed) socket.resetAndDestroy();
 }
 
 function apply(pair: Pair, flaw: Flaw): void {

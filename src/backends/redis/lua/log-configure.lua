@@ -22,9 +22,10 @@ if ARGV[4] == '1' then
   if fields and fields.pending > 0 or redis.call('ZCARD', keys.due) > 0 or redis.call('ZCARD', keys.held) > 0 then
     return { 'busy' }
   end
-  redis.call('DEL', keys.busy)
+  redis.call('UNLINK', keys.busy)
   -- Consumers that go by the old order see by it that they have to look.
   changeBase(keys, time)
+  redis.call('HSET', keys.sweep, 'ordered', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)))
 end
 if ARGV[5] ~= '' then
   -- Deliveries that are out keep their lease: by when each was taken it is known which one that was. The caller waits until

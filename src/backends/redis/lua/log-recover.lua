@@ -8,11 +8,16 @@
 --@ entries
 --@ deliveries
 --@ turns
+--@ adopting
 local stream, group = KEYS[1], ARGV[1]
 local keys = { stream = stream, parked = KEYS[4], busy = KEYS[6], held = KEYS[7] }
-local base = redis.call('HGET', KEYS[5], 'base') or '0'
+local known = redis.call('HMGET', KEYS[5], 'base', 'ordered')
+local base = known[1] or '0'
 local settings = redis.call('HGET', KEYS[3], group)
 local order = settings and cjson.decode(settings).order or 'none'
+if order ~= 'none' then
+  adopt(keys, group, order, known[2])
+end
 local reply = redis.pcall('XREADGROUP', 'GROUP', group, ARGV[2], 'COUNT', ARGV[4], 'STREAMS', stream, ARGV[3])
 local entries = not reply.err and reply[1] and reply[1][2] or {}
 

@@ -61,7 +61,7 @@ local function isPaused()
 end
 
 -- The base changes with each seek, and with the order: what was read under another one counts no more.
-local known = redis.call('HMGET', KEYS[8], 'base', 'progress')
+local known = redis.call('HMGET', KEYS[8], 'base', 'progress', 'ordered')
 local base = known[1] or '0'
 local isCurrent = base == ARGV[6]
 local order = ARGV[7]
@@ -146,6 +146,7 @@ local function carefully()
 --@ positions
 --@ deliveries
 --@ turns
+--@ adopting
   local keys = { stream = stream, parked = parked, busy = KEYS[9], held = KEYS[10] }
 
   local function finished(position)
@@ -175,10 +176,13 @@ local function carefully()
       sweep()
     end
   end
+  -- With strict order the next one has not been read yet.
+  local mayBeNext = order == 'strict' and max == 0 and #ended > 0
   if hasOrder then
     passOnEnded()
   end
   if max > 0 and hasOrder then
+    adopt(keys, group, order, known[3])
     takeTurns()
     takeInOrder()
   elseif max > 0 and #receipts < max then
@@ -187,7 +191,7 @@ local function carefully()
   if ARGV[4] == '2' and missing == 0 then
     removeIdleConsumers()
   end
-  return hasOrder and #redis.call('ZRANGEBYLEX', keys.held, '[!', '("', 'LIMIT', 0, 1) > 0
+  return mayBeNext or (hasOrder and #redis.call('ZRANGEBYLEX', keys.held, '[!', '("', 'LIMIT', 0, 1) > 0)
 end
 
 -- Ms until something is due, or -1.
