@@ -146,17 +146,20 @@ describe("[E37] forwarding between brokers", () => {
     );
     await source.events.publish(TYPE, 1);
     await source.events.publish("order.paid", 2);
-    await until(() => got.length === 2);
-    expect(forwarding.stats().map(({ channel, reader, forwarded }) => [channel, reader, forwarded])).toEqual([
-      [TYPE, "forward", 1],
-      ["order.paid", "forward", 1],
+    // The target's consumer may be quicker than the word that it is stored.
+    await until(() => got.length === 2 && forwarding.stats().every(({ forwarded }) => forwarded === 1));
+    expect(forwarding.stats().map(({ channel, reader }) => [channel, reader])).toEqual([
+      [TYPE, "forward"],
+      ["order.paid", "forward"],
     ]);
     await source.close();
     const again = await open(file);
     await again.events.publish(TYPE, 3);
     await (await again.events.forward(TYPE, target)).caughtUp();
     await until(() => got.length === 3);
-    expect(got).toEqual([1, 2, 3]);
+    // There is no order between streams.
+    expect(got.slice(0, 2).toSorted((a, b) => Number(a) - Number(b))).toEqual([1, 2]);
+    expect(got[2]).toBe(3);
   });
 
   test("[E37] types that share a stream are forwarded with it, with the order between them", async () => {
