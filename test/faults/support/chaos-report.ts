@@ -5,7 +5,7 @@ import type { ChaosReport } from "./chaos-run.js";
 import type { Spread } from "./history-findings.js";
 
 export function reportOf(report: ChaosReport): string {
-  const { topology, seed, minutes, durability, failovers, unforeseen, verdict, history } = report;
+  const { topology, seed, minutes, rate, durability, failovers, unforeseen, verdict, history } = report;
   const { published, groups, recovery, redelivery, findings, seconds, maxRssBytes, operations } = verdict;
   const perSecond = Math.round(published.ok / seconds);
   const lines = [
@@ -27,11 +27,8 @@ export function reportOf(report: ChaosReport): string {
     explain(verdict),
   ];
   if (findings.length > 0) {
-    lines.push(
-      "",
-      `FAILED with seed ${seed}: npm run chaos -- --minutes ${minutes} --seed ${seed} --topology ${topology}`,
-    );
-    lines.push(`the history is in ${history}`);
+    const again = `npm run chaos -- --minutes ${minutes} --seed ${seed} --topology ${topology} --rate ${rate}`;
+    lines.push("", `FAILED with seed ${seed}: ${again}`, `the history is in ${history}`);
   }
   return lines.join("\n");
 }

@@ -59,6 +59,7 @@ export interface ChaosReport {
   readonly seed: number;
   /** Of faults. */
   readonly minutes: number;
+  readonly rate: number;
   readonly durability: string;
   readonly failovers: number;
   /** Failovers that nobody had asked for: the machine was too busy. */
@@ -117,6 +118,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     topology: options.topology,
     seed: options.seed,
     minutes: "minutes" in options.faults ? options.faults.minutes : 0,
+    rate: options.rate ?? DEFAULT_RATE,
     durability: site.durability,
     failovers: run.failovers,
     unforeseen: run.unforeseen,
