@@ -17,6 +17,8 @@ export interface SurviveOptions extends LoadOptions {
   readonly publishingUntil?: "fault" | "healed";
   /** The fault takes messages away that were acknowledged; what is missing is for the test to judge. Default false. */
   readonly mayLose?: boolean;
+  /** The server may have forgotten what became of interrupted batches: some are stored again, under the same ids. */
+  readonly mayDouble?: boolean;
 }
 
 /**
@@ -31,7 +33,7 @@ export async function survive(
   inject: (loads: readonly Load[]) => Promise<unknown>,
   options: SurviveOptions = {},
 ): Promise<readonly Load[]> {
-  const { facades = FACADES, publishingUntil = "fault", mayLose = false } = options;
+  const { facades = FACADES, publishingUntil = "fault", mayLose = false, mayDouble = mayLose } = options;
   const loads = await Promise.all(facades.map((facade) => startLoad(url, facade, options)));
   try {
     await Promise.all(loads.map(warm));
@@ -42,7 +44,7 @@ export async function survive(
     stopped ??= stop();
     for (const ms of await Promise.all(recovered)) expect(ms).toBeLessThan(RECOVERY_MS);
     await stopped;
-    await Promise.all(loads.map((load) => load.settle({ mayLose })));
+    await Promise.all(loads.map((load) => load.settle({ mayLose, mayDouble })));
     return loads;
   } finally {
     await Promise.all(loads.map((load) => load.close()));
