@@ -47,8 +47,8 @@ export interface GroupKeys {
   readonly dead: string;
   /**
    * Hash: `base`, which fences begin with since the last seek; `progress`, when something was last taken or settled;
-   * `leases` that were in force before and until when; `ordered`, when the order changed; `after`, `began`, `checked` and
-   * `removed`: where the once-a-second look through the group stands.
+   * `leases` that were in force before and until when; `ordered`, when the order changed; `after`, `began`, `checked`,
+   * `removed` and `unheld`: how far looks through the group have come, most of them once a second.
    */
   readonly sweep: string;
   /** Hash: `k<key>` to the position that it is busy with, `p<position>` to its key; `#` only keeps it a hash table. */

@@ -100,3 +100,38 @@ test("thousands of retries that are dropped at once are counted, and nothing is 
   expect(await server.cli("ZCARD", parked)).toBe(0);
   expect((await collect(feed, 10)).gone).toBe(3_500);
 });
+
+test("thousands of held entries that are dropped are counted once, forgotten bit by bit, and what is left takes its turn", async () => {
+  const ports = await openPorts(server);
+  const { log } = ports;
+  const { stream, parked, open } = await start(ports, [], { order: "key", maxHeld: 20_000 });
+  const keyed = (text: string) => ({ ...entry(text), key: "a" });
+  const texts = numbered("a", 12_000);
+  for (let from = 0; from < texts.length; from += 1_000) {
+    await log.append(stream, texts.slice(from, from + 1_000).map(keyed), ROOMY);
+  }
+  const feed = await open();
+  const first = await feed.take({ max: 1, waitMs: 0 }, []);
+  const held = async () => (await log.stats(stream)).groups[0]?.held;
+  await until(async () => (await feed.take({ max: 1_000, waitMs: 0 }, [])) && (await held()) === 11_999);
+  let gone = 0;
+  // Dropped at once, and once more while what is held is still looked through.
+  for (const maxEntries of [3_000, 10]) {
+    await log.append(stream, [keyed(`n${maxEntries}`)], { maxEntries, overflow: "drop-oldest" });
+    gone += (await feed.take({ max: 1, waitMs: 0 }, [])).gone;
+  }
+  await until(async () => {
+    gone += (await feed.take({ max: 1, waitMs: 0 }, [])).gone;
+    return Number(await server.cli("ZCARD", parked)) === (await held());
+  });
+  // The first is still in hands, ten are left, of which one was appended last.
+  expect([gone, await held()]).toEqual([11_991, 10]);
+  const seen: string[] = [];
+  for (let outcomes = acks(first); seen.length < 10; ) {
+    const taken = await feed.take({ max: 5, waitMs: 100 }, outcomes);
+    expect(taken.lost).toEqual([]);
+    seen.push(...textsOf(taken));
+    outcomes = acks(taken);
+  }
+  expect(seen).toEqual([...texts.slice(-8), "n3000", "n10"]);
+});

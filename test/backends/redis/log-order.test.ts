@@ -294,6 +294,28 @@ describe("others who meddle", () => {
     }
   });
 
+  test.each([
+    ["the group", (key: string) => server.cli("XGROUP", "DESTROY", key, "group")],
+    ["the stream", (key: string) => server.cli("DEL", key)],
+  ])("when somebody removes %s while keys are busy, consuming goes on, without an error", async (_what, meddle) => {
+    for (const order of ["key", "strict"] as const) {
+      const ports = await openPorts(server);
+      const { append, key, open } = await start(ports, ["a:1", "a:2"], { order, maxHeld: 1 });
+      const feed = await open("taker");
+      await collect(feed, 1);
+      expect(textsOf(await feed.take({ max: 5, waitMs: 0 }, []))).toEqual([]);
+      await meddle(key);
+      await append("a:3");
+      const seen: string[] = [];
+      for (let outcomes: Outcome[] = []; seen.at(-1) !== "a:3"; ) {
+        const taken = await feed.take({ max: 5, waitMs: 2_000 }, outcomes);
+        outcomes = acks(taken);
+        seen.push(...textsOf(taken));
+      }
+      expect(ports.reports).toEqual([expect.stringContaining("was deleted beneath its consumers")]);
+    }
+  });
+
   test("an entry that was deleted while it was held is gone, and the next of its key takes its turn", async () => {
     const ports = await openPorts(server);
     const { key, open, counts } = await start(ports, ["a:1", "a:2", "a:3"]);

@@ -13,7 +13,11 @@ const broker = await connect(url, {
   logger: { debug() {}, info() {}, warn() {}, error() {} },
   onError: (error) => say({ reported: codeOf(error) }),
 });
-const handler = (data: unknown): void => say({ handled: data });
+/** It takes a moment, so that at any time something is in hand that has to be settled. */
+const handler = async (data: unknown): Promise<void> => {
+  await pause(5);
+  say({ handled: data });
+};
 if (role === "consume") {
   if (facade === "events") await broker.events.subscribe("work", { group: "g", from: "beginning" }, handler);
   else await broker.queue("work").subscribe({}, handler);

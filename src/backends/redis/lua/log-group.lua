@@ -74,10 +74,10 @@ if exists then
   redis.call('XGROUP', 'DESTROY', keys.stream, group)
 end
 if mode == 'seek' then
-  redis.call('HDEL', keys.sweep, 'after', 'checked')
+  redis.call('HDEL', keys.sweep, 'after', 'checked', 'unheld')
 else
   redis.call('HDEL', keys.dropped, group)
-  redis.call('HDEL', keys.sweep, 'after', 'began', 'leases', 'checked')
+  redis.call('HDEL', keys.sweep, 'after', 'began', 'leases', 'checked', 'unheld')
   redis.call('HSET', keys.sweep, 'progress', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)))
 end
 if lost or wasDeleted or mode == 'seek' then

@@ -61,7 +61,7 @@ local function isPaused()
 end
 
 -- The base changes with each seek, and with the order: what was read under another one counts no more.
-local known = redis.call('HMGET', KEYS[8], 'base', 'progress', 'ordered')
+local known = redis.call('HMGET', KEYS[8], 'base', 'progress', 'ordered', 'unheld')
 local base = known[1] or '0'
 local isCurrent = base == ARGV[6]
 local order = ARGV[7]

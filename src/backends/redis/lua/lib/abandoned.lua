@@ -33,7 +33,9 @@ local function leaseOf(takenAt, changes)
 end
 
 local function isOnItsWay(position)
-  return #redis.call('XPENDING', stream, group, position, position, 1) > 0
+  local pending = unlessMissing(redis.pcall('XPENDING', stream, group, position, position, 1))
+  -- Without its group nothing can be said of it, and whoever restores that forgets all of it.
+  return not pending or #pending > 0
     or redis.call('ZSCORE', due, position)
     or redis.call('ZSCORE', keys.held, '!' .. placeOf(position))
 end

@@ -1,5 +1,8 @@
 -- The part of log-take.lua that hands out what was read before: due retries, and entries that waited for their turn.
 
+-- So many pages of what is held are looked through at a time.
+local HELD_PAGES = 5
+
 local function parkedMember(position)
   return position .. ' ' .. group
 end
@@ -67,11 +70,11 @@ local function unpark(positions, existing)
   end
 end
 
--- Forgets what is held and lies before a position: whoever dropped it has counted it.
-local function unholdBefore(first)
-  local from = 0
-  repeat
-    local page, stale = redis.call('ZRANGE', keys.held, from, from + LOOKED_AT - 1), {}
+-- Forgets held entries before the first one there is, some thousands at a time: whoever dropped them has counted them.
+-- `from` is where to begin; returns where to go on, or nil at the end.
+local function unholdDropped(from, first)
+  for _ = 1, HELD_PAGES do
+    local page, stale = redis.call('ZRANGEBYLEX', keys.held, from, '+', 'LIMIT', 0, LOOKED_AT), {}
     for _, member in ipairs(page) do
       local position = positionOf(member)
       if not first or isBefore(position, first) then
@@ -82,32 +85,52 @@ local function unholdBefore(first)
     if #stale > 0 then
       redis.call('ZREM', keys.held, unpack(stale))
     end
-    from = from + #page - #stale
-  until #page < LOOKED_AT
+    if #page < LOOKED_AT then
+      return nil
+    end
+    from = '(' .. page[#page]
+  end
+  return from
+end
+
+-- Goes on with that where the last take left off, and once more from the beginning for what was dropped meanwhile.
+local function unholdSome(state, isNew, first)
+  local again = state and (isNew or string.sub(state, 1, 1) == '1')
+  local from = unholdDropped(state and string.sub(state, 2) or '-', first)
+  if not from and again then
+    from, again = '-', false
+  end
+  if from then
+    redis.call('HSET', KEYS[8], 'unheld', (again and '1' or '0') .. from)
+  elseif state then
+    redis.call('HDEL', KEYS[8], 'unheld')
+  end
 end
 
 -- Reports what was dropped since the last report, and forgets what was parked among it.
 local function reportDropped()
-  local dropped = redis.call('HGET', KEYS[7], group)
-  if not dropped then
+  local dropped, state = redis.call('HGET', KEYS[7], group), hasOrder and known[4]
+  if not dropped and not state then
     return
   end
-  redis.call('HDEL', KEYS[7], group)
-  gone = gone + dropped
   local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
   first = first and first[1]
-  local stale = {}
-  for _, position in ipairs(redis.call('ZRANGE', due, 0, LOOKED_AT - 1)) do
-    if not first or isBefore(position, first) then
-      stale[#stale + 1] = position
+  if dropped then
+    redis.call('HDEL', KEYS[7], group)
+    gone = gone + dropped
+    local stale = {}
+    for _, position in ipairs(redis.call('ZRANGE', due, 0, LOOKED_AT - 1)) do
+      if not first or isBefore(position, first) then
+        stale[#stale + 1] = position
+      end
+    end
+    if #stale > 0 then
+      redis.call('ZREM', due, unpack(stale))
+      unpark(stale, {})
     end
   end
-  if #stale > 0 then
-    redis.call('ZREM', due, unpack(stale))
-    unpark(stale, {})
-  end
   if hasOrder then
-    unholdBefore(first)
+    unholdSome(state, dropped, first)
   end
 end
 
