@@ -2,6 +2,7 @@
 
 import { ageCases } from "./age-cases.js";
 import { broadcastCases } from "./broadcast-cases.js";
+import { broadcastPayloadCases } from "./broadcast-payload-cases.js";
 import type { ContractCase } from "./contract.js";
 import { dedupeCases } from "./dedupe-cases.js";
 import { expiryCases } from "./expiry-cases.js";
@@ -38,6 +39,7 @@ export { until } from "./waiting.js";
 export const contractCases: readonly ContractCase[] = [
   ...lifecycleCases,
   ...broadcastCases,
+  ...broadcastPayloadCases,
   ...logCases,
   ...dedupeCases,
   ...groupCases,

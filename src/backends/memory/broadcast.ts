@@ -1,6 +1,12 @@
 /** Whoever listens now hears it; the readable specification of the broadcast port. */
 
-import type { BackendContext, Broadcast, BroadcastListener, BroadcastTarget } from "../../core/backend.js";
+import type {
+  BackendContext,
+  Broadcast,
+  BroadcastListener,
+  BroadcastMessage,
+  BroadcastTarget,
+} from "../../core/backend.js";
 import { compileGlob } from "../../core/glob.js";
 import { toBytes } from "./stored.js";
 import { getOrCreate, type Session } from "./session.js";
@@ -8,6 +14,7 @@ import { getOrCreate, type Session } from "./session.js";
 /** The subscriptions of one namespace. */
 export interface MemoryChannels {
   readonly exact: Map<string, Set<Subscription>>;
+  readonly sharded: Map<string, Set<Subscription>>;
   readonly patterns: Set<Subscription & { readonly matches: (channel: string) => boolean }>;
 }
 
@@ -26,9 +33,9 @@ export function createBroadcast(
   return {
     async publish(messages) {
       session.assertOpen();
-      return messages.map(({ channel, data }) => {
-        const hearing = listenersOf(channels, channel);
-        for (const { listener } of hearing) deliver(context, listener, channel, toBytes(data));
+      return messages.map((message) => {
+        const hearing = listenersOf(channels, message);
+        for (const { listener } of hearing) deliver(context, listener, message.channel, toBytes(message.data));
         return new Set(hearing.map((subscription) => subscription.session)).size;
       });
     },
@@ -46,25 +53,28 @@ export function createBroadcast(
 }
 
 function createChannels(): MemoryChannels {
-  return { exact: new Map(), patterns: new Set() };
+  return { exact: new Map(), sharded: new Map(), patterns: new Set() };
 }
 
-function add({ exact, patterns }: MemoryChannels, target: BroadcastTarget, subscription: Subscription): () => void {
+function add(channels: MemoryChannels, target: BroadcastTarget, subscription: Subscription): () => void {
   if ("pattern" in target) {
     const entry = { ...subscription, matches: compileGlob(target.pattern) };
-    patterns.add(entry);
-    return () => patterns.delete(entry);
+    channels.patterns.add(entry);
+    return () => channels.patterns.delete(entry);
   }
   const { channel } = target;
-  getOrCreate(exact, channel, () => new Set<Subscription>()).add(subscription);
+  const named = target.sharded ? channels.sharded : channels.exact;
+  getOrCreate(named, channel, () => new Set<Subscription>()).add(subscription);
   return () => {
-    const left = exact.get(channel);
+    const left = named.get(channel);
     left?.delete(subscription);
-    if (left?.size === 0) exact.delete(channel);
+    if (left?.size === 0) named.delete(channel);
   };
 }
 
-function listenersOf({ exact, patterns }: MemoryChannels, channel: string): readonly Subscription[] {
+function listenersOf({ exact, sharded, patterns }: MemoryChannels, message: BroadcastMessage): readonly Subscription[] {
+  const { channel } = message;
+  if (message.sharded) return [...(sharded.get(channel) ?? [])];
   const matching = [...patterns].filter(({ matches }) => matches(channel));
   return [...(exact.get(channel) ?? []), ...matching];
 }

@@ -1,14 +1,17 @@
 /** Who listens in this process, and to what. */
 
-import type { BackendContext, BroadcastListener, BroadcastTarget } from "../../core/backend.js";
+import type { BackendContext, BroadcastListener, BroadcastMessage, BroadcastTarget } from "../../core/backend.js";
 import { compileGlob } from "../../core/glob.js";
+
+/** What a message is for. */
+export type Destination = Pick<BroadcastMessage, "channel" | "sharded">;
 
 export interface Hub {
   /** @param since of other processes' messages, only those behind this one are heard. @returns how to remove it */
   add(target: BroadcastTarget, listener: BroadcastListener, since: number): () => void;
-  hears(channel: string): boolean;
+  hears(destination: Destination): boolean;
   /** @param id where the message stands among those of other processes; none for our own */
-  deliver(channel: string, data: Uint8Array, id?: number): void;
+  deliver(destination: Destination, data: Uint8Array, id?: number): void;
   gap(reason: string): void;
 }
 
@@ -23,9 +26,11 @@ interface PatternListening extends Listening {
 
 export function createHub(report: BackendContext["report"]): Hub {
   const exact = new Map<string, Set<Listening>>();
+  const sharded = new Map<string, Set<Listening>>();
   const patterns = new Set<PatternListening>();
 
-  function of(channel: string): Listening[] {
+  function of({ channel, sharded: isSharded }: Destination): Listening[] {
+    if (isSharded) return [...(sharded.get(channel) ?? [])];
     return [...(exact.get(channel) ?? []), ...[...patterns].filter(({ matches }) => matches(channel))];
   }
 
@@ -47,23 +52,23 @@ export function createHub(report: BackendContext["report"]): Hub {
       }
       const listening = { listener, since };
       const { channel } = target;
-      const all = exact.get(channel) ?? new Set<Listening>();
-      exact.set(channel, all.add(listening));
+      const named = target.sharded ? sharded : exact;
+      const all = named.get(channel) ?? new Set<Listening>();
+      named.set(channel, all.add(listening));
       return () => {
         all.delete(listening);
-        if (all.size === 0 && exact.get(channel) === all) exact.delete(channel);
+        if (all.size === 0 && named.get(channel) === all) named.delete(channel);
       };
     },
-    hears: (channel) => exact.has(channel) || [...patterns].some(({ matches }) => matches(channel)),
-    deliver(channel, data, id) {
-      for (const { listener, since } of of(channel)) {
-        if (id === undefined || id > since) call(() => listener.message(channel, data));
+    hears: (destination) => of(destination).length > 0,
+    deliver(destination, data, id) {
+      for (const { listener, since } of of(destination)) {
+        if (id === undefined || id > since) call(() => listener.message(destination.channel, data));
       }
     },
     gap(reason) {
-      for (const { listener } of [...[...exact.values()].flatMap((all) => [...all]), ...patterns]) {
-        call(() => listener.gap(reason));
-      }
+      const named = [...exact.values(), ...sharded.values()].flatMap((all) => [...all]);
+      for (const { listener } of [...named, ...patterns]) call(() => listener.gap(reason));
     },
   };
 }

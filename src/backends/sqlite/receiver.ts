@@ -5,7 +5,7 @@ import type { Timer } from "../../core/clock.js";
 import { type Audience, RENEW_MS } from "./audience.js";
 import type { Statement } from "./driver.js";
 import type { Hub } from "./hub.js";
-import { BROADCASTS } from "./outbox.js";
+import { BROADCASTS, shardedNamespace } from "./outbox.js";
 import type { Store } from "./store.js";
 import { type StoredText, textOf } from "./values.js";
 
@@ -107,7 +107,12 @@ export class Receiver {
     const missed = id - this.#cursor - 1;
     this.#cursor = id;
     if (missed > 0) hub.gap(`${missed} messages were removed before this process came to read them`);
-    if (origin !== backend && textOf(namespace) === store.namespace) hub.deliver(textOf(channel), data, id);
+    // Our own were heard when they were published.
+    if (origin === backend) return;
+    const heardIn = textOf(namespace);
+    if (heardIn === store.namespace) hub.deliver({ channel: textOf(channel) }, data, id);
+    else if (heardIn === shardedNamespace(store.namespace))
+      hub.deliver({ channel: textOf(channel), sharded: true }, data, id);
   }
 
   readonly #renew = (): void => {
