@@ -20,6 +20,7 @@ export { type Codec, jsonCodec } from "./core/codec.js";
 export type { ConsumeOptions, HandlerOptions } from "./core/consuming.js";
 export type { ConsumerStats, SubscriptionStats } from "./core/consumer-stats.js";
 export {
+  type ChannelIn,
   type Contract,
   type ContractDefinition,
   defineContract,
@@ -27,7 +28,9 @@ export {
   type NameIn,
   type NoContract,
   type OutputOf,
+  type ParamsIn,
   type Schema,
+  type Versioned,
 } from "./core/contract.js";
 export type { DeadLetter, PurgeOptions, RedriveOptions } from "./core/dead-letters.js";
 export type { DeliveryStream } from "./core/deliveries.js";
@@ -62,6 +65,7 @@ export { deadLetter, defer, type HandlerOutcome, retry, skip } from "./core/outc
 export type { RetryPolicy } from "./core/retry.js";
 export type { StreamOptions } from "./core/streams.js";
 export type { Subscription } from "./core/subscription.js";
+export { type AnyChannel, channel, type Channel, type FilledIn, type Params, type ParamsOf } from "./core/template.js";
 export type { Labels, Logger, Metric } from "./core/telemetry.js";
 export type { ConsumeEventOptions, SubscribeBatchOptions, SubscribeEventOptions } from "./events/consume.js";
 export type { EventForwarding, ForwardOptions, ForwardTarget } from "./events/forward.js";

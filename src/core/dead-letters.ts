@@ -155,7 +155,7 @@ async function inSlices(
 
 function createReader<T, P extends object>({ decoding, place }: LetterBox<P>) {
   // Not validated again, and of whatever type: a payload that its schema refuses is just what one wants to see here.
-  const decode = createDecoder<T>({ ...decoding, validatorFor: () => (data) => data });
+  const decode = createDecoder<T>({ ...decoding, readerFor: () => (data) => data });
   const tryDecode = async (letter: StoredLetter): Promise<Message<T> | undefined> => {
     try {
       const data = await decode(letter);

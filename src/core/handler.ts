@@ -3,7 +3,6 @@
 import type { Delivery } from "./backend.js";
 import type { Clock } from "./clock.js";
 import { BYTES_CONTENT, type Codec } from "./codec.js";
-import type { Validate } from "./contract.js";
 import { CodecError, LeaseLostError, TimeoutError, toError } from "./errors.js";
 import { decodeHeader, isBareHeader, JSON_CONTENT, type Message } from "./message.js";
 import {
@@ -14,6 +13,7 @@ import {
   verdictOnThrow,
   verdictOnUnreadable,
 } from "./outcome.js";
+import type { Read } from "./payload.js";
 import type { RetryPolicy } from "./retry.js";
 import type { Run } from "./run.js";
 import { isThenable } from "./thenable.js";
@@ -38,8 +38,8 @@ export type Handler<T> = (data: T, context: Context<T>) => unknown;
 export interface Decoding {
   readonly channel: string;
   readonly codecs: ReadonlyMap<string, Codec>;
-  /** The validator for a message of that type; undefined for types that are not handled here. */
-  readonly validatorFor: (type: string) => Validate | undefined;
+  /** What checks a message of that type; undefined for types that are not handled here. */
+  readonly readerFor: (type: string) => Read | undefined;
   /**
    * Where the channel holds several types: whether other consumers of the group handle this one, which is not handled
    * here. It is left to them, or passed by when nobody does. Undefined: any other type is a mistake.
@@ -172,8 +172,8 @@ const OTHERS = new Foreign(LEFT_TO_OTHERS);
 export type Decoder<T> = (message: Stored) => T | PromiseLike<T> | Foreign;
 
 export function createDecoder<T>(decoding: Decoding): Decoder<T> {
-  const { channel, codecs, validatorFor, isForOthers } = decoding;
-  const validateOwnType = validatorFor(channel);
+  const { channel, codecs, readerFor, isForOthers } = decoding;
+  const readOwnType = readerFor(channel);
   const foreign = (type: string): Foreign => {
     if (isForOthers !== undefined) return isForOthers(type) ? OTHERS : NOBODYS;
     throw new CodecError(`"${channel}" holds a message of the type "${type}": declare the stream's types at connect`);
@@ -181,15 +181,15 @@ export function createDecoder<T>(decoding: Decoding): Decoder<T> {
   return ({ header, data, position }) => {
     // Nothing but an id: JSON, of the type that the channel is named after.
     if (isBareHeader(header)) {
-      if (validateOwnType === undefined) return foreign(channel);
-      return validateOwnType(decodeData(JSON_CONTENT, data, codecs)) as T | PromiseLike<T>;
+      if (readOwnType === undefined) return foreign(channel);
+      return readOwnType(decodeData(JSON_CONTENT, data, codecs), undefined) as T | PromiseLike<T>;
     }
-    const { type, contentType } = decodeHeader(header, channel, position);
-    const validate = validatorFor(type);
+    const { type, contentType, schemaVersion } = decodeHeader(header, channel, position);
+    const read = readerFor(type);
     // The schema vouches for T; without one T is unknown.
-    return validate === undefined
+    return read === undefined
       ? foreign(type)
-      : (validate(decodeData(contentType, data, codecs)) as T | PromiseLike<T>);
+      : (read(decodeData(contentType, data, codecs), schemaVersion) as T | PromiseLike<T>);
   };
 }
 

@@ -2,11 +2,11 @@
 
 import type { Bytes } from "./backend.js";
 import { BYTES_CONTENT } from "./codec.js";
-import type { Validate } from "./contract.js";
 import { InvalidArgumentError, LimitError } from "./errors.js";
 import { bareHeader, DEFAULT_SOURCE, encodeHeader, JSON_CONTENT } from "./message.js";
 import { validText } from "./names.js";
 import { isPlainObject, show } from "./options.js";
+import type { Validate } from "./payload.js";
 import type { Runtime } from "./runtime.js";
 import { isThenable } from "./thenable.js";
 
@@ -56,6 +56,8 @@ export interface Routing {
   readonly target: string | undefined;
   readonly priority: number | undefined;
   readonly expiresAt: number | undefined;
+  /** What the contract says: of a message that has one, it is not bare. */
+  readonly schemaVersion: number | undefined;
 }
 
 const MAX_HEADERS = 64;
@@ -115,7 +117,7 @@ function headerOf(
     correlationId: optionalText("correlationId", options?.correlationId),
     causationId: optionalText("causationId", options?.causationId),
     traceparent: optionalText("traceparent", options?.traceparent),
-    schemaVersion: checkedVersion(options?.schemaVersion),
+    schemaVersion: checkedVersion(options?.schemaVersion, routing.schemaVersion),
     headers: options?.headers === undefined ? undefined : checkedHeaders(options.headers),
   });
 }
@@ -141,9 +143,15 @@ function optionalText(name: string, text: string | undefined): string | undefine
   return text === undefined ? undefined : validText(name, text);
 }
 
-function checkedVersion(version: number | undefined): number | undefined {
-  if (version === undefined || (Number.isSafeInteger(version) && version >= 0)) return version;
-  throw new InvalidArgumentError(`schemaVersion must be a whole number from 0, not ${show(version)}`);
+function checkedVersion(given: number | undefined, declared: number | undefined): number | undefined {
+  if (given === undefined) return declared;
+  if (!Number.isSafeInteger(given) || given < 0)
+    throw new InvalidArgumentError(`schemaVersion must be a whole number from 0, not ${show(given)}`);
+  if (declared !== undefined && declared !== given)
+    throw new InvalidArgumentError(
+      `schemaVersion is ${given}, and the contract's version is ${declared}: leave it out`,
+    );
+  return given;
 }
 
 function checkedHeaders(headers: Readonly<Record<string, string>>): Readonly<Record<string, string>> {

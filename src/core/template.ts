@@ -4,10 +4,11 @@ import { InvalidArgumentError } from "./errors.js";
 import { validName } from "./names.js";
 import { isPlainObject, show, suggestion } from "./options.js";
 
+/** What the parameters of some template stand for. */
+export type Params = Readonly<Record<string, string>>;
+
 /** What a template's parameters stand for: `ParamsOf<"chat.{room}">` is `{ readonly room: string }`. */
-export type ParamsOf<T extends string> = string extends T
-  ? Readonly<Record<string, string>>
-  : { readonly [Name in ParamNames<T>]: string };
+export type ParamsOf<T extends string> = string extends T ? Params : { readonly [Name in ParamNames<T>]: string };
 
 type ParamNames<T extends string> = T extends `${string}{${infer Name}}${infer Rest}` ? Name | ParamNames<Rest> : never;
 
@@ -22,8 +23,8 @@ export type FilledIn<T extends string> = T extends `${infer Head}{${string}}${in
  * In a name, a parameter's value keeps its ASCII letters, digits, `-` and `_`; everything else in it is percent-encoded,
  * as UTF-8. So every value comes back as it was, and no two sets of values share a name.
  */
-export interface Channel<T extends string = string> {
-  readonly template: T;
+export interface AnyChannel {
+  readonly template: string;
   /** In the order in which they stand; none: the template is a name itself. */
   readonly paramNames: readonly string[];
   /** The Redis glob that matches every name of the template, and maybe others: `params` tells them apart. */
@@ -33,8 +34,15 @@ export interface Channel<T extends string = string> {
    *
    * @throws {InvalidArgumentError} for a parameter that is missing, empty or unknown, and for a name of over 200 bytes
    */
+  name(params: Params): string;
+  /** What the parameters stand for in a name; undefined for a name that the template does not make. */
+  params(name: string): Params | undefined;
+}
+
+/** The same, for a template that the compiler knows. */
+export interface Channel<T extends string = string> extends AnyChannel {
+  readonly template: T;
   name(params: ParamsOf<T>): FilledIn<T>;
-  /** What the parameters stand for in a name; undefined for a name that the template cannot make. */
   params(name: string): ParamsOf<T> | undefined;
 }
 
@@ -53,7 +61,7 @@ const PARAM_NAME = /^[A-Za-z][A-Za-z0-9_]*$/;
 export function channel<const T extends string>(template: T): Channel<T> {
   const { texts, names } = parse(template);
   const matcher = new RegExp(`^${texts.map((text) => text.replaceAll(/[.^$+()|]/g, "\\$&")).join(`(${WRITTEN}+)`)}$`);
-  const read = (name: string): Readonly<Record<string, string>> | undefined => {
+  const read = (name: string): Params | undefined => {
     const values = matcher.exec(name)?.slice(1).map(unescapeValue);
     if (values === undefined || values.includes(undefined)) return undefined;
     return Object.fromEntries(names.map((param, index) => [param, String(values[index])]));
@@ -168,8 +176,10 @@ function unescapeValue(written: string): string | undefined {
  */
 export type Relation = "apart" | "within" | "around" | "same" | "across";
 
+type Named = Pick<AnyChannel, "template" | "pattern">;
+
 /** Templates alone are compared, so that what is ambiguous is known before any name is. */
-export function relate(one: Channel, other: Channel): Relation {
+export function relate(one: Named, other: Named): Relation {
   const [left, right] = [runsOf(one), runsOf(other)];
   // A value holds no separator: each stands at the same place in both, or no name is in both.
   if (left.separators !== right.separators) return "apart";
@@ -182,7 +192,7 @@ export function relate(one: Channel, other: Channel): Relation {
 }
 
 /** What a value may be part of, between what it cannot hold. In a run there is one parameter at most, written `*`. */
-function runsOf({ pattern }: Channel): { readonly runs: readonly string[]; readonly separators: string } {
+function runsOf({ pattern }: Named): { readonly runs: readonly string[]; readonly separators: string } {
   return {
     runs: pattern.split(/[^A-Za-z0-9_%*-]/u),
     separators: pattern.replaceAll(/[A-Za-z0-9_%*-]+/gu, ""),
@@ -208,4 +218,16 @@ function lies(a: string, b: string): boolean {
 function halves(run: string): readonly [before: string, behind: string] {
   const at = run.indexOf("*");
   return [run.slice(0, at), run.slice(at + 1)];
+}
+
+/** Templates that share names, none of them holding all of the other's: whose a message is would be anybody's guess. */
+export function findAmbiguities(templates: readonly Named[]): string[] {
+  return templates.flatMap((one, index) =>
+    templates.slice(index + 1).flatMap((other) => {
+      const relation = relate(one, other);
+      if (relation !== "same" && relation !== "across") return [];
+      const shared = relation === "same" ? "the same names" : "names in common, and neither is the more specific";
+      return [`"${one.template}" and "${other.template}" have ${shared}`];
+    }),
+  );
 }

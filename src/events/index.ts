@@ -3,13 +3,14 @@
 import type { Retention } from "../core/backend.js";
 import { type BatchHandler, createBatchRunner } from "../core/batches.js";
 import { assertHandler, MAX_CONCURRENCY } from "../core/consuming.js";
-import { type InputOf, type NameIn, type OutputOf, validatorOf } from "../core/contract.js";
+import type { InputOf, NameIn, OutputOf } from "../core/contract.js";
 import type { DeliveryStream } from "../core/deliveries.js";
 import { ConfigError } from "../core/errors.js";
 import { createRunner, type Handler } from "../core/handler.js";
 import { abortable, abortableCall } from "../core/lifecycle.js";
 import { validName } from "../core/names.js";
 import { aSignal, type Checks, checkOptions } from "../core/options.js";
+import { payloadOf } from "../core/payload.js";
 import type { Runtime } from "../core/runtime.js";
 import type { Stream } from "../core/streams.js";
 import { iterate, subscribe, type Subscription } from "../core/subscription.js";
@@ -112,7 +113,7 @@ export function createEvents<C>(runtime: Runtime): Events<C> {
   /** @throws {InvalidArgumentError} for a type that the contract does not have */
   const knownName = (type: string): string => {
     const name = validName("event type", type);
-    validatorOf(runtime.contract, "events", name);
+    payloadOf(runtime.contract, "events", name);
     return name;
   };
   const streamOf = (type: string): Stream => runtime.streams.of(validName("event type", type));

@@ -1,14 +1,13 @@
 /** From what a caller publishes to an entry of a stream. */
 
 import type { Appended, Durability } from "../core/backend.js";
-import { validatorOf } from "../core/contract.js";
 import { InvalidArgumentError } from "../core/errors.js";
 import { validName, validText } from "../core/names.js";
 import { show } from "../core/options.js";
 import { encodeOutgoing, MESSAGE_OPTIONS, type MessageOptions, type Outgoing, type Routing } from "../core/outgoing.js";
+import { payloadOf } from "../core/payload.js";
 import { Publisher } from "../core/publisher.js";
 import type { Runtime } from "../core/runtime.js";
-import type { Stream } from "../core/streams.js";
 
 /** Proof that an event is stored, naming how safely. */
 export interface EventReceipt {
@@ -69,9 +68,9 @@ export function createEventPublisher(runtime: Runtime): EventPublisher {
     target(name) {
       const type = validName("event type", name);
       const stream = streams.of(type);
-      const validate = validatorOf(contract, "events", type);
+      const { validate, version } = payloadOf(contract, "events", type);
       streams.use(stream);
-      const routing = routingOf(stream, type, undefined);
+      const routing = routingOf(stream.name, type, version, undefined);
       return {
         channel: stream.name,
         validate,
@@ -82,16 +81,17 @@ export function createEventPublisher(runtime: Runtime): EventPublisher {
   });
 }
 
-function routingOf({ name }: Pick<Stream, "name">, type: string, key: string | undefined): Routing {
+function routingOf(stream: string, type: string, schemaVersion: number | undefined, key: string | undefined): Routing {
   return {
-    channel: name,
+    channel: stream,
     type,
     idIsPosition: false,
-    isBare: type === name && key === undefined,
+    isBare: type === stream && key === undefined && schemaVersion === undefined,
     key,
     target: undefined,
     priority: undefined,
     expiresAt: undefined,
+    schemaVersion,
   };
 }
 
@@ -105,7 +105,7 @@ function encodeEvent(
   if (options === undefined) return encodeOutgoing(runtime, routing, payload);
   const key = keyOf(options.key, payload, index);
   const dedupeId = idOf(options.id, payload, index);
-  const routed = key === undefined ? routing : routingOf({ name: routing.channel }, routing.type, key);
+  const routed = key === undefined ? routing : routingOf(routing.channel, routing.type, routing.schemaVersion, key);
   const outgoing = encodeOutgoing(runtime, routed, payload, options, dedupeId);
   if (key === undefined && dedupeId === undefined) return outgoing;
   // Field by field: a spread costs more than the rest.

@@ -13,7 +13,7 @@ import {
   type HandlerOptions,
   retryPolicy,
 } from "../core/consuming.js";
-import { type InputOf, type NameIn, type OutputOf, validatorOf } from "../core/contract.js";
+import type { InputOf, NameIn, OutputOf } from "../core/contract.js";
 import {
   checkPurge,
   type DeadLetter,
@@ -34,6 +34,7 @@ import { abortableCall } from "../core/lifecycle.js";
 import { validName } from "../core/names.js";
 import { aDuration, anInteger, aSignal, type Checks, checkOptions, show } from "../core/options.js";
 import { encodeOutgoing, MESSAGE_OPTIONS, type MessageOptions, type Outgoing, type Routing } from "../core/outgoing.js";
+import { payloadOf } from "../core/payload.js";
 import { Publisher } from "../core/publisher.js";
 import type { Runtime } from "../core/runtime.js";
 import { type ConsumerPlan, iterate, subscribe, type Subscription } from "../core/subscription.js";
@@ -138,21 +139,24 @@ export function createQueues<C>(runtime: Runtime): OpenQueue<C> {
     known: PUBLISH_OPTIONS,
     store: (queue, batch) => backend.queue.push(queue, batch, limits.get(queue) ?? { maxItems: DEFAULT_MAX_ITEMS }),
     toReceipt: ({ id }) => ({ id, durability: backend.durability }),
-    target: (name) => ({
-      channel: name,
-      validate: validatorOf(contract, "queues", name),
-      blockMs: undefined,
-      encode: (data, options) => encodeItem(runtime, name, data, options),
-    }),
+    target(name) {
+      const { validate, version } = payloadOf(contract, "queues", name);
+      return {
+        channel: name,
+        validate,
+        blockMs: undefined,
+        encode: (data, options) => encodeItem(runtime, { queue: name, version }, data, options),
+      };
+    },
   });
   runtime.owner.ownPublisher(publisher);
 
   return (name, options) => {
     checkOptions("queue", options, QUEUE_CHECKS);
     const queue = validName("queue", name);
-    const validate = validatorOf(contract, "queues", queue);
+    const { read } = payloadOf(contract, "queues", queue);
     if (options?.maxItems !== undefined) limits.set(queue, { maxItems: options.maxItems });
-    const decoding: Decoding = { channel: queue, codecs, validatorFor: () => validate, isForOthers: undefined };
+    const decoding: Decoding = { channel: queue, codecs, readerFor: () => read, isForOthers: undefined };
     return createQueue(runtime, publisher, decoding);
   };
 }
@@ -210,7 +214,12 @@ function letterCalls<R>(
   };
 }
 
-function encodeItem(runtime: Runtime, queue: string, data: unknown, options?: PublishQueueOptions): OutgoingItem {
+function encodeItem(
+  runtime: Runtime,
+  { queue, version }: { readonly queue: string; readonly version: number | undefined },
+  data: unknown,
+  options?: PublishQueueOptions,
+): OutgoingItem {
   const { target, priority = 0, delayMs = 0 } = options ?? {};
   // Null says that there is no end, as absence does: a default could be set one day.
   const ttlMs = options?.ttlMs ?? undefined;
@@ -222,11 +231,12 @@ function encodeItem(runtime: Runtime, queue: string, data: unknown, options?: Pu
     channel: queue,
     type: queue,
     idIsPosition: true,
-    isBare: target === undefined && priority === 0 && ttlMs === undefined,
+    isBare: target === undefined && priority === 0 && ttlMs === undefined && version === undefined,
     key: undefined,
     target: target === undefined ? undefined : recipient,
     priority: priority === 0 ? undefined : priority,
     expiresAt: ttlMs === undefined ? undefined : runtime.clock.now() + ttlMs,
+    schemaVersion: version,
   };
   const { id, header, data: bytes, size } = encodeOutgoing(runtime, routing, data, options);
   return { id, header, data: bytes, size, recipient, priority, delayMs, ttlMs };

@@ -15,7 +15,7 @@ const policy = { ...DEFAULT_RETRY, initialMs: 50, jitter: 0 };
 const decoding: Decoding = {
   channel: "numbers",
   codecs: new Map([[jsonCodec.contentType, jsonCodec]]),
-  validatorFor: () => (data) => data,
+  readerFor: () => (data) => data,
   isForOthers: undefined,
 };
 
@@ -347,7 +347,7 @@ describe("a handler's time limit", () => {
   });
 
   test("holds for a schema that never answers as well", async () => {
-    const hanging: Decoding = { ...decoding, validatorFor: () => () => new Promise(() => undefined) };
+    const hanging: Decoding = { ...decoding, readerFor: () => () => new Promise(() => undefined) };
     const stage = createStage(createRunner(hanging, () => undefined, { policy, clock, timeoutMs: 1_000 }));
     stage.give(1);
     await clock.advance(1_000);
@@ -362,7 +362,7 @@ describe("a message of another type", () => {
     const shared: Decoding = {
       ...decoding,
       isForOthers: (type) => type === "theirs",
-      validatorFor: (type) => (type === "mine" ? (data) => data : undefined),
+      readerFor: (type) => (type === "mine" ? (data) => data : undefined),
     };
     const seen: unknown[] = [];
     const stage = createStage(
@@ -382,7 +382,7 @@ describe("a message of another type", () => {
   });
 
   test("is a dead letter where the stream is not: handled as something else it would do harm", async () => {
-    const own: Decoding = { ...decoding, validatorFor: (type) => (type === "numbers" ? (data) => data : undefined) };
+    const own: Decoding = { ...decoding, readerFor: (type) => (type === "numbers" ? (data) => data : undefined) };
     const stage = createStage(createRunner(own, () => undefined, { policy, clock, timeoutMs: undefined }));
     stage.give(1, { header });
     await clock.advance(0);

@@ -227,7 +227,14 @@ describe("what is published", () => {
     createId: () => "id",
     report: () => undefined,
   };
-  const nothing = { idIsPosition: false, key: undefined, target: undefined, priority: undefined, expiresAt: undefined };
+  const nothing = {
+    idIsPosition: false,
+    key: undefined,
+    target: undefined,
+    priority: undefined,
+    expiresAt: undefined,
+    schemaVersion: undefined,
+  };
   const routing: Routing = { channel: "c", type: "c", isBare: true, ...nothing };
 
   test("takes the short way to its header when nothing is said of it", () => {
