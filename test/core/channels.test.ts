@@ -59,7 +59,7 @@ test.each([
 
 test("a pattern or template that fits none is refused; without a contract everything is a channel of its own", () => {
   expect(() => channels.ofPattern("order.*")).toThrow(expect.objectContaining({ code: "INVALID_ARGUMENT" }));
-  expect(() => channels.ofTemplate("chat.{id}")).toThrow('did you mean "chat.{room}"?');
+  expect(() => channels.ofTemplate("chat.{rooms}")).toThrow('did you mean "chat.{room}"?');
   expect(channels.ofTemplate("chat.{room}").channel.pattern).toBe("chat.*");
   const open = new Channels(undefined);
   expect(open.ofPattern("order.*")).toBeUndefined();
