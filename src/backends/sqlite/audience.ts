@@ -2,8 +2,8 @@
 
 import type { BroadcastTarget } from "../../core/backend.js";
 import { compileGlob } from "../../core/glob.js";
+import type { Destination } from "../../core/hub.js";
 import type { Database } from "./driver.js";
-import type { Destination } from "./hub.js";
 import { shardedNamespace } from "./outbox.js";
 import { type StoredText, text, textOf } from "./values.js";
 import type { Tx } from "./writer.js";

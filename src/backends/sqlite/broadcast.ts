@@ -3,7 +3,7 @@
 import { randomUUID } from "node:crypto";
 import type { Broadcast, BroadcastMessage, BroadcastTarget } from "../../core/backend.js";
 import { createAudience } from "./audience.js";
-import { createHub } from "./hub.js";
+import { createLocal } from "./local.js";
 import { createOutbox, type OwnMessage } from "./outbox.js";
 import { Receiver } from "./receiver.js";
 import type { Store } from "./store.js";
@@ -11,11 +11,11 @@ import type { Store } from "./store.js";
 export function createBroadcast(store: Store): Broadcast {
   const { writer, db, namespace } = store;
   const backend = randomUUID();
-  const hub = createHub(store.report);
+  const local = createLocal(store.report);
   const audience = createAudience(db, namespace, backend);
   const send = createOutbox(db, namespace, backend);
   const wanted = new Wanted();
-  const receiver = new Receiver({ store, backend, hub, audience, targets: () => wanted.targets() });
+  const receiver = new Receiver({ store, backend, local, audience, targets: () => wanted.targets() });
   store.onClose(() => receiver.close());
 
   async function leave(target: BroadcastTarget): Promise<void> {
@@ -33,18 +33,14 @@ export function createBroadcast(store: Store): Broadcast {
       if (messages.length === 0) return [];
       const own = messages.map(({ data, ...destination }): OwnMessage => ({ ...destination, data: toBytes(data) }));
       // Who listens here need not wait for the file, nor for other processes that keep it locked.
-      const heardHere = own.map((message) => {
-        const isHeard = hub.hears(message);
-        if (isHeard) hub.deliver(message, message.data);
-        return isHeard ? 1 : 0;
-      });
+      const heardHere = own.map((message) => (local.deliver(message, message.data) ? 1 : 0));
       return writer.run((tx) => {
         const othersAt = audience.others(tx);
         const others = own.map(othersAt);
         const forOthers = own.filter((_, index) => others[index] !== 0);
         if (forOthers.length > 0) send(tx, forOthers);
         tx.spend(own.length);
-        return heardHere.map((here, index) => here + (others[index] ?? 0));
+        return heardHere.map((here, index): number => here + (others[index] ?? 0));
       });
     },
 
@@ -58,7 +54,7 @@ export function createBroadcast(store: Store): Broadcast {
           const since = receiver.newest();
           tx.afterCommit(() => {
             receiver.start(since);
-            remove = hub.add(target, listener, since);
+            remove = local.add(target, listener, since);
           });
         });
         store.assertOpen();

@@ -1,7 +1,7 @@
 /** The bounded table of recent broadcasts, as it is written for other processes. */
 
+import type { Destination } from "../../core/hub.js";
 import type { Database } from "./driver.js";
-import type { Destination } from "./hub.js";
 import { text } from "./values.js";
 import type { Tx } from "./writer.js";
 
