@@ -5,12 +5,14 @@ import { type Address, parseAddress, redactUrl } from "./core/address.js";
 import type { Backend, BackendContext, Durability } from "./core/backend.js";
 import { type Clock, systemClock } from "./core/clock.js";
 import { aCodec, type Codec, jsonCodec } from "./core/codec.js";
+import { Codecs } from "./core/codecs.js";
 import { type Contract, type ContractDefinition, findContractProblems, type NoContract } from "./core/contract.js";
 import { ConfigError, toError } from "./core/errors.js";
 import { fallbackNamespace, readFallback } from "./core/fallback.js";
 import { createIdFactory } from "./core/ids.js";
 import { abortable, Owner } from "./core/lifecycle.js";
 import { DEFAULT_SOURCE } from "./core/message.js";
+import { findMiddlewareProblems, type Middleware } from "./core/middleware.js";
 import { validName, validText } from "./core/names.js";
 import {
   aDuration,
@@ -50,6 +52,8 @@ export interface ConnectOptions<C = NoContract> {
   readonly source?: string;
   /** Encodes payloads that are not bytes. Default: strict JSON. Messages of any known codec are read. */
   readonly codec?: Codec;
+  /** What all messages pass through, the first outermost. Default: nothing. */
+  readonly middleware?: readonly Middleware[];
   /** Largest payload, encoded. Default 1 MiB. */
   readonly maxPayloadBytes?: number;
   /**
@@ -132,6 +136,7 @@ const CHECKS: Checks<ConnectOptions<ContractDefinition>> = {
   namespace: named,
   source: text,
   codec: aCodec,
+  middleware: () => undefined, // Like the contract.
   maxPayloadBytes: anInteger(1, MAX_PAYLOAD_BYTES),
   streams: () => undefined, // Like the contract.
   groupIdleMs: aDuration(1),
@@ -226,10 +231,10 @@ function check<C>(url: string | undefined, options: ConnectOptions<C>): Places {
 }
 
 /** A stream's types are looked up in the contract only when it is one. */
-function declarationProblems<C>({ contract, streams }: ConnectOptions<C>): string[] {
+function declarationProblems<C>({ contract, streams, middleware }: ConnectOptions<C>): string[] {
   const problems = contract === undefined ? [] : findContractProblems(contract);
   const checked = problems.length === 0 ? (contract as ContractDefinition | undefined) : undefined;
-  return [...problems, ...findStreamProblems(streams, checked)];
+  return [...problems, ...findStreamProblems(streams, checked), ...findMiddlewareProblems(middleware)];
 }
 
 /** Waits for an absent server as long as the options say, and with a fallback goes on without it. */
@@ -270,9 +275,9 @@ function createRuntime<C>(
   backend: Backend,
   streams: Streams,
   telemetry: Telemetry,
-  { clock, report }: BackendContext,
+  { clock, namespace, report }: BackendContext,
 ): Runtime {
-  const codec = options.codec ?? jsonCodec;
+  const { codec = jsonCodec, middleware = [] } = options;
   return {
     backend,
     clock,
@@ -280,7 +285,8 @@ function createRuntime<C>(
     // NoContract has no sections, which is what an undefined contract means.
     contract: options.contract as ContractDefinition | undefined,
     codec,
-    codecs: new Map([jsonCodec, codec].map((known) => [known.contentType, known])),
+    codecs: new Codecs({ namespace, codec, transforms: middleware.flatMap(({ payload }) => payload ?? []) }),
+    middleware,
     source: options.source ?? DEFAULT_SOURCE,
     maxPayloadBytes: options.maxPayloadBytes ?? DEFAULT_MAX_PAYLOAD_BYTES,
     streams,

@@ -17,6 +17,7 @@ export type {
 export type { BatchContext, BatchHandler } from "./core/batches.js";
 export { type Clock, systemClock, type Timer } from "./core/clock.js";
 export { type Codec, jsonCodec } from "./core/codec.js";
+export type { PayloadPlace, PayloadTransform } from "./core/codecs.js";
 export type { ConsumeOptions, HandlerOptions } from "./core/consuming.js";
 export type { ConsumerStats, SubscriptionStats } from "./core/consumer-stats.js";
 export {
@@ -35,6 +36,7 @@ export {
 export type { DeadLetter, PurgeOptions, RedriveOptions } from "./core/dead-letters.js";
 export type { DeliveryStream } from "./core/deliveries.js";
 export type { Delivery } from "./core/delivery.js";
+export { encryption, type EncryptionOptions } from "./core/encryption.js";
 export {
   AuthError,
   ClosedError,
@@ -59,8 +61,15 @@ export type { ForwardingStats } from "./core/forwarding.js";
 export type { Context, Handler } from "./core/handler.js";
 export type { ConsumerHealth, GroupHealth, Health } from "./core/health.js";
 export { LOG_EVENTS, type LogEvent, type LogLevel } from "./core/log-events.js";
-export type { Envelope, Message } from "./core/message.js";
-export type { MessageOptions } from "./core/outgoing.js";
+export type { Envelope, Message, MessageOptions } from "./core/message.js";
+export type {
+  FacadeName,
+  HandlerRun,
+  Middleware,
+  Publication,
+  PublishNext,
+  Received,
+} from "./core/middleware.js";
 export { deadLetter, defer, type HandlerOutcome, retry, skip } from "./core/outcome.js";
 export type { RetryPolicy } from "./core/retry.js";
 export type { StreamOptions } from "./core/streams.js";

@@ -2,9 +2,9 @@
 
 import type { Delivery } from "./backend.js";
 import type { Clock } from "./clock.js";
-import { BYTES_CONTENT, type Codec } from "./codec.js";
+import type { Codecs } from "./codecs.js";
 import { CodecError, LeaseLostError, TimeoutError, toError } from "./errors.js";
-import { decodeHeader, isBareHeader, JSON_CONTENT, type Message } from "./message.js";
+import { decodeHeader, isBareHeader, type Message } from "./message.js";
 import {
   LEFT_TO_OTHERS,
   PASSED_BY,
@@ -16,10 +16,15 @@ import {
 import type { Read } from "./payload.js";
 import type { RetryPolicy } from "./retry.js";
 import type { Run } from "./run.js";
+import type { Params } from "./template.js";
 import { isThenable } from "./thenable.js";
 
-/** What a handler learns besides the data. */
-export interface Context<T = unknown> {
+/**
+ * What a handler learns besides the data.
+ *
+ * @typeParam P what a template's parameters stand for
+ */
+export interface Context<T = unknown, P extends Params = Params> {
   /** The envelope, with its data and position. */
   readonly message: Message<T>;
   /** From 1. */
@@ -29,15 +34,15 @@ export interface Context<T = unknown> {
   /** The stream, queue or channel. */
   readonly channel: string;
   /** What a template's parameters stand for; empty for names without any. */
-  readonly params: Readonly<Record<string, string>>;
+  readonly params: P;
 }
 
 /** Returning nothing acknowledges, throwing retries; `retry`, `defer`, `deadLetter` and `skip` make the other outcomes. */
-export type Handler<T> = (data: T, context: Context<T>) => unknown;
+export type Handler<T, P extends Params = Params> = (data: T, context: Context<T, P>) => unknown;
 
 export interface Decoding {
   readonly channel: string;
-  readonly codecs: ReadonlyMap<string, Codec>;
+  readonly codecs: Codecs;
   /** What checks a message of that type; undefined for types that are not handled here. */
   readonly readerFor: (type: string) => Read | undefined;
   /**
@@ -59,7 +64,7 @@ export interface Running {
 }
 
 /** Of what is addressed by its exact name. */
-export const NO_PARAMS: Readonly<Record<string, string>> = Object.freeze({});
+export const NO_PARAMS: Params = Object.freeze({});
 
 /** Binds a handler to a channel. */
 export function createRunner<T>(decoding: Decoding, handler: Handler<T>, running: Running): Handle {
@@ -152,7 +157,7 @@ class DeliveryContext<T> implements Context<T> {
   get signal(): AbortSignal {
     return this.#run.signal;
   }
-  get params(): Readonly<Record<string, string>> {
+  get params(): Params {
     return NO_PARAMS;
   }
 }
@@ -182,14 +187,15 @@ export function createDecoder<T>(decoding: Decoding): Decoder<T> {
     // Nothing but an id: JSON, of the type that the channel is named after.
     if (isBareHeader(header)) {
       if (readOwnType === undefined) return foreign(channel);
-      return readOwnType(decodeData(JSON_CONTENT, data, codecs), undefined) as T | PromiseLike<T>;
+      return readOwnType(codecs.decode(data, undefined), undefined) as T | PromiseLike<T>;
     }
-    const { type, contentType, schemaVersion } = decodeHeader(header, channel, position);
+    const envelope = decodeHeader(header, channel, position);
+    const { type } = envelope;
     const read = readerFor(type);
     // The schema vouches for T; without one T is unknown.
     return read === undefined
       ? foreign(type)
-      : (read(decodeData(contentType, data, codecs), schemaVersion) as T | PromiseLike<T>);
+      : (read(codecs.decode(data, envelope), envelope.schemaVersion) as T | PromiseLike<T>);
   };
 }
 
@@ -199,14 +205,4 @@ export type Stored = Pick<Delivery, "header" | "data" | "position">;
 export function toMessage<T>(channel: string, { header, position }: Stored, data: T): Message<T> {
   // Not a spread: what is added behind one costs half a microsecond for each property on Node 20.
   return Object.assign(decodeHeader(header, channel, position), { data, position });
-}
-
-/** @throws {CodecError} */
-function decodeData(contentType: string, data: Uint8Array, codecs: ReadonlyMap<string, Codec>): unknown {
-  if (contentType === BYTES_CONTENT) return data;
-  const codec = codecs.get(contentType);
-  if (codec === undefined) {
-    throw new CodecError(`no codec for "${contentType}": pass the one it was published with to connect`);
-  }
-  return codec.decode(data);
 }

@@ -3,26 +3,14 @@
 import type { Bytes } from "./backend.js";
 import { BYTES_CONTENT } from "./codec.js";
 import { InvalidArgumentError, LimitError } from "./errors.js";
-import { bareHeader, DEFAULT_SOURCE, encodeHeader, JSON_CONTENT } from "./message.js";
+import { bareHeader, DEFAULT_SOURCE, encodeHeader, JSON_CONTENT, type MessageOptions } from "./message.js";
 import { validText } from "./names.js";
 import { isPlainObject, show } from "./options.js";
 import type { Validate } from "./payload.js";
 import type { Runtime } from "./runtime.js";
 import { isThenable } from "./thenable.js";
 
-/** What may be said of a message when it is published. */
-export interface MessageOptions {
-  /** Who publishes it. Default: the broker's `source`. */
-  readonly source?: string;
-  readonly correlationId?: string;
-  readonly causationId?: string;
-  /** W3C trace context. */
-  readonly traceparent?: string;
-  /** Version of the payload's schema, a whole number from 0. */
-  readonly schemaVersion?: number;
-  /** At most 64, and 16 KiB as JSON. */
-  readonly headers?: Readonly<Record<string, string>>;
-}
+export type { MessageOptions } from "./message.js";
 
 /** The names of `MessageOptions`, and the signal that every call takes. */
 export const MESSAGE_OPTIONS: readonly string[] = [
@@ -77,14 +65,19 @@ export function encodeOutgoing(
   givenId?: string,
 ): Outgoing {
   const isBytes = payload instanceof Uint8Array;
-  const data = isBytes ? payload : runtime.codec.encode(payload);
-  assertSize(runtime, data);
+  let data: Bytes = isBytes ? payload : runtime.codec.encode(payload);
+  let contentType = isBytes ? BYTES_CONTENT : runtime.codec.contentType;
   const id = givenId ?? runtime.createId();
+  if (runtime.codecs.isTransforming) {
+    const { channel, type } = routing;
+    ({ data, contentType } = runtime.codecs.transform(data, contentType, { id, channel, type }));
+  }
+  assertSize(runtime, data);
   const header = headerOf(
     runtime,
     routing.idIsPosition ? "" : id,
     givenId === undefined ? undefined : runtime.clock.now(),
-    isBytes ? BYTES_CONTENT : runtime.codec.contentType,
+    contentType,
     routing,
     options,
   );

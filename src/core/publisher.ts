@@ -4,6 +4,8 @@ import { Batcher } from "./batcher.js";
 import { atMost } from "./clock.js";
 import { LimitError, PublishIndeterminateError, toError } from "./errors.js";
 import { abortable } from "./lifecycle.js";
+import type { MessageOptions } from "./message.js";
+import { type FacadeName, type Publication, publishThrough, type PublishThrough } from "./middleware.js";
 import { NameCache } from "./names.js";
 import { assertArray, assertKnown, assertSignal } from "./options.js";
 import { type Outgoing, validatePayload } from "./outgoing.js";
@@ -41,8 +43,7 @@ export interface PublishTarget<I, O> {
 }
 
 export interface PublisherOptions<I, R, T, O> {
-  /** For messages: `events.publish`, `queue.publish`. */
-  readonly name: string;
+  readonly facade: FacadeName;
   /** The target of a stream's or queue's name. @throws {InvalidArgumentError} for a name that is none */
   readonly target: (name: string) => PublishTarget<I, O>;
   /** What the options of a publish may hold. */
@@ -60,16 +61,22 @@ interface Lane<I, R> {
   idle(): Promise<void>;
 }
 
+interface PublishOptions extends MessageOptions {
+  readonly signal?: AbortSignal;
+}
+
 /**
  * @typeParam I what the port stores
  * @typeParam R what the port answers
  * @typeParam T the caller's receipt
  * @typeParam O the caller's options
  */
-export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: AbortSignal }> {
+export class Publisher<I extends Outgoing, R, T extends { readonly id: string }, O extends PublishOptions> {
   readonly #runtime: Runtime;
   readonly #options: PublisherOptions<I, R, T, O>;
   readonly #targets: NameCache<PublishTarget<I, O>>;
+  /** Undefined: nothing stands around publishing, and nothing is paid for it. */
+  readonly #through: PublishThrough | undefined;
   readonly #lanes = new Map<string, Lane<I, R>>();
   readonly #stop = new AbortController();
 
@@ -77,12 +84,22 @@ export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: A
     this.#runtime = runtime;
     this.#options = options;
     this.#targets = new NameCache(options.target);
+    this.#through = publishThrough(runtime.middleware);
   }
 
   /** Sends one message with what else is published in this tick. An abort stops the waiting, not the message. */
   async publish(name: string, data: unknown, options: O | undefined): Promise<T> {
     const signal = this.#check(options);
     const target = this.#targets.get(name);
+    if (this.#through !== undefined) {
+      const [receipt] = await this.#sendThrough(
+        this.#through,
+        target,
+        [this.#toPublication(name, data, options)],
+        "one",
+      );
+      return receipt as T; // One message, one receipt.
+    }
     const validation = validatePayload(target.validate, data);
     if (validation !== undefined) await abortable(validation, signal);
     const message = target.encode(data, options);
@@ -106,13 +123,16 @@ export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: A
       throw new LimitError(`publishMany takes at most ${MAX_MANY} messages at a time, not ${data.length}: divide them`);
     }
     const target = this.#targets.get(name);
-    const messages: I[] = [];
-    for (const each of data) {
-      const validation = validatePayload(target.validate, each);
-      if (validation !== undefined) await abortable(validation, signal);
-      messages.push(target.encode(each, options, messages.length));
+    if (this.#through === undefined) {
+      return await this.#sendAll(
+        target,
+        data.map((each) => ({ data: each, options })),
+        signal,
+        "many",
+      );
     }
-    return await Promise.all(messages.map((message) => this.#send(target, message, signal)));
+    const publications = data.map((each) => this.#toPublication(name, each, options));
+    return await this.#sendThrough(this.#through, target, publications, "many");
   }
 
   /**
@@ -131,11 +151,44 @@ export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: A
 
   #check(options: O | undefined): AbortSignal | undefined {
     if (options === undefined) return undefined;
-    assertKnown(this.#options.name, options, this.#options.known);
+    assertKnown(`${this.#options.facade}.publish`, options, this.#options.known);
     const { signal } = options;
     assertSignal(signal);
     signal?.throwIfAborted();
     return signal;
+  }
+
+  #toPublication(name: string, data: unknown, options: O | undefined): Publication {
+    return { facade: this.#options.facade, name, data, options: options ?? {} };
+  }
+
+  async #sendThrough(
+    through: PublishThrough,
+    target: PublishTarget<I, O>,
+    publications: readonly Publication[],
+    howMany: "one" | "many",
+  ): Promise<readonly T[]> {
+    return await through(publications, async (changed) => {
+      const drafts = changed.map(({ data, options }) => ({ data, options: options as O })); // Checked in the next line.
+      const signals = drafts.map(({ options }) => this.#check(options));
+      return await this.#sendAll(target, drafts, signals[0], howMany);
+    });
+  }
+
+  /** Validates and encodes all before the first leaves. */
+  async #sendAll(
+    target: PublishTarget<I, O>,
+    drafts: readonly { readonly data: unknown; readonly options: O | undefined }[],
+    signal: AbortSignal | undefined,
+    howMany: "one" | "many",
+  ): Promise<readonly T[]> {
+    const messages: I[] = [];
+    for (const { data, options } of drafts) {
+      const validation = validatePayload(target.validate, data);
+      if (validation !== undefined) await abortable(validation, signal);
+      messages.push(target.encode(data, options, howMany === "many" ? messages.length : undefined));
+    }
+    return await Promise.all(messages.map((message) => this.#send(target, message, signal)));
   }
 
   async #send(target: PublishTarget<I, O>, message: I, signal: AbortSignal | undefined): Promise<T> {

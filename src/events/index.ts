@@ -8,6 +8,7 @@ import type { DeliveryStream } from "../core/deliveries.js";
 import { ConfigError } from "../core/errors.js";
 import { createRunner, type Handler } from "../core/handler.js";
 import { abortable, abortableCall } from "../core/lifecycle.js";
+import { handleBatchThrough, handleThrough } from "../core/middleware.js";
 import { validName } from "../core/names.js";
 import { aSignal, type Checks, checkOptions } from "../core/options.js";
 import { payloadOf } from "../core/payload.js";
@@ -133,10 +134,11 @@ export function createEvents<C>(runtime: Runtime): Events<C> {
       const wanted = checkConsume(runtime, "events.subscribe", types, options);
       const plans = await abortable(planConsumers(runtime, wanted, options), options.signal);
       const timeoutMs = options.handlerTimeoutMs;
+      const handle = handleThrough(runtime.middleware, "events", handler);
       return await subscribe(
         runtime,
         plans,
-        ({ decoding, policy }) => createRunner(decoding, handler, { policy, clock, timeoutMs }),
+        ({ decoding, policy }) => createRunner(decoding, handle, { policy, clock, timeoutMs }),
         options.signal,
       );
     },
@@ -152,7 +154,7 @@ export function createEvents<C>(runtime: Runtime): Events<C> {
     async replay(type, options, handler) {
       runtime.owner.assertOpen();
       const name = knownName(type);
-      return await replay(runtime, streamOf(name), name, options, handler);
+      return await replay(runtime, streamOf(name), name, options, handleThrough(runtime.middleware, "events", handler));
     },
     forward: (types, target, options) => forward(runtime, types, target, options),
     group: (type, name) => createGroup(runtime, streamOf(type), validName("group", name)),
@@ -182,11 +184,12 @@ async function subscribeBatch<T>(
       `events.subscribeBatch: max × concurrency is ${max * concurrency}, more than ${MAX_CONCURRENCY}`,
     ]);
   const plans = await abortable(planConsumers(runtime, wanted, options, max * concurrency), signal);
+  const handle = handleBatchThrough(runtime.middleware, "events", handler);
   return await subscribe(
     runtime,
     plans,
     ({ channel, reader, decoding, policy, settings }) =>
-      createBatchRunner(decoding, handler, {
+      createBatchRunner(decoding, handle, {
         policy,
         clock: runtime.clock,
         timeoutMs: options.handlerTimeoutMs,

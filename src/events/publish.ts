@@ -58,7 +58,7 @@ const MAX_ID_CHARS = 200;
 export function createEventPublisher(runtime: Runtime): EventPublisher {
   const { backend, contract, streams } = runtime;
   return new Publisher<OutgoingEvent, Appended, EventReceipt, AnyOptions>(runtime, {
-    name: "events.publish",
+    facade: "events",
     known: PUBLISH_OPTIONS,
     store: (stream, batch) => backend.log.append(stream, batch, streams.retentionOf(stream)),
     toReceipt: ({ id }, { position, duplicate, fallback }) =>

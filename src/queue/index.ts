@@ -31,6 +31,7 @@ import type { DeliveryStream } from "../core/deliveries.js";
 import { InvalidArgumentError } from "../core/errors.js";
 import { createRunner, type Decoding, type Handler } from "../core/handler.js";
 import { abortableCall } from "../core/lifecycle.js";
+import { handleThrough } from "../core/middleware.js";
 import { validName } from "../core/names.js";
 import { aDuration, anInteger, aSignal, type Checks, checkOptions, show } from "../core/options.js";
 import { encodeOutgoing, MESSAGE_OPTIONS, type MessageOptions, type Outgoing, type Routing } from "../core/outgoing.js";
@@ -135,7 +136,7 @@ export function createQueues<C>(runtime: Runtime): OpenQueue<C> {
   const { backend, contract, codecs } = runtime;
   const limits = new Map<string, { readonly maxItems: number }>();
   const publisher: QueuePublisher = new Publisher(runtime, {
-    name: "queue.publish",
+    facade: "queue",
     known: PUBLISH_OPTIONS,
     store: (queue, batch) => backend.queue.push(queue, batch, limits.get(queue) ?? { maxItems: DEFAULT_MAX_ITEMS }),
     toReceipt: ({ id }) => ({ id, durability: backend.durability }),
@@ -173,7 +174,12 @@ function createQueue<T, R>(runtime: Runtime, publisher: QueuePublisher, decoding
       assertGiven("queue.subscribe", options);
       const plan = createPlan(runtime, decoding, options, SUBSCRIBE_CHECKS);
       const running = { policy: plan.policy, clock, timeoutMs: options.handlerTimeoutMs };
-      return await subscribe(runtime, [plan], () => createRunner(decoding, handler, running), options.signal);
+      return await subscribe(
+        runtime,
+        [plan],
+        () => createRunner(decoding, handleThrough(runtime.middleware, "queue", handler), running),
+        options.signal,
+      );
     },
     deliveries(options = {}) {
       const plan = createPlan(runtime, decoding, options, CONSUMING_CHECKS);

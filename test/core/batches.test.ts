@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 import { type BatchContext, type BatchHandler, type Batching, createBatchRunner } from "../../src/core/batches.js";
+import { Codecs } from "../../src/core/codecs.js";
 import type { Delivery as Held } from "../../src/core/delivery.js";
 import { createRunner, type Decoding, type Handle, type Handler } from "../../src/core/handler.js";
 import { PASSED_BY, type Verdict } from "../../src/core/outcome.js";
@@ -14,7 +15,7 @@ const clock = createFakeClock();
 const policy = { ...DEFAULT_RETRY, initialMs: 50, jitter: 0 };
 const decoding: Decoding = {
   channel: "numbers",
-  codecs: new Map([[jsonCodec.contentType, jsonCodec]]),
+  codecs: new Codecs({ namespace: "default", codec: jsonCodec, transforms: [] }),
   readerFor: () => (data) => data,
   isForOthers: undefined,
 };
