@@ -36,18 +36,22 @@ async function listen(redis: Opened, target: BroadcastTarget): Promise<Ear> {
 const say = (redis: Opened, channel: string, ...texts: readonly string[]): Promise<readonly number[]> =>
   redis.broadcast.publish(texts.map((data) => ({ channel, data })));
 
-/** How often the command was called since this was last asked. */
-async function callsOf(command: string, at: RedisServer = server): Promise<number> {
-  const stats = String(await at.cli("INFO", "commandstats"));
-  await at.cli("CONFIG", "RESETSTAT");
-  return Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(stats)?.[1] ?? 0);
+/** Counts the calls of a command from now on. */
+async function countCalls(command: string, at: RedisServer = server): Promise<() => Promise<number>> {
+  const count = async (): Promise<number> => {
+    const stats = String(await at.cli("INFO", "commandstats"));
+    return Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(stats)?.[1] ?? 0);
+  };
+  const before = await count();
+  return async () => (await count()) - before;
 }
 
 test("one that comes back within a second costs nothing, and then Redis is told", async () => {
   const redis = await open(standalone(server));
   const other = await open(standalone(server));
   const first = await listen(redis, { channel: "linger" });
-  await callsOf("subscribe");
+  const subscribed = await countCalls("subscribe");
+  const unsubscribed = await countCalls("unsubscribe");
   for (let times = 0; times < 5; times += 1) {
     await first.leave();
     const again = await listen(redis, { channel: "linger" });
@@ -56,49 +60,48 @@ test("one that comes back within a second costs nothing, and then Redis is told"
     await again.leave();
   }
   expect(first.heard).toEqual([]);
-  expect(await callsOf("subscribe")).toBe(0);
-  await until(async () => (await callsOf("unsubscribe")) === 1, { what: "Redis to be told" });
+  expect(await subscribed()).toBe(0);
+  await until(async () => (await unsubscribed()) === 1, { what: "Redis to be told" });
   // And anew.
   const late = await listen(redis, { channel: "linger" });
   await say(other, "linger", "y");
   await until(() => late.heard.length === 1, { what: "the message" });
-  expect(await callsOf("subscribe")).toBe(1);
+  expect(await subscribed()).toBe(1);
 });
 
 test("thousands of targets are asked for 512 at a time, at once and after a loss", async () => {
   const own = await startRedis();
   onTestFinished(() => own.stop());
   const redis = await open(standalone(own));
-  await callsOf("subscribe", own);
+  const calls = [await countCalls("subscribe", own), await countCalls("psubscribe", own)];
   let gaps = 0;
   const listener = { message: () => undefined, gap: () => (gaps += 1) };
   const targets = Array.from({ length: 2_000 }, (_, index) => [{ channel: `c${index}` }, { pattern: `p${index}.*` }]);
   await Promise.all(targets.flat().map((target) => redis.broadcast.subscribe(target, listener)));
-  const afterwards = await own.cli("INFO", "commandstats");
   // The very first may have gone alone.
-  expect(Number(/cmdstat_subscribe:calls=(\d+)/.exec(String(afterwards))?.[1])).toBeLessThanOrEqual(5);
-  expect(Number(/cmdstat_psubscribe:calls=(\d+)/.exec(String(afterwards))?.[1])).toBeLessThanOrEqual(5);
-  await own.cli("CONFIG", "RESETSTAT");
+  for (const count of calls) expect(await count()).toBeLessThanOrEqual(5);
+  const again = [await countCalls("subscribe", own), await countCalls("psubscribe", own)];
   await own.cli("CLIENT", "KILL", "TYPE", "pubsub");
   await until(() => gaps === 4_000, { what: "all to be told of the gap" });
-  expect(await callsOf("subscribe", own)).toBe(4);
+  for (const count of again) expect(await count()).toBe(4);
 });
 
 test("messages of one moment to one channel are one PUBLISH, up to 256 of them or 64 KiB; a lone one is one", async () => {
   const redis = await open(standalone(server));
   const other = await open(standalone(server));
   const ear = await listen(other, { channel: "packed" });
-  await callsOf("publish");
-  await say(redis, "packed", "lone");
-  expect(await callsOf("publish")).toBe(1);
+  const expectPublishes = async (expected: number, publish: () => Promise<unknown>): Promise<void> => {
+    const calls = await countCalls("publish");
+    await publish();
+    expect(await calls()).toBe(expected);
+  };
   const texts = Array.from({ length: 300 }, (_, index) => `m${index}`);
-  await say(redis, "packed", ...texts);
-  expect(await callsOf("publish")).toBe(2);
-  await say(redis, "packed", ...Array.from({ length: 10 }, () => "x".repeat(20_000)));
-  expect(await callsOf("publish")).toBe(4);
+  await expectPublishes(1, () => say(redis, "packed", "lone"));
+  await expectPublishes(2, () => say(redis, "packed", ...texts));
+  await expectPublishes(4, () => say(redis, "packed", ...Array.from({ length: 10 }, () => "x".repeat(20_000))));
   // Different channels have different listeners.
-  await redis.broadcast.publish(["one", "two", "one", "two"].map((channel) => ({ channel, data: "x" })));
-  expect(await callsOf("publish")).toBe(2);
+  const mixed = ["one", "two", "one", "two"].map((channel) => ({ channel, data: "x" }));
+  await expectPublishes(2, () => redis.broadcast.publish(mixed));
   await until(() => ear.heard.length === 311, { what: "all of it" });
   expect(ear.heard.slice(0, 301)).toEqual(["lone", ...texts]);
 });
@@ -153,18 +156,17 @@ test("a connection that is deaf, though it answers, is replaced, and its listene
   expect(ear.gaps.length - gaps).toBeLessThanOrEqual(1); // One may have been under way.
 });
 
-test("nothing is tested while messages come, or while nobody listens", async () => {
+test("a quiet connection is tested, and none that nobody listens on", async () => {
   const redis = await open(standalone(server), { listeningTestMs: 50 });
-  const other = await open(standalone(server));
-  await callsOf("publish");
+  const [tested, left] = [await countCalls("publish"), await countCalls("unsubscribe")];
   const ear = await listen(redis, { channel: "lively" });
-  await until(async () => (await callsOf("publish")) > 0, { what: "a quiet one to be tested" });
+  await until(async () => (await tested()) > 0, { what: "a quiet one to be tested" });
   await ear.leave();
-  await until(async () => (await callsOf("unsubscribe")) > 0, { what: "the last to have gone" });
-  await callsOf("publish");
+  await until(async () => (await left()) > 0, { what: "the last to have gone" });
+  await pause(100); // What was under way.
+  const afterwards = await countCalls("publish");
   await pause(300);
-  expect(await callsOf("publish")).toBe(0);
-  expect(other.reports).toEqual([]);
+  expect(await afterwards()).toBe(0);
 });
 
 test("a channel that is forbidden after a loss is reported and asked for again, and keeps no other waiting", async () => {
