@@ -38,6 +38,14 @@ export type { DeliveryStream } from "./core/deliveries.js";
 export type { Delivery } from "./core/delivery.js";
 export { encryption, type EncryptionOptions } from "./core/encryption.js";
 export {
+  type ErrorAction,
+  type ErrorMatch,
+  type ErrorMatcher,
+  type Failure,
+  type OnError,
+  when,
+} from "./core/error-policy.js";
+export {
   AuthError,
   ClosedError,
   CodecError,
@@ -70,7 +78,7 @@ export type {
   PublishNext,
   Received,
 } from "./core/middleware.js";
-export { deadLetter, defer, type HandlerOutcome, retry, skip } from "./core/outcome.js";
+export { deadLetter, defer, type HandlerOutcome, retry, skip, stop } from "./core/outcome.js";
 export type { RetryPolicy } from "./core/retry.js";
 export type { StreamOptions } from "./core/streams.js";
 export type { Subscription } from "./core/subscription.js";

@@ -8,7 +8,7 @@ import { atMost, type Clock, nextTurn, wait } from "./clock.js";
 import type { ConsumerStats } from "./consumer-stats.js";
 import { ClosedError, LeaseLostError, NotFoundError, toError } from "./errors.js";
 import { HeldFeed } from "./held-feed.js";
-import type { Verdict } from "./outcome.js";
+import { STOP, type Verdict } from "./outcome.js";
 import { Renewal } from "./renewal.js";
 import { backoffMs, RECONNECT } from "./retry.js";
 import { Run } from "./run.js";
@@ -37,8 +37,11 @@ export interface ConsumerEvents {
   lost(count: number): void;
   failing(error: unknown, failures: number): void;
   recovered(): void;
-  /** What it reads from is no more: the consumer has ended by itself, and takes nothing again. */
-  ended(error: NotFoundError): void;
+  /**
+   * The consumer has ended by itself, and takes nothing again: what it reads from is no more (`NotFoundError`), or a
+   * delivery has stopped it, with what its handler threw.
+   */
+  ended(error: Error): void;
 }
 
 /** How long a fetch waits for messages before the loop comes round. */
@@ -47,6 +50,8 @@ const WAIT_MS = 2_000;
 const MIN_SPLIT = 32;
 /** Outcomes that are known when draining ends get this long to be settled. */
 const FINAL_SETTLE_MS = 2_000;
+/** Handlers that run while another one stops the consumer may finish. */
+const STOP_DRAIN_MS = 5_000;
 /** Beyond this the backoff has reached its longest. */
 const MAX_BACKOFF_STEPS = 10;
 
@@ -76,7 +81,7 @@ export class Consumer {
   #wake: (() => void) | undefined;
   #closing: Promise<void> | undefined;
   #closed = false;
-  #ended: NotFoundError | undefined;
+  #ended: Error | undefined;
 
   constructor(options: ConsumerOptions) {
     this.#options = options;
@@ -268,6 +273,7 @@ export class Consumer {
     this.#running.delete(receipt);
     if (run.failure !== undefined) run.onSettled?.(run.failure);
     else this.#settlements.push({ outcome: { receipt, ...verdict }, run });
+    if (verdict === STOP) this.#end(run.thrown ?? stopped(), STOP_DRAIN_MS);
     this.#settleSoon();
   }
 
@@ -290,7 +296,7 @@ export class Consumer {
   }
 
   #failToRenew(error: unknown): void {
-    if (error instanceof NotFoundError) this.#end(error);
+    if (error instanceof NotFoundError) this.#end(error, 0);
     else this.#options.events.failing(error, this.#failures);
   }
 
@@ -316,7 +322,7 @@ export class Consumer {
   async #fail(error: unknown): Promise<void> {
     const stopping = this.#stopping.signal;
     if (error instanceof NotFoundError) {
-      this.#end(error);
+      this.#end(error, 0);
       return;
     }
     if (error instanceof ClosedError) {
@@ -333,11 +339,11 @@ export class Consumer {
   }
 
   /** A group that was deleted does not come back, and what it had handed out is nobody's any more. */
-  #end(error: NotFoundError): void {
+  #end(error: Error, drainMs: number): void {
     if (this.#ended !== undefined || this.#stopping.signal.aborted) return;
     this.#ended = error;
     this.#options.events.ended(error);
-    void this.close(0);
+    void this.close(drainMs);
   }
 
   #recover(): void {
@@ -385,6 +391,10 @@ export class Consumer {
 
 function leaseLost(): LeaseLostError {
   return new LeaseLostError("the delivery's lease ran out and passed on: this attempt's outcome changes nothing");
+}
+
+function stopped(): ClosedError {
+  return new ClosedError("its handler has stopped the consumer");
 }
 
 function closing(): ClosedError {

@@ -3,18 +3,11 @@
 import type { Delivery } from "./backend.js";
 import type { Clock } from "./clock.js";
 import type { Codecs } from "./codecs.js";
+import { type Judging, verdictOnFailure } from "./error-policy.js";
 import { CodecError, LeaseLostError, TimeoutError, toError } from "./errors.js";
 import { decodeHeader, isBareHeader, type Message } from "./message.js";
-import {
-  LEFT_TO_OTHERS,
-  PASSED_BY,
-  type Verdict,
-  verdictOnReturn,
-  verdictOnThrow,
-  verdictOnUnreadable,
-} from "./outcome.js";
+import { LEFT_TO_OTHERS, PASSED_BY, type Verdict, verdictOnReturn } from "./outcome.js";
 import type { Read } from "./payload.js";
-import type { RetryPolicy } from "./retry.js";
 import type { Run } from "./run.js";
 import type { Params } from "./template.js";
 import { isThenable } from "./thenable.js";
@@ -42,6 +35,8 @@ export type Handler<T, P extends Params = Params> = (data: T, context: Context<T
 
 export interface Decoding {
   readonly channel: string;
+  /** What a template's parameters stand for in the channel's name. Default: none. */
+  readonly params?: Params;
   readonly codecs: Codecs;
   /** What checks a message of that type; undefined for types that are not handled here. */
   readonly readerFor: (type: string) => Read | undefined;
@@ -56,8 +51,7 @@ export interface Decoding {
 export type Handle = (delivery: Delivery, run: Run) => Promise<Verdict>;
 
 /** What a run goes by besides its delivery. */
-export interface Running {
-  readonly policy: RetryPolicy;
+export interface Running extends Judging {
   readonly clock: Clock;
   /** How long a run may take, decoding included. Undefined: as long as it likes. */
   readonly timeoutMs: number | undefined;
@@ -69,6 +63,7 @@ export const NO_PARAMS: Params = Object.freeze({});
 /** Binds a handler to a channel. */
 export function createRunner<T>(decoding: Decoding, handler: Handler<T>, running: Running): Handle {
   const { policy, clock, timeoutMs } = running;
+  const { channel } = decoding;
   const decode = createDecoder<T>(decoding);
   const handle: Handle = async (delivery, run) => {
     const { attempt } = delivery;
@@ -79,14 +74,14 @@ export function createRunner<T>(decoding: Decoding, handler: Handler<T>, running
       data = isThenable(decoded) ? await decoded : decoded;
     } catch (thrown) {
       run.thrown = toError(thrown);
-      return verdictOnUnreadable(run.thrown, attempt, policy);
+      return verdictOnFailure(run.thrown, { channel, attempt, kind: "unreadable" }, running);
     }
     try {
-      const returned = handler(data, new DeliveryContext(decoding.channel, delivery, data, run));
+      const returned = handler(data, new DeliveryContext(decoding, delivery, data, run));
       return verdictOnReturn(isThenable(returned) ? await returned : returned, attempt, policy);
     } catch (thrown) {
       run.thrown = toError(thrown);
-      return verdictOnThrow(run.thrown, attempt, policy);
+      return verdictOnFailure(run.thrown, { channel, attempt, kind: "thrown" }, running);
     }
   };
   if (timeoutMs === undefined) return handle;
@@ -94,7 +89,7 @@ export function createRunner<T>(decoding: Decoding, handler: Handler<T>, running
     const { result, cancel } = within(clock, timeoutMs, handle(delivery, run), (error) => {
       run.thrown = error;
       run.abort(error);
-      return verdictOnThrow(error, delivery.attempt, policy);
+      return verdictOnFailure(error, { channel, attempt: delivery.attempt, kind: "thrown" }, running);
     });
     run.onFailed = (reason) => {
       if (isFinal(reason)) cancel();
@@ -135,13 +130,15 @@ export function within<T>(
 /** A class for its lazy members: most handlers look at neither, and both cost more than the rest of a delivery. */
 class DeliveryContext<T> implements Context<T> {
   readonly channel: string;
+  readonly params: Params;
   readonly #delivery: Delivery;
   readonly #data: T;
   readonly #run: Run;
   #message: Message<T> | undefined;
 
-  constructor(channel: string, delivery: Delivery, data: T, run: Run) {
+  constructor({ channel, params = NO_PARAMS }: Decoding, delivery: Delivery, data: T, run: Run) {
     this.channel = channel;
+    this.params = params;
     this.#delivery = delivery;
     this.#data = data;
     this.#run = run;
@@ -156,9 +153,6 @@ class DeliveryContext<T> implements Context<T> {
   }
   get signal(): AbortSignal {
     return this.#run.signal;
-  }
-  get params(): Params {
-    return NO_PARAMS;
   }
 }
 

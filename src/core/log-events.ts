@@ -39,7 +39,7 @@ export const LOG_EVENTS: Readonly<Record<LogEvent, { readonly level: LogLevel; r
   unsubscribed_from_channel: { level: "info", text: "a consumer ended" },
   consumer_failing: { level: "warn", text: "a consumer cannot reach its backend and tries again" },
   consumer_recovered: { level: "info", text: "a consumer reaches its backend again" },
-  consumer_ended: { level: "warn", text: "a consumer ended by itself: its group was deleted" },
+  consumer_ended: { level: "warn", text: "a consumer ended by itself" },
   fallback_engaged: { level: "warn", text: "the server is away; events are kept in the fallback until it is back" },
   fallback_drained: { level: "info", text: "the fallback is empty again; events go to the server" },
 };

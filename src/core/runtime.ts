@@ -5,6 +5,7 @@ import type { Clock } from "./clock.js";
 import type { Codec } from "./codec.js";
 import type { Codecs } from "./codecs.js";
 import type { ContractDefinition } from "./contract.js";
+import type { ErrorRules } from "./error-policy.js";
 import type { Owner } from "./lifecycle.js";
 import type { Middleware } from "./middleware.js";
 import type { Streams } from "./streams.js";
@@ -24,6 +25,8 @@ export interface Runtime {
   /** The source of messages whose publisher names none. */
   readonly source: string;
   readonly maxPayloadBytes: number;
+  /** What becomes of failures: each facade's own. */
+  readonly rules?: ErrorRules;
   readonly streams: Streams;
   /** What ends with the broker. */
   readonly owner: Owner;

@@ -5,12 +5,13 @@ import type { Feed } from "./backend.js";
 import { Consumer, type ConsumerEvents, type ConsumerOptions } from "./consumer.js";
 import type { Consuming, SubscriptionStats } from "./consumer-stats.js";
 import { DeliveryStream } from "./deliveries.js";
+import { type ErrorRules, verdictOnFailure } from "./error-policy.js";
 import { DataLossDetected, toError } from "./errors.js";
 import { createFailureNews } from "./failure-news.js";
 import { createDecoder, type Decoding, Foreign, type Handle } from "./handler.js";
 import { abortable } from "./lifecycle.js";
 import { aDuration, type Checks, checkOptions } from "./options.js";
-import { GIVE_BACK, LEFT_TO_OTHERS, PASSED_BY, verdictOnUnreadable } from "./outcome.js";
+import { GIVE_BACK, LEFT_TO_OTHERS, PASSED_BY, STOP } from "./outcome.js";
 import type { RetryPolicy } from "./retry.js";
 import type { Runtime } from "./runtime.js";
 import { METRICS, type Labels } from "./telemetry.js";
@@ -25,6 +26,8 @@ export interface ConsumerPlan {
   readonly labels: Labels;
   readonly decoding: Decoding;
   readonly policy: RetryPolicy;
+  /** They come before it. */
+  readonly rules?: ErrorRules | undefined;
   /** Deliveries out at once. */
   readonly concurrency: number;
   readonly leaseMs: number;
@@ -133,7 +136,8 @@ export function iterate<T>(
 }
 
 /** Hands each delivery that can be read to the loop. */
-function createOfferer<T>({ channel, decoding, policy }: ConsumerPlan, stream: DeliveryStream<T>): Handle {
+function createOfferer<T>(plan: ConsumerPlan, stream: DeliveryStream<T>): Handle {
+  const { channel, decoding, policy } = plan;
   const decode = createDecoder<T>(decoding);
   return async (delivery, run) => {
     try {
@@ -141,7 +145,7 @@ function createOfferer<T>({ channel, decoding, policy }: ConsumerPlan, stream: D
       return data instanceof Foreign ? data.verdict : await stream.offer(channel, data, run, policy);
     } catch (thrown) {
       run.thrown = toError(thrown);
-      return verdictOnUnreadable(run.thrown, delivery.attempt, policy);
+      return verdictOnFailure(run.thrown, { channel, attempt: delivery.attempt, kind: "unreadable" }, plan);
     }
   };
 }
@@ -193,7 +197,8 @@ function consumerEvents(runtime: Runtime, plan: ConsumerPlan, onEnd?: (error: Er
         return;
       }
       // Nobody has handled it, or what it came to changes nothing any more.
-      if (verdict === GIVE_BACK || verdict === LEFT_TO_OTHERS || failure !== undefined) return;
+      const isUnhandled = verdict === GIVE_BACK || verdict === STOP || verdict === LEFT_TO_OTHERS;
+      if (isUnhandled || failure !== undefined) return;
       processing.record(clock.now() - startedAt);
       if (verdict.as === "retry") {
         retried.add(1);

@@ -187,6 +187,7 @@ async function planConsumer(
     labels: { channel: name, reader: group },
     decoding: decodingOf(runtime, stream, types, (type) => groupTypes?.includes(type) === true),
     policy,
+    rules: runtime.rules,
     // In strict order there is never a second one: a fetch for more would only wait, and what settles the first with it.
     concurrency: stored.order === "strict" ? 1 : concurrency,
     leaseMs: stored.leaseMs,

@@ -5,6 +5,7 @@ import { type BatchHandler, createBatchRunner } from "../core/batches.js";
 import { assertHandler, MAX_CONCURRENCY } from "../core/consuming.js";
 import type { InputOf, NameIn, OutputOf } from "../core/contract.js";
 import type { DeliveryStream } from "../core/deliveries.js";
+import { ErrorRules, type OnError } from "../core/error-policy.js";
 import { ConfigError } from "../core/errors.js";
 import { createRunner, type Handler } from "../core/handler.js";
 import { abortable, abortableCall } from "../core/lifecycle.js";
@@ -102,11 +103,18 @@ export interface Events<C> {
   configure(type: NameIn<C, "events">, changes: StreamLimits): Promise<Retention>;
   /** Counts of the type's stream, and what each group has still to do. */
   stats(type: NameIn<C, "events">, options?: CallOptions): Promise<EventStats>;
+  /**
+   * What becomes of deliveries that fail, for all consumers of this facade: the first rule that fits decides. Without one a
+   * failed delivery is retried and becomes a dead letter; one that cannot be read becomes a dead letter at once.
+   */
+  readonly onError: OnError;
 }
 
 const CALL_CHECKS: Checks<CallOptions> = { signal: aSignal };
 
-export function createEvents<C>(runtime: Runtime): Events<C> {
+export function createEvents<C>(common: Runtime): Events<C> {
+  const rules = new ErrorRules(common.report);
+  const runtime: Runtime = { ...common, rules };
   const { backend, clock } = runtime;
   const publisher = createEventPublisher(runtime);
   runtime.owner.ownPublisher(publisher);
@@ -138,7 +146,7 @@ export function createEvents<C>(runtime: Runtime): Events<C> {
       return await subscribe(
         runtime,
         plans,
-        ({ decoding, policy }) => createRunner(decoding, handle, { policy, clock, timeoutMs }),
+        ({ decoding, policy }) => createRunner(decoding, handle, { policy, rules, clock, timeoutMs }),
         options.signal,
       );
     },
@@ -164,6 +172,7 @@ export function createEvents<C>(runtime: Runtime): Events<C> {
     },
     configure: async (type, changes) => await changeLimits(runtime, streamOf(knownName(type)), changes),
     stats: (type, options) => statsOf("stats", type, options),
+    onError: rules.adding(),
   };
   rememberRuntime(events, runtime);
   return events;
@@ -191,6 +200,7 @@ async function subscribeBatch<T>(
     ({ channel, reader, decoding, policy, settings }) =>
       createBatchRunner(decoding, handle, {
         policy,
+        rules: runtime.rules,
         clock: runtime.clock,
         timeoutMs: options.handlerTimeoutMs,
         // In strict order there is never a second one to wait for.

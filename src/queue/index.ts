@@ -28,6 +28,7 @@ import {
   type RedriveOptions,
 } from "../core/dead-letters.js";
 import type { DeliveryStream } from "../core/deliveries.js";
+import { ErrorRules, type OnError } from "../core/error-policy.js";
 import { InvalidArgumentError } from "../core/errors.js";
 import { createRunner, type Decoding, type Handler } from "../core/handler.js";
 import { abortableCall } from "../core/lifecycle.js";
@@ -106,6 +107,8 @@ export interface Queue<T, R = T> {
   purge(options?: OfRecipient & PurgeOptions): Promise<number>;
   /** Counts of a recipient. */
   stats(recipient?: string): Promise<QueueStats>;
+  /** What becomes of deliveries that fail, for all consumers of this queue in this broker: see `broker.events.onError`. */
+  readonly onError: OnError;
 }
 
 /** What `broker.queue` is. */
@@ -132,7 +135,9 @@ const ttlCheck = aDuration(1);
 
 type QueuePublisher = Publisher<OutgoingItem, Pushed, QueueReceipt, PublishQueueOptions>;
 
-export function createQueues<C>(runtime: Runtime): OpenQueue<C> {
+export function createQueues<C>(common: Runtime): OpenQueue<C> {
+  const rules = new ErrorRules(common.report);
+  const runtime: Runtime = { ...common, rules };
   const { backend, contract, codecs } = runtime;
   const limits = new Map<string, { readonly maxItems: number }>();
   const publisher: QueuePublisher = new Publisher(runtime, {
@@ -158,13 +163,17 @@ export function createQueues<C>(runtime: Runtime): OpenQueue<C> {
     const { read } = payloadOf(contract, "queues", queue);
     if (options?.maxItems !== undefined) limits.set(queue, { maxItems: options.maxItems });
     const decoding: Decoding = { channel: queue, codecs, readerFor: () => read, isForOthers: undefined };
-    return createQueue(runtime, publisher, decoding);
+    return { ...createQueue(runtime, publisher, decoding), onError: rules.adding(queue) };
   };
 }
 
-function createQueue<T, R>(runtime: Runtime, publisher: QueuePublisher, decoding: Decoding): Queue<T, R> {
+function createQueue<T, R>(
+  runtime: Runtime,
+  publisher: QueuePublisher,
+  decoding: Decoding,
+): Omit<Queue<T, R>, "onError"> {
   const { channel: name } = decoding;
-  const { backend, clock } = runtime;
+  const { backend, clock, rules } = runtime;
   return {
     name,
     publish: (data, options) => publisher.publish(name, data, options),
@@ -173,7 +182,7 @@ function createQueue<T, R>(runtime: Runtime, publisher: QueuePublisher, decoding
       assertHandler(handler);
       assertGiven("queue.subscribe", options);
       const plan = createPlan(runtime, decoding, options, SUBSCRIBE_CHECKS);
-      const running = { policy: plan.policy, clock, timeoutMs: options.handlerTimeoutMs };
+      const running = { policy: plan.policy, rules, clock, timeoutMs: options.handlerTimeoutMs };
       return await subscribe(
         runtime,
         [plan],
@@ -276,6 +285,7 @@ function createPlan<O extends ConsumeQueueOptions>(
     labels: { channel: decoding.channel },
     decoding,
     policy,
+    rules: runtime.rules,
     concurrency: options.concurrency ?? DEFAULT_CONCURRENCY,
     leaseMs,
     mayLose: false,
