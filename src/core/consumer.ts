@@ -37,10 +37,7 @@ export interface ConsumerEvents {
   lost(count: number): void;
   failing(error: unknown, failures: number): void;
   recovered(): void;
-  /**
-   * The consumer has ended by itself, and takes nothing again: what it reads from is no more (`NotFoundError`), or a
-   * delivery has stopped it, with what its handler threw.
-   */
+  /** The consumer has ended by itself: what it reads from is no more, or a delivery has stopped it with this error. */
   ended(error: Error): void;
 }
 
