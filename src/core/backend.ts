@@ -28,6 +28,7 @@ export type {
   GroupStats,
   Log,
   NewEntry,
+  NewLetter,
   Range,
   Retention,
   RetentionChanges,

@@ -185,6 +185,7 @@ export function observeBackend(backend: Backend, telemetry: Telemetry, clock: Cl
     deleteGroup: timed("deleteGroup", log.deleteGroup.bind(log)),
     open: async (...args) => observeFeed(await log.open(...args)),
     deadLetters: (...args) => observeLetters(log.deadLetters(...args)),
+    park: timed("park", log.park.bind(log)),
     stats: timed("stats", log.stats.bind(log)),
   };
   const observedQueue: Queue = {

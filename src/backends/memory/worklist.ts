@@ -202,14 +202,18 @@ export class WorkList<W extends Work> {
     return poisoned;
   }
 
-  #bury(lease: Lease<W>, reason: DeadReason, now: number, rules: LeaseRules): void {
+  #bury({ work, consumer }: Lease<W>, reason: DeadReason, now: number, rules: LeaseRules): void {
+    this.bury(work, { consumer, reason, at: now }, rules.maxDeadLetters);
+    this.#supply.finished(work);
+  }
+
+  /** Adds a dead letter; beyond `max` the oldest goes. */
+  bury(work: W, burial: Pick<BuriedWork<W>, "consumer" | "reason" | "at">, max: number): void {
     this.#letters += 1;
-    const { work, consumer } = lease;
-    this.dead.set(String(this.#letters), { number: this.#letters, work, consumer, reason, at: now });
+    this.dead.set(String(this.#letters), { number: this.#letters, work, ...burial });
     for (const id of this.dead.keys()) {
-      if (this.dead.size <= rules.maxDeadLetters) break;
+      if (this.dead.size <= max) break;
       this.dead.delete(id);
     }
-    this.#supply.finished(work);
   }
 }

@@ -40,6 +40,7 @@ export async function openNothing(): Promise<Backend> {
       deleteGroup: async () => false,
       open: async () => feed,
       deadLetters,
+      park: async () => {},
       stats: async () => none,
     },
     queue: {

@@ -51,6 +51,7 @@ function backendMethods(backend: Backend): Record<string, Method> {
     resume: (...args: Parameters<typeof log.resume>) => log.resume(...args),
     deleteGroup: (...args: Parameters<typeof log.deleteGroup>) => log.deleteGroup(...args),
     openLog: async (...args: Parameters<typeof log.open>) => register(feedMethods(await log.open(...args))),
+    park: (...args: Parameters<typeof log.park>) => log.park(...args),
     logStats: (...args: Parameters<typeof log.stats>) => log.stats(...args),
     push: (...args: Parameters<typeof queue.push>) => queue.push(...args),
     openQueue: async (...args: Parameters<typeof queue.open>) => register(feedMethods(await queue.open(...args))),
