@@ -5,6 +5,7 @@ import type { NoContract } from "./core/contract.js";
 import { assessHealth, findIdleGroups, type Health } from "./core/health.js";
 import { abortableCall } from "./core/lifecycle.js";
 import { aSignal, type Checks, checkOptions } from "./core/options.js";
+import { register, type Registered, type RegisterOptions } from "./core/registrations.js";
 import type { Runtime } from "./core/runtime.js";
 import { CLOSE_CHECKS, DEFAULT_DRAIN_MS } from "./core/subscription.js";
 import type { Metric } from "./core/telemetry.js";
@@ -25,6 +26,11 @@ export interface Broker<C = NoContract> extends AsyncDisposable {
    * streams. Rejects for an abort alone.
    */
   health(options?: { readonly signal?: AbortSignal }): Promise<Health>;
+  /**
+   * Subscribes the methods of an object that are decorated with `signalbox/decorators`: all or none. In force once it
+   * resolves.
+   */
+  register(instance: object, options?: RegisterOptions): Promise<Registered>;
   /** Counters and durations so far. */
   metrics(): readonly Metric[];
   /** Stops taking, lets handlers and publishes finish for up to `drainMs` (default 5,000), then closes everything. Safe to call twice. */
@@ -57,7 +63,7 @@ export function createBroker<C>(runtime: Runtime, backend: Backend, groupIdleMs:
     return assessHealth([...checks, ...idle.checks], consumers, idle.groups);
   }
 
-  return {
+  const broker: Broker<C> = {
     backend: backend.name,
     events: createEvents<C>(runtime),
     queue: createQueues<C>(runtime),
@@ -70,8 +76,11 @@ export function createBroker<C>(runtime: Runtime, backend: Backend, groupIdleMs:
       checkOptions("health", options, CALL_CHECKS);
       return await abortableCall(health, options?.signal);
     },
+    register: (instance, options) =>
+      register(broker, instance, options, (error, where) => runtime.report(error, where)),
     metrics: () => telemetry.metrics(),
     close,
     [Symbol.asyncDispose]: () => close(),
   };
+  return broker;
 }

@@ -79,6 +79,7 @@ export type {
   Received,
 } from "./core/middleware.js";
 export { deadLetter, defer, type HandlerOutcome, retry, skip, stop } from "./core/outcome.js";
+export type { Registered, RegisterOptions } from "./core/registrations.js";
 export type { RetryPolicy } from "./core/retry.js";
 export type { StreamOptions } from "./core/streams.js";
 export type { Subscription } from "./core/subscription.js";
