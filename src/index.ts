@@ -14,6 +14,7 @@ export type {
   QueueStats,
   Retention,
 } from "./core/backend.js";
+export { type AsyncApiDocument, type AsyncApiInfo, toAsyncApi } from "./core/asyncapi.js";
 export type { BatchContext, BatchHandler } from "./core/batches.js";
 export { type Clock, systemClock, type Timer } from "./core/clock.js";
 export { type Codec, jsonCodec } from "./core/codec.js";
