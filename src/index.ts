@@ -79,6 +79,7 @@ export type {
   PublishNext,
   Received,
 } from "./core/middleware.js";
+export { lintNames, type NameRules } from "./core/name-lint.js";
 export { deadLetter, defer, type HandlerOutcome, retry, skip, stop } from "./core/outcome.js";
 export type { Registered, RegisterOptions } from "./core/registrations.js";
 export type { RetryPolicy } from "./core/retry.js";
