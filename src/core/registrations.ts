@@ -15,7 +15,7 @@ export interface Registration {
 }
 
 /** Registered, so that decorators and brokers of two copies of this package understand each other. */
-const REGISTRATIONS: symbol = Symbol.for("signalbox.registrations");
+const REGISTRATIONS: symbol = Symbol.for("signalbox/registrations");
 
 /** Adds to what stands on a prototype, or on an object itself. */
 export function addRegistration(target: object, registration: Registration): void {
