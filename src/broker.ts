@@ -11,12 +11,14 @@ import { CLOSE_CHECKS, DEFAULT_DRAIN_MS } from "./core/subscription.js";
 import type { Metric } from "./core/telemetry.js";
 import { startTrimming } from "./core/trimming.js";
 import { createEvents, type Events } from "./events/index.js";
+import { createPubSub, type PubSub } from "./pubsub/index.js";
 import { createQueues, type OpenQueue } from "./queue/index.js";
 
 /** One connection to one place where messages live. Made by `connect`. */
 export interface Broker<C = NoContract> extends AsyncDisposable {
   /** `memory`, `sqlite`, `redis`. */
   readonly backend: string;
+  readonly pubsub: PubSub<C>;
   readonly events: Events<C>;
   readonly queue: OpenQueue<C>;
   /** Round trip to the store, in milliseconds. */
@@ -65,6 +67,7 @@ export function createBroker<C>(runtime: Runtime, backend: Backend, groupIdleMs:
 
   const broker: Broker<C> = {
     backend: backend.name,
+    pubsub: createPubSub<C>(runtime),
     events: createEvents<C>(runtime),
     queue: createQueues<C>(runtime),
     async ping(options) {

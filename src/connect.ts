@@ -61,6 +61,8 @@ export interface ConnectOptions<C = NoContract> {
    * a stream of its own name, of at most 1,000,000 events.
    */
   readonly streams?: Readonly<Record<string, StreamOptions<C>>>;
+  /** Pub/sub: messages that may wait to be sent, for each channel; beyond it `publish` is a `LimitError`. Default 1,000. */
+  readonly publishBuffer?: number;
   /** `health()` names a group that has had something to do for this long and done nothing. Default 600,000. */
   readonly groupIdleMs?: number;
   /** Takes log events; pino fits. Default: warnings and errors to stderr. */
@@ -139,6 +141,7 @@ const CHECKS: Checks<ConnectOptions<ContractDefinition>> = {
   middleware: () => undefined, // Like the contract.
   maxPayloadBytes: anInteger(1, MAX_PAYLOAD_BYTES),
   streams: () => undefined, // Like the contract.
+  publishBuffer: anInteger(1, 1_000_000),
   groupIdleMs: aDuration(1),
   logger: aLogger,
   onError: aFunction,
@@ -289,6 +292,7 @@ function createRuntime<C>(
     middleware,
     source: options.source ?? DEFAULT_SOURCE,
     maxPayloadBytes: options.maxPayloadBytes ?? DEFAULT_MAX_PAYLOAD_BYTES,
+    publishBuffer: options.publishBuffer,
     streams,
     owner: new Owner(clock),
     createId: createIdFactory(clock),

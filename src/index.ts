@@ -96,6 +96,18 @@ export type { Position, StartPlace } from "./events/places.js";
 export type { EventReceipt, PublishEventOptions, PublishEventsOptions } from "./events/publish.js";
 export type { ReplayOptions, ReplayResult } from "./events/replay.js";
 export type { EventGroupStats, EventStats } from "./events/stats.js";
+export type { ChannelDeadLetter, LetterOptions } from "./pubsub/graveyard.js";
+export type { ChannelSubscription, PubSub } from "./pubsub/index.js";
+export type {
+  Gap,
+  ListenOptions,
+  PublishChannelManyOptions,
+  PublishChannelOptions,
+  SubscribeChannelOptions,
+} from "./pubsub/options.js";
+export type { ChannelReceipt } from "./pubsub/publish.js";
+export type { ChannelStats } from "./pubsub/stats.js";
+export type { Heard, MessageStream } from "./pubsub/stream.js";
 export type {
   ConsumeQueueOptions,
   OpenQueue,

@@ -30,7 +30,7 @@ export function when(...matches: readonly ErrorMatch[]): ErrorMatcher {
     throw new InvalidArgumentError(`when takes classes of errors, or functions that match them, not ${show(wrong)}`);
   const tests = matches.map((match) => {
     if (isErrorClass(match)) return (error: Error): boolean => error instanceof match;
-    return match as (error: Error) => boolean; // The other of the two.
+    return match;
   });
   return new ErrorMatcher((error) => tests.some((test) => test(error)));
 }
@@ -83,7 +83,9 @@ export class ErrorRules {
   #add(rule: Rule): () => void {
     const { matcher, action } = rule;
     if (!(matcher instanceof ErrorMatcher))
-      throw new InvalidArgumentError(`onError takes what when() makes, such as when(SchemaError), not ${show(matcher)}`);
+      throw new InvalidArgumentError(
+        `onError takes what when() makes, such as when(SchemaError), not ${show(matcher)}`,
+      );
     if (typeof action !== "function")
       throw new InvalidArgumentError(`onError takes a function that returns an outcome, not ${show(action)}`);
     this.#rules.add(rule);

@@ -17,6 +17,8 @@ export type LogEvent =
   | "message_lease_lost"
   | "subscribing_to_channel"
   | "unsubscribed_from_channel"
+  | "subscription_gap"
+  | "messages_dropped"
   | "consumer_failing"
   | "consumer_recovered"
   | "consumer_ended"
@@ -37,6 +39,8 @@ export const LOG_EVENTS: Readonly<Record<LogEvent, { readonly level: LogLevel; r
   message_lease_lost: { level: "warn", text: "a delivery passed to another consumer before it was settled" },
   subscribing_to_channel: { level: "info", text: "a consumer starts" },
   unsubscribed_from_channel: { level: "info", text: "a consumer ended" },
+  subscription_gap: { level: "warn", text: "a subscription is in force again; messages may have been missed" },
+  messages_dropped: { level: "warn", text: "a subscriber was too slow: messages were dropped" },
   consumer_failing: { level: "warn", text: "a consumer cannot reach its backend and tries again" },
   consumer_recovered: { level: "info", text: "a consumer reaches its backend again" },
   consumer_ended: { level: "warn", text: "a consumer ended by itself" },

@@ -33,8 +33,10 @@ const MAX_MANY = 50_000;
 
 /** Where messages go, and how they are made fit for it. */
 export interface PublishTarget<I, O> {
-  /** The stream or queue. */
+  /** The stream, queue or channel. */
   readonly channel: string;
+  /** What metrics call it. Default: the same. */
+  readonly label?: string;
   readonly validate: Validate;
   /** How long a message waits for room in the channel. Undefined: it is refused at once. */
   readonly blockMs: number | undefined;
@@ -46,6 +48,8 @@ export interface PublisherOptions<I, R, T, O> {
   readonly facade: FacadeName;
   /** The target of a stream's or queue's name. @throws {InvalidArgumentError} for a name that is none */
   readonly target: (name: string) => PublishTarget<I, O>;
+  /** What may wait for one stream, queue or channel. Default 100,000. */
+  readonly maxPending?: number;
   /** What the options of a publish may hold. */
   readonly known: ReadonlySet<string>;
   /** Writes one batch: `log.append` or `queue.push`. */
@@ -77,12 +81,14 @@ export class Publisher<I extends Outgoing, R, T extends { readonly id: string },
   readonly #targets: NameCache<PublishTarget<I, O>>;
   /** Undefined: nothing stands around publishing, and nothing is paid for it. */
   readonly #through: PublishThrough | undefined;
+  readonly #maxPending: number;
   readonly #lanes = new Map<string, Lane<I, R>>();
   readonly #stop = new AbortController();
 
   constructor(runtime: Runtime, options: PublisherOptions<I, R, T, O>) {
     this.#runtime = runtime;
     this.#options = options;
+    this.#maxPending = options.maxPending ?? LIMITS.maxPending;
     this.#targets = new NameCache(options.target);
     this.#through = publishThrough(runtime.middleware);
   }
@@ -188,7 +194,13 @@ export class Publisher<I extends Outgoing, R, T extends { readonly id: string },
       if (validation !== undefined) await abortable(validation, signal);
       messages.push(target.encode(data, options, howMany === "many" ? messages.length : undefined));
     }
-    return await Promise.all(messages.map((message) => this.#send(target, message, signal)));
+    const receipts: T[] = [];
+    // No more at a time than may wait, whatever was asked for.
+    for (let from = 0; from < messages.length; from += this.#maxPending) {
+      const slice = messages.slice(from, from + this.#maxPending);
+      receipts.push(...(await Promise.all(slice.map((message) => this.#send(target, message, signal)))));
+    }
+    return receipts;
   }
 
   async #send(target: PublishTarget<I, O>, message: I, signal: AbortSignal | undefined): Promise<T> {
@@ -205,12 +217,12 @@ export class Publisher<I extends Outgoing, R, T extends { readonly id: string },
     return lane.add(message, signal);
   }
 
-  #createLane({ channel, blockMs }: PublishTarget<I, O>): Lane<I, R> {
+  #createLane({ channel, label = channel, blockMs }: PublishTarget<I, O>): Lane<I, R> {
     if (this.#lanes.size >= MAX_IDLE_LANES) {
       for (const [name, lane] of this.#lanes) if (lane.isIdle) this.#lanes.delete(name);
     }
     const { telemetry, clock } = this.#runtime;
-    const sent = telemetry.counter(METRICS.sent, { channel });
+    const sent = telemetry.counter(METRICS.sent, { channel: label });
     const failed = (count: number, error: unknown): void =>
       telemetry.log("message_publish_failed", { channel, count, err: toError(error) });
     const store = async (batch: readonly I[]): Promise<readonly R[]> => {
@@ -226,10 +238,11 @@ export class Publisher<I extends Outgoing, R, T extends { readonly id: string },
       }
     };
     const sizeOf = ({ size }: I): number => size;
+    const limits = { ...LIMITS, maxPending: this.#maxPending };
     const lane: Lane<I, R> =
       blockMs === undefined
-        ? new Batcher<I, R>({ ...LIMITS, maxInFlight: MAX_IN_FLIGHT, flush: store, sizeOf })
-        : new WaitingLane<I, R>({ ...LIMITS, store, sizeOf, blockMs, clock, failed, stop: this.#stop.signal });
+        ? new Batcher<I, R>({ ...limits, maxInFlight: MAX_IN_FLIGHT, flush: store, sizeOf })
+        : new WaitingLane<I, R>({ ...limits, store, sizeOf, blockMs, clock, failed, stop: this.#stop.signal });
     this.#lanes.set(channel, lane);
     return lane;
   }

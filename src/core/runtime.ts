@@ -25,6 +25,8 @@ export interface Runtime {
   /** The source of messages whose publisher names none. */
   readonly source: string;
   readonly maxPayloadBytes: number;
+  /** Messages that may wait to be sent on a channel of pub/sub. */
+  readonly publishBuffer?: number | undefined;
   /** What becomes of failures: each facade's own. */
   readonly rules?: ErrorRules;
   readonly streams: Streams;

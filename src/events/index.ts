@@ -113,7 +113,7 @@ export interface Events<C> {
 const CALL_CHECKS: Checks<CallOptions> = { signal: aSignal };
 
 export function createEvents<C>(common: Runtime): Events<C> {
-  const rules = new ErrorRules(common.report);
+  const rules = new ErrorRules((error, where) => common.report(error, where));
   const runtime: Runtime = { ...common, rules };
   const { backend, clock } = runtime;
   const publisher = createEventPublisher(runtime);

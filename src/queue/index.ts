@@ -136,7 +136,7 @@ const ttlCheck = aDuration(1);
 type QueuePublisher = Publisher<OutgoingItem, Pushed, QueueReceipt, PublishQueueOptions>;
 
 export function createQueues<C>(common: Runtime): OpenQueue<C> {
-  const rules = new ErrorRules(common.report);
+  const rules = new ErrorRules((error, where) => common.report(error, where));
   const runtime: Runtime = { ...common, rules };
   const { backend, contract, codecs } = runtime;
   const limits = new Map<string, { readonly maxItems: number }>();

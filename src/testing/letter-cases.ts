@@ -39,7 +39,7 @@ const parking: readonly ContractCase[] = [
       const [b, c, ...more] = await allLetters((await store.second()).log.deadLetters(stream, "g"));
       ok(b !== undefined && c !== undefined && more.length === 0, "the two newest are kept");
       deepEqual([[...b.data], textsOf([c])], [[0, 255, 10], ["c"]]);
-      const { id, data, at, firstFailedAt, ...rest } = c;
+      const { id, data: _data, at, firstFailedAt, ...rest } = c;
       deepEqual(rest, { position: "from c", header: "header of c", attempts: 3, consumer: "me", reason });
       ok(at >= before && at <= after && firstFailedAt === at, `parked at ${at}, between ${before} and ${after}`);
       equal((await log.stats(stream)).groups[0]?.dead, 2);

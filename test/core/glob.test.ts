@@ -22,7 +22,7 @@ test.each([
 });
 
 test("captures are those of a lazy expression, and are there for just the names that match", () => {
-  const text = (chars: string) => fc.string({ unit: fc.constantFrom(...chars), maxLength: 8 });
+  const text = (chars: string) => fc.string({ unit: fc.constantFrom(...chars.split("")), maxLength: 8 });
   fc.assert(
     fc.property(text("ab.*?"), text("ab."), (glob, name) => {
       const pattern = glob.replaceAll(/\*+/g, "*");

@@ -104,8 +104,8 @@ export class Ear {
   }
 
   #createLink(): Link {
-    const { clock, failed } = this.#options;
-    const { topology, open, lost } = this.#options.pool;
+    const { clock, pool } = this.#options;
+    const { topology, open, lost } = pool;
     return new Link(this.server, open, clock, {
       live: (_, socket) => {
         topology.trust(this.server);
@@ -125,7 +125,7 @@ export class Ear {
         // A refused login says nothing against the server.
         if (reason.retryable) topology.suspect(this.server, reason);
         else for (const subscription of this.#subscriptions) subscription.fail(reason);
-        failed(reason);
+        this.#options.failed(reason);
       },
     });
   }

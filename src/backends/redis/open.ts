@@ -1,7 +1,7 @@
 /** Opens the connections and refuses a server that cannot keep what the options promise. */
 
 import type { BackendContext, Broadcast } from "../../core/backend.js";
-import { ConfigError, ConnectionError } from "../../core/errors.js";
+import { ConfigError, ConnectionError, toError } from "../../core/errors.js";
 import { createBroadcast } from "./broadcast.js";
 import type { Connections } from "./connection.js";
 import { createHealth, type Health } from "./health.js";
@@ -61,9 +61,10 @@ export async function openConnections(
     );
   };
   const wire = createWire();
-  const subscriber = new Subscriber(pool, context.clock, wire.unpack, (error) =>
-    context.report(error, "redis subscriber"),
-  );
+  const subscriber = new Subscriber(pool, context.clock, {
+    unpack: (heard) => wire.unpack(heard),
+    report: (error) => context.report(toError(error), "redis subscriber"),
+  });
   const probe = createProbe(pool, subscriber, context);
   const tests = startListeningTests(subscriber, probe, context, options.listeningTestMs ?? LISTENING_TEST_MS);
   const { ping, check } = createHealth(pool, subscriber, probe);

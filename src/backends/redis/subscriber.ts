@@ -1,7 +1,7 @@
 /** Who listens: asks Redis once for each target, follows the primaries, and says when messages may be missing. */
 
 import type { Clock, Timer } from "../../core/clock.js";
-import { ConnectionError, type SignalboxError, toError } from "../../core/errors.js";
+import { ConnectionError, type SignalboxError } from "../../core/errors.js";
 import { Ear } from "./ear.js";
 import { closedError } from "./lane.js";
 import { uptime } from "./ledger.js";
@@ -29,11 +29,10 @@ export class Subscriber {
   #ear: Ear | undefined;
   readonly #sockets = (): Socket[] => this.ears().flatMap(({ socket }) => socket ?? []);
 
-  /** @param unpack reads the messages in what was heard */
-  constructor(pool: Pool, clock: Clock, unpack: SubscriptionEvents["unpack"], report: (error: unknown) => void) {
+  constructor(pool: Pool, clock: Clock, events: SubscriptionEvents) {
     this.#pool = pool;
     this.#clock = clock;
-    this.#events = { unpack, report: (error) => report(toError(error)) };
+    this.#events = events;
     pool.topology.onChange(() => this.#follow());
     pool.others.add(this.#sockets);
   }

@@ -195,7 +195,8 @@ test("sharded channels have one subscription each, at the master of their slot, 
   for (const channel of channels) {
     const key = keyOf(channel);
     const counts = await Promise.all(cluster.nodes.map((node) => node.cli("PUBSUB", "SHARDNUMSUB", key)));
-    expect(counts.map((reply) => Number((reply as unknown[])[1])).toSorted()).toEqual([0, 0, 1]);
+    const subscriptions = counts.reduce<number>((sum, reply) => sum + Number((reply as unknown[])[1]), 0);
+    expect(subscriptions).toBe(1);
   }
   const sayAll = (text: string): Promise<unknown> =>
     Promise.all(channels.map((channel) => other.broadcast.publish([{ channel, sharded: true, data: text }])));
