@@ -36,6 +36,7 @@ export {
 } from "./core/contract.js";
 export type { DeadLetter, PurgeOptions, RedriveOptions } from "./core/dead-letters.js";
 export type { DeliveryStream } from "./core/deliveries.js";
+export { byKind, type KindHandlers } from "./core/dispatch.js";
 export type { Delivery } from "./core/delivery.js";
 export { encryption, type EncryptionOptions } from "./core/encryption.js";
 export {
