@@ -1,6 +1,7 @@
 /** The broker: the facades over one backend, and what ends with it. */
 
 import type { Backend } from "./core/backend.js";
+import type { SubscriptionStats } from "./core/consumer-stats.js";
 import type { NoContract } from "./core/contract.js";
 import { assessHealth, findIdleGroups, type Health } from "./core/health.js";
 import { abortableCall } from "./core/lifecycle.js";
@@ -12,6 +13,7 @@ import type { Metric } from "./core/telemetry.js";
 import { startTrimming } from "./core/trimming.js";
 import { createEvents, type Events } from "./events/index.js";
 import { createPubSub, type PubSub } from "./pubsub/index.js";
+import type { ChannelStats } from "./pubsub/stats.js";
 import { createQueues, type OpenQueue } from "./queue/index.js";
 
 /** One connection to one place where messages live. Made by `connect`. */
@@ -32,7 +34,7 @@ export interface Broker<C = NoContract> extends AsyncDisposable {
    * Subscribes the methods of an object that are decorated with `signalbox/decorators`: all or none. In force once it
    * resolves.
    */
-  register(instance: object, options?: RegisterOptions): Promise<Registered>;
+  register(instance: object, options?: RegisterOptions): Promise<Registered<SubscriptionStats | ChannelStats>>;
   /** Counters and durations so far. */
   metrics(): readonly Metric[];
   /** Stops taking, lets handlers and publishes finish for up to `drainMs` (default 5,000), then closes everything. Safe to call twice. */
@@ -79,8 +81,10 @@ export function createBroker<C>(runtime: Runtime, backend: Backend, groupIdleMs:
       checkOptions("health", options, CALL_CHECKS);
       return await abortableCall(health, options?.signal);
     },
-    register: (instance, options) =>
-      register(broker, instance, options, (error, where) => runtime.report(error, where)),
+    async register(instance, options) {
+      const registered = await register(broker, instance, options, (error, where) => runtime.report(error, where));
+      return registered as Registered<SubscriptionStats | ChannelStats>; // Of these facades' subscriptions.
+    },
     metrics: () => telemetry.metrics(),
     close,
     [Symbol.asyncDispose]: () => close(),

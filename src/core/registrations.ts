@@ -3,7 +3,6 @@
 import { InvalidArgumentError } from "./errors.js";
 import type { Handler } from "./handler.js";
 import { aSignal, type Checks, checkOptions, show } from "./options.js";
-import type { Subscription } from "./subscription.js";
 
 /** One decorator of one method. */
 export interface Registration {
@@ -11,7 +10,13 @@ export interface Registration {
   /** The method as the decorator saw it: which of several of one name are the same class's. */
   readonly method: unknown;
   /** Subscribes the method at a broker, which core knows nothing about. */
-  open(this: void, broker: unknown, handler: Handler<unknown>, signal: AbortSignal | undefined): Promise<Subscription>;
+  open(this: void, broker: unknown, handler: Handler<unknown>, signal: AbortSignal | undefined): Promise<Opened>;
+}
+
+/** What every facade's subscription is. */
+export interface Opened {
+  close(options?: { readonly drainMs?: number }): Promise<void>;
+  stats(): unknown;
 }
 
 /** Registered, so that decorators and brokers of two copies of this package understand each other. */
@@ -45,12 +50,16 @@ function ownRegistrations(target: object): readonly Registration[] {
   return Object.hasOwn(target, REGISTRATIONS) ? (Reflect.get(target, REGISTRATIONS) as readonly Registration[]) : [];
 }
 
-/** The subscriptions of one object. */
-export interface Registered extends AsyncDisposable {
+/**
+ * The subscriptions of one object.
+ *
+ * @typeParam S the statistics of a subscription
+ */
+export interface Registered<S = unknown> extends AsyncDisposable {
   /** Closes all of them, as a subscription's `close` does. */
   close(options?: { readonly drainMs?: number }): Promise<void>;
-  /** Of all of them. */
-  stats(): ReturnType<Subscription["stats"]>;
+  /** Of all of them, one after the other. */
+  stats(): readonly S[];
 }
 
 export interface RegisterOptions {
@@ -103,14 +112,22 @@ function checkedRegistrations(instance: unknown): readonly Found[] {
     throw new InvalidArgumentError(
       "register found no decorated method: decorate some with signalbox/decorators, and pass an object of the class",
     );
+  const handlers = new Map<string | symbol, Handler<unknown>>();
   return registrations.map(({ key, open }) => {
-    if (typeof Reflect.get(instance, key) !== "function")
-      throw new InvalidArgumentError(`register: ${String(key)} was decorated as a method, and is none in this object`);
-    // Looked up at each call: a test may replace it.
-    const handler: Handler<unknown> = (data, context) =>
-      (Reflect.get(instance, key) as Handler<unknown>).call(instance, data, context);
+    // One for all subscriptions of a method: they know it by its identity, and by its name.
+    const handler = handlers.get(key) ?? handlerOf(instance, key);
+    handlers.set(key, handler);
     return { handler, open };
   });
+}
+
+function handlerOf(instance: object, key: string | symbol): Handler<unknown> {
+  if (typeof Reflect.get(instance, key) !== "function")
+    throw new InvalidArgumentError(`register: ${String(key)} was decorated as a method, and is none in this object`);
+  // Looked up at each call: a test may replace it.
+  const handler: Handler<unknown> = (data, context) =>
+    (Reflect.get(instance, key) as Handler<unknown>).call(instance, data, context);
+  return Object.defineProperty(handler, "name", { value: `${instance.constructor.name}.${String(key)}` });
 }
 
 /** Waits for all of them, and then fails with the first failure. */

@@ -1,25 +1,32 @@
 /** Methods that consume, said where they are written: sugar over `broker.events.subscribe` and its like, in TC39's mode and in TypeScript's older one. */
 
 import type { Broker } from "../broker.js";
-import type { Contract, NameIn, NoContract, OutputOf } from "../core/contract.js";
+import type { ChannelIn, Contract, NameIn, NoContract, OutputOf, ParamsIn } from "../core/contract.js";
 import { ConfigError } from "../core/errors.js";
 import type { Handler } from "../core/handler.js";
 import { show } from "../core/options.js";
 import { addRegistration, type Registration } from "../core/registrations.js";
+import type { Params } from "../core/template.js";
 import type { SubscribeEventOptions } from "../events/consume.js";
+import type { SubscribeChannelOptions } from "../pubsub/options.js";
 import type { SubscribeQueueOptions } from "../queue/index.js";
 
 /** Decorates a method that could be the handler: of data that the contract says, or of any where it says nothing. */
-export interface HandlerDecorator<T> {
-  (method: Method<T>, context: ClassMethodDecoratorContext): void;
-  <M extends Method<T>>(prototype: object, key: string | symbol, descriptor: TypedPropertyDescriptor<M>): void;
+export interface HandlerDecorator<T, P extends Params = Params> {
+  (method: Method<T, P>, context: ClassMethodDecoratorContext): void;
+  <M extends Method<T, P>>(prototype: object, key: string | symbol, descriptor: TypedPropertyDescriptor<M>): void;
 }
 
 // A method's parameter may be anything where nothing is known of the data: `never` fits into all of them.
-type Method<T> = unknown extends T ? (data: never, context: never) => unknown : Handler<T>;
+type Method<T, P extends Params> = unknown extends T ? (data: never, context: never) => unknown : Handler<T, P>;
 
 /** Decorators that know a contract. */
 export interface Decorators<C> {
+  /** `broker.pubsub.subscribe(channels, options, method)`, once the object is registered. */
+  readonly Subscribe: <N extends ChannelIn<C>>(
+    channels: N | readonly N[],
+    options?: SubscribeChannelOptions,
+  ) => HandlerDecorator<OutputOf<C, "channels", N>, ParamsIn<C, N>>;
   /** `broker.events.subscribe(types, options, method)`, once the object is registered. */
   readonly Consume: <N extends NameIn<C, "events">>(
     types: N | readonly N[],
@@ -40,6 +47,12 @@ type Open = (
 ) => ReturnType<Registration["open"]>;
 
 /** See {@link Decorators}. Without a contract a method says itself what it takes, and nobody checks that. */
+export const Subscribe: Decorators<NoContract>["Subscribe"] = (channels, options = {}) =>
+  decorator("Subscribe", (broker, handler, signal) =>
+    broker.pubsub.subscribe(channels, withSignal(options, signal), handler),
+  );
+
+/** See {@link Decorators}. */
 export const Consume: Decorators<NoContract>["Consume"] = (types, options) =>
   decorator("Consume", (broker, handler, signal) =>
     broker.events.subscribe(types, withSignal(options, signal), handler),
@@ -54,10 +67,10 @@ export const ConsumeQueue: Decorators<NoContract>["ConsumeQueue"] = (name, optio
 /** The decorators for a contract: names that it does not have, and methods for other data, do not compile. */
 export function decoratorsFor<C extends Contract>(_contract: C): Decorators<C> {
   // They differ in types alone: names are checked where the object is registered.
-  return { Consume, ConsumeQueue } as Decorators<C>;
+  return { Subscribe, Consume, ConsumeQueue } as Decorators<C>;
 }
 
-function decorator<T>(name: string, open: Open): HandlerDecorator<T> {
+function decorator<T, P extends Params>(name: string, open: Open): HandlerDecorator<T, P> {
   return (target: unknown, where: ClassMethodDecoratorContext | string | symbol, descriptor?: PropertyDescriptor) => {
     if (typeof where === "object") decorateStandard(name, open, target, where);
     else decorateLegacy(name, open, target as object, where, descriptor);

@@ -2,8 +2,8 @@
 
 import { afterEach, beforeEach, describe, expect, expectTypeOf, test } from "vitest";
 import { z } from "zod";
-import { type Broker, connect, type Context, defineContract } from "../../src/index.js";
-import { Consume, ConsumeQueue, decoratorsFor } from "../../src/decorators/index.js";
+import { type Broker, connect, type Context, defineContract, type Registered } from "../../src/index.js";
+import { Consume, ConsumeQueue, decoratorsFor, Subscribe } from "../../src/decorators/index.js";
 import { silentLogger } from "../facades/support/lanes.js";
 import { until } from "../support/wait.js";
 
@@ -35,6 +35,12 @@ class Desk {
   }
 }
 
+/** What an object is subscribed to. */
+function namesOf(registered: Registered): string[] {
+  const stats = registered.stats() as { channels?: string[]; channel?: string; reader?: string }[];
+  return stats.map(({ channels, channel, reader }) => channels?.join() ?? `${channel} ${reader}`.trim());
+}
+
 async function publishAll(): Promise<void> {
   await broker.events.publish("order.created", 1);
   await broker.events.publish("order.paid", 2);
@@ -57,7 +63,7 @@ test("[D12] decorated methods are handlers once their object is registered, and 
       ["parcel", 5],
     ]),
   );
-  expect(registered.stats().map(({ channel }) => channel)).toHaveLength(5);
+  expect(namesOf(registered)).toHaveLength(5);
   await registered.close();
   await registered.close();
   await publishAll();
@@ -72,6 +78,35 @@ test("[D7] nothing but the object is needed: no framework, no container, no refl
   await broker.events.publish("order.created", 1);
   await until(() => one.heard.length === 1);
   expect(two.heard).toEqual([]);
+});
+
+test("[D12] a method that subscribes hears its channels, with the parameters of its template", async () => {
+  class Screen {
+    readonly heard: unknown[] = [];
+
+    @Subscribe("notifications")
+    onNotification(data: unknown): void {
+      this.heard.push(data);
+    }
+
+    @Subscribe("chat.{room}", { dedupe: true })
+    @Subscribe("chat.*", { dedupe: true })
+    onChat(data: unknown, { channel, params }: Context): void {
+      this.heard.push([channel, params, data]);
+    }
+  }
+  const screen = new Screen();
+  const registered = await broker.register(screen);
+  expect(namesOf(registered).toSorted()).toEqual(["chat.*", "chat.{room}", "notifications"]);
+  await broker.pubsub.publish("notifications", 1);
+  await broker.pubsub.publish("chat.kitchen", 2);
+  await until(() => screen.heard.length === 2);
+  expect(screen.heard).toContainEqual(1);
+  // One method is one subscriber, however many decorators it has.
+  expect(screen.heard.filter((each) => Array.isArray(each))).toHaveLength(1);
+  expect(broker.metrics().some(({ labels }) => labels["handler"] === "Screen.onChat")).toBe(true);
+  await registered.close();
+  expect(await broker.pubsub.publish("notifications", 3)).toMatchObject({ receivers: 0 });
 });
 
 describe("a class below", () => {
@@ -99,8 +134,8 @@ describe("a class below", () => {
         ["parcel", 5],
       ]),
     );
-    expect(registered.stats().map(({ channel, reader }) => `${channel} ${reader}`)).toContain("order.paid loud");
-    expect(registered.stats().map(({ channel }) => channel)).not.toContain("order.refunded");
+    expect(namesOf(registered)).toContain("order.paid loud");
+    expect(namesOf(registered)).not.toContain("order.refunded");
   });
 
   test("changes nothing of the class above", async () => {
@@ -186,6 +221,7 @@ export function typedUse(): unknown {
       "order.paid": z.number(),
     },
     queues: { parcels: z.object({ kilos: z.number() }) },
+    channels: { "chat.{room}": z.string(), news: z.number() },
   });
   const typed = decoratorsFor(contract);
   class Typed {
@@ -193,6 +229,25 @@ export function typedUse(): unknown {
       expectTypeOf(context.message.data).toEqualTypeOf(data);
     }
     @typed.Consume("order.paid", OPTIONS) less(): void {}
+    @typed.Subscribe("chat.{room}") hear(text: string, { params }: Context<string, { room: string }>): unknown {
+      expectTypeOf(params.room).toEqualTypeOf<string>();
+      return text;
+    }
+    @typed.Subscribe(["chat.lobby", "news"], { buffer: 5 }) both(data: string | number): unknown {
+      return data;
+    }
+    // @ts-expect-error a channel's payload
+    @typed.Subscribe("chat.{room}") deaf(text: number): unknown {
+      return text;
+    }
+    // @ts-expect-error a parameter that the template does not have
+    @typed.Subscribe("chat.{room}") lost(_: string, context: Context<string, { id: string }>): unknown {
+      return context;
+    }
+    // @ts-expect-error a channel that the contract does not have
+    @typed.Subscribe("chats.*") nowhere(): void {}
+    // @ts-expect-error an option that there is not
+    @Subscribe("any", { buffers: 5 }) optionless(): void {}
     @typed.ConsumeQueue("parcels") loose(data: unknown): unknown {
       return data;
     }

@@ -4,7 +4,16 @@ import { type as arktype } from "arktype";
 import * as v from "valibot";
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
-import { type Broker, type DeadLetter, defineContract, type Schema } from "../../src/index.js";
+import {
+  type Broker,
+  channel,
+  type DeadLetter,
+  deadLetter,
+  defineContract,
+  SchemaError,
+  type Schema,
+  when,
+} from "../../src/index.js";
 import { until } from "../support/wait.js";
 import { collect, onEveryBackend } from "./support/lanes.js";
 
@@ -82,5 +91,118 @@ onEveryBackend("contracts", (lane) => {
       expect(letter?.reason).toMatchObject({ kind: "undecodable", message: expect.stringContaining("total") });
       expect(letter?.message?.data).toEqual({ total: "forged" });
     });
+  });
+
+  test.each(Object.entries(SCHEMAS))("of channels check at both ends, with %s", async (_, schema) => {
+    const template = `${lane.unique("order")}.{id}` as "order.{id}";
+    const contract = defineContract({ channels: { [template]: schema } });
+    const checked = (await lane.open({ contract })) as Broker;
+    const name = channel(template).name({ id: "a/b" });
+    await expect(checked.pubsub.publish(name, { ...GOOD, total: "5" })).rejects.toMatchObject({
+      code: "SCHEMA",
+      issues: [{ path: "total" }],
+    });
+    await expect(checked.pubsub.publish(`no-${name}`, GOOD)).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+    const heard: unknown[] = [];
+    checked.pubsub.onError(when(SchemaError), (error) => deadLetter(error.message));
+    await checked.pubsub.subscribe(template, (data, { params }) => void heard.push([data, params]));
+    const unchecked = await lane.open();
+    await unchecked.pubsub.publish(name, { total: "forged" });
+    await checked.pubsub.publish(name, GOOD);
+    await until(() => heard.length === 1);
+    expect(heard).toEqual([[READ, { id: "a/b" }]]);
+    await until(async () => (await collect(checked.pubsub.deadLetters(template))).length === 1);
+    const [letter] = await collect(checked.pubsub.deadLetters(template));
+    expect(letter?.reason.message).toContain("total");
+    expect(letter).toMatchObject({ channel: name, message: { data: { total: "forged" } } });
+  });
+
+  test("[D9][D10] what is published to a channel is typed and checked by it: a notification has the shape of its schema", async () => {
+    const contract = defineContract({
+      channels: {
+        notifications: z.object({ userId: z.number(), notification: z.string(), timestamp: z.iso.datetime() }),
+      },
+    });
+    const broker = await lane.open({ contract });
+    const heard: string[] = [];
+    await broker.pubsub.subscribe(
+      "notifications",
+      ({ userId, notification }) => void heard.push(`${userId}: ${notification}`),
+    );
+    await broker.pubsub.publish("notifications", {
+      userId: 7,
+      notification: "hello",
+      timestamp: "2026-01-01T00:00:00Z",
+    });
+    // @ts-expect-error the compiler refuses what the schema refuses
+    const wrong = broker.pubsub.publish("notifications", { userId: "7", notification: "hello", timestamp: "now" });
+    await expect(wrong).rejects.toMatchObject({ code: "SCHEMA", issues: [{ path: "userId" }, { path: "timestamp" }] });
+    // @ts-expect-error nor is there such a channel
+    await expect(broker.pubsub.publish("notification", {})).rejects.toThrow('did you mean "notifications"?');
+    await until(() => heard.length === 1);
+    expect(heard).toEqual(["7: hello"]);
+  });
+
+  test("[D24] messages of several kinds are checked on both sides, and one of no known kind has its reason", async () => {
+    const message = z.discriminatedUnion("kind", [
+      z.object({ kind: z.literal("notification"), userId: z.number(), data: z.record(z.string(), z.unknown()) }),
+      z.object({ kind: z.literal("presence"), userId: z.number(), status: z.enum(["online", "away"]) }),
+    ]);
+    const contract = defineContract({ channels: { "user.{id}": message }, events: { "user.said": message } });
+    const broker = await lane.open({ contract });
+    const heard: string[] = [];
+    broker.pubsub.onError(when(SchemaError), (error) => deadLetter(error.message));
+    const handler = (said: z.infer<typeof message>): void => {
+      if (said.kind === "presence") heard.push(said.status);
+      else heard.push(...Object.keys(said.data));
+    };
+    const sub = await broker.pubsub.subscribe("user.{id}", handler);
+    await broker.events.subscribe("user.said", { group: "g", from: "new" }, handler);
+    await broker.pubsub.publish("user.7", { kind: "presence", userId: 7, status: "away" });
+    await broker.events.publish("user.said", { kind: "notification", userId: 7, data: { invoice: 1 } });
+    // @ts-expect-error the fields of one kind under the name of another
+    await expect(broker.pubsub.publish("user.7", { kind: "presence", userId: 7, data: {} })).rejects.toBeInstanceOf(
+      SchemaError,
+    );
+    const other = await lane.open();
+    await other.pubsub.publish("user.7", { kind: "typing", userId: 7 });
+    await other.events.publish("user.said", { kind: "typing", userId: 7 });
+    await until(async () => (await collect(broker.pubsub.deadLetters("user.{id}"))).length === 1);
+    await until(async () => (await collect(broker.events.group("user.said", "g").deadLetters())).length === 1);
+    const letters: readonly DeadLetter[] = [
+      ...(await collect(broker.pubsub.deadLetters("user.{id}"))),
+      ...(await collect(broker.events.group("user.said", "g").deadLetters())),
+    ];
+    for (const { reason, message: parked } of letters) {
+      expect(reason.message).toContain("kind");
+      expect(parked?.data).toEqual({ kind: "typing", userId: 7 });
+    }
+    expect(heard.toSorted()).toEqual(["away", "invoice"]);
+    await broker.pubsub.purge("user.{id}");
+    await sub.close();
+  });
+
+  test("a name belongs to the most specific template, for publishers, for templates and for patterns", async () => {
+    const contract = defineContract({
+      channels: { "chat.{room}": z.string(), "chat.{room}.typing": z.boolean(), "chat.lobby": z.number() },
+    });
+    const broker = await lane.open({ contract });
+    const heard: unknown[] = [];
+    await broker.pubsub.subscribe("chat.{room}", (text, { params }) => void heard.push(["template", text, params]));
+    await broker.pubsub.subscribe("chat.*", (text, { params }) => void heard.push(["pattern", text, params]));
+    await broker.pubsub.subscribe("chat.{room}.typing", (typing, { params }) => void heard.push([typing, params]));
+    await broker.pubsub.subscribe("chat.kitchen", (text, { params }) => void heard.push(["name", text, params]));
+    await broker.pubsub.publish("chat.kitchen.typing", true);
+    await broker.pubsub.publish("chat.lobby", 7);
+    await broker.pubsub.publish("chat.kitchen", "hello");
+    await until(() => heard.length === 4);
+    expect(heard).toEqual(
+      expect.arrayContaining([
+        [true, { room: "kitchen" }],
+        ["template", "hello", { room: "kitchen" }],
+        ["pattern", "hello", { "0": "kitchen" }],
+        ["name", "hello", { room: "kitchen" }],
+      ]),
+    );
   });
 });

@@ -3,7 +3,16 @@
 import { randomBytes } from "node:crypto";
 import { AsyncLocalStorage } from "node:async_hooks";
 import { expect, test } from "vitest";
-import { type Broker, type DeadLetter, encryption, type Middleware, skip } from "../../src/index.js";
+import {
+  type Broker,
+  CodecError,
+  type DeadLetter,
+  deadLetter,
+  encryption,
+  type Middleware,
+  skip,
+  when,
+} from "../../src/index.js";
 import { until } from "../support/wait.js";
 import { collect, onEveryBackend } from "./support/lanes.js";
 
@@ -60,6 +69,30 @@ onEveryBackend("middleware", (lane) => {
       ]);
     },
   );
+
+  test("[D16] and through pubsub, where it may decide for the subscriber as well", async () => {
+    const log: unknown[] = [];
+    const logger: Middleware = {
+      name: "logger",
+      async publish(messages, next) {
+        await next(messages.map((each) => ({ ...each, options: { ...each.options, headers: { tenant: "z" } } })));
+        log.push(`published ${messages.length}`);
+      },
+      async handle({ facade, channel, deliveries: [first] }, next) {
+        if (first?.message.data === "quiet") return skip();
+        log.push([facade, channel, first?.message.headers]);
+        return await next();
+      },
+    };
+    const broker = await lane.open({ middleware: [logger] });
+    const name = lane.unique("orders");
+    const heard: unknown[] = [];
+    await broker.pubsub.subscribe(name, (data) => void heard.push(data));
+    await broker.pubsub.publishMany(name, ["quiet", "loud"]);
+    await until(() => log.length === 2);
+    expect(heard).toEqual(["loud"]);
+    expect(log).toEqual(expect.arrayContaining(["published 2", ["pubsub", name, { tenant: "z" }]]));
+  });
 
   test("several published at once are seen at once, changed before they are checked, and stay in their order", async () => {
     const seen: number[] = [];
@@ -164,6 +197,30 @@ onEveryBackend("payload encryption", (lane) => {
       expect(heard).toEqual([1]);
     },
   );
+
+  test("pub/sub is encrypted on its way, and what cannot be decrypted is kept as it came", async () => {
+    const writer = await lane.open({ middleware: rotated });
+    const lacking = await lane.open({ middleware: [encryption({ keys: { old }, current: "old" })] });
+    const plain = await lane.open();
+    const name = lane.unique("secret");
+    for (const broker of [lacking, plain])
+      broker.pubsub.onError(when(CodecError), ({ message }) => deadLetter(message));
+    const heard: unknown[] = [];
+    for (const broker of [writer, lacking, plain]) await broker.pubsub.subscribe(name, (data) => void heard.push(data));
+    await writer.pubsub.publish(name, { iban: "DE02 1203" });
+    await until(async () => (await collect(writer.pubsub.deadLetters(name))).length === 2);
+    await until(() => heard.length === 1);
+    expect(heard).toEqual([{ iban: "DE02 1203" }]);
+    const kept = await collect(writer.pubsub.deadLetters(name));
+    for (const { raw, message } of kept) {
+      expect(Buffer.from(raw).includes("DE02")).toBe(false);
+      expect(message?.data).toEqual({ iban: "DE02 1203" });
+    }
+    expect(kept.map(({ reason }) => reason.message).toSorted()).toEqual([
+      expect.stringContaining('no codec for "encrypted+json"'),
+      expect.stringContaining('no key "newer"'),
+    ]);
+  });
 
   test("a message that is not encrypted never reaches a handler that asks for encryption", async () => {
     const plain = await lane.open();

@@ -1,7 +1,7 @@
 /** Decorators in TypeScript's older mode, as NestJS and others compile with. Compiled by `legacy.test.ts`; each directive is an assertion. */
 
 import { z } from "zod";
-import { Consume, ConsumeQueue, decoratorsFor } from "../../../src/decorators/index.js";
+import { Consume, ConsumeQueue, decoratorsFor, Subscribe } from "../../../src/decorators/index.js";
 import { type Context, defineContract } from "../../../src/index.js";
 
 const OPTIONS = { group: "g", from: "beginning" } as const;
@@ -12,6 +12,11 @@ export class Desk {
   @Consume("order.created", OPTIONS)
   onCreated(data: unknown, { message }: Context): void {
     this.heard.push(["created", data, message.type]);
+  }
+
+  @Subscribe("chat.{room}")
+  onChat(data: unknown, { params }: Context): void {
+    this.heard.push([params["room"], data]);
   }
 
   @ConsumeQueue("parcels")
@@ -59,6 +64,7 @@ const contract = defineContract({
     "order.paid": z.number(),
   },
   queues: { parcels: z.object({ kilos: z.number() }) },
+  channels: { "chat.{room}": z.string() },
 });
 const typed = decoratorsFor(contract);
 
@@ -71,6 +77,17 @@ export class Typed {
   @typed.ConsumeQueue("parcels")
   loose(data: unknown): unknown {
     return data;
+  }
+
+  @typed.Subscribe("chat.{room}")
+  hear(text: string, context: Context<string, { room: string }>): unknown {
+    return [text, context];
+  }
+
+  // @ts-expect-error a channel's payload
+  @typed.Subscribe("chat.{room}")
+  deaf(text: number): unknown {
+    return text;
   }
 
   // @ts-expect-error the input type is not what a handler gets
