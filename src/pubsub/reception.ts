@@ -3,6 +3,7 @@
 import type { BroadcastListener, Delivery, Unsubscribe } from "../core/backend.js";
 import { LimitError } from "../core/errors.js";
 import { abortable } from "../core/lifecycle.js";
+import { isBareHeader } from "../core/message.js";
 import { NameCache } from "../core/names.js";
 import type { Runtime } from "../core/runtime.js";
 import { identityOf } from "../core/stored.js";
@@ -164,7 +165,9 @@ export class Reception<B> {
   }
 
   #take(from: Source<B>, message: Uint8Array): void {
-    const { header, data } = separated(message);
+    const { header, data: shared } = separated(message);
+    // JSON makes something new of it. Whatever else it may be, other subscribers get the same bytes.
+    const data = isBareHeader(header) ? shared : new Uint8Array(shared);
     this.received += 1;
     this.#inbox.push({ receipt: "", position: "", attempt: 1, header, data, from, gap: this.#gap });
     this.#gap = undefined;
