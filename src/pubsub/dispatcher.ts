@@ -186,8 +186,12 @@ export class Dispatcher implements Handing, Consuming {
     const { runtime, reader, graveyard } = this.#options;
     const { channel } = arrival.from;
     this.#reception.forget(arrival);
-    if (reason.kind === "rejected") await graveyard.bury(arrival, reader, reason);
-    else runtime.report(run.thrown ?? new Error(reason.message), this.#where(channel));
+    if (reason.kind === "rejected") {
+      const { kind, message } = reason;
+      const { attempt } = arrival;
+      runtime.telemetry.log("message_dead_lettered", { channel, reader, attempt, kind, reason: message });
+      await graveyard.bury(arrival, reader, reason);
+    } else runtime.report(run.thrown ?? new Error(reason.message), this.#where(channel));
     this.#done("failed");
   }
 
