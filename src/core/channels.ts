@@ -5,7 +5,7 @@ import { InvalidArgumentError } from "./errors.js";
 import { NameCache, validName } from "./names.js";
 import { suggestion } from "./options.js";
 import { ANY_PAYLOAD, createPayload, type Payload } from "./payload.js";
-import { type AnyChannel, channel, isTemplate, type Params } from "./template.js";
+import { type AnyChannel, channel, exactChannel, isTemplate, type Params } from "./template.js";
 
 /** One channel of the contract; without a contract, whatever was named. */
 export interface DeclaredChannel {
@@ -81,7 +81,7 @@ export class Channels {
   }
 
   #find(name: string): NamedChannel | undefined {
-    if (this.#declared === undefined) return { name, channel: channel(name), params: {}, payload: ANY_PAYLOAD };
+    if (this.#declared === undefined) return { name, channel: exactChannel(name), params: {}, payload: ANY_PAYLOAD };
     for (const declared of this.#declared) {
       const params = declared.channel.params(name);
       if (params !== undefined) return { name, ...declared, params };

@@ -98,12 +98,8 @@ export class Publisher<I extends Outgoing, R, T extends { readonly id: string },
     const signal = this.#check(options);
     const target = this.#targets.get(name);
     if (this.#through !== undefined) {
-      const [receipt] = await this.#sendThrough(
-        this.#through,
-        target,
-        [this.#toPublication(name, data, options)],
-        "one",
-      );
+      const publications = [this.#toPublication(name, data, options)];
+      const [receipt] = await abortable(this.#sendThrough(this.#through, target, publications, "one"), signal);
       return receipt as T; // One message, one receipt.
     }
     const validation = validatePayload(target.validate, data);
@@ -138,7 +134,7 @@ export class Publisher<I extends Outgoing, R, T extends { readonly id: string },
       );
     }
     const publications = data.map((each) => this.#toPublication(name, each, options));
-    return await this.#sendThrough(this.#through, target, publications, "many");
+    return await abortable(this.#sendThrough(this.#through, target, publications, "many"), signal);
   }
 
   /**

@@ -7,8 +7,8 @@ import { aSignal, type Checks, checkOptions, show } from "./options.js";
 /** One decorator of one method. */
 export interface Registration {
   readonly key: string | symbol;
-  /** The method as the decorator saw it: which of several of one name are the same class's. */
-  readonly method: unknown;
+  /** The same for all decorators of one method in one class: its prototype, or the method where that is not known. */
+  readonly level: unknown;
   /** Subscribes the method at a broker, which core knows nothing about. */
   open(this: void, broker: unknown, handler: Handler<unknown>, signal: AbortSignal | undefined): Promise<Opened>;
 }
@@ -38,9 +38,11 @@ export function registrationsOf(instance: object): readonly Registration[] {
     chain.unshift(at);
   const byKey = new Map<string | symbol, Registration[]>();
   for (const registration of chain.flatMap(ownRegistrations)) {
-    const before = byKey.get(registration.key) ?? [];
-    const isSameMethod = before[0]?.method === registration.method;
-    byKey.set(registration.key, isSameMethod ? [...before, registration] : [registration]);
+    const { key, level } = registration;
+    const above = byKey.get(key) ?? [];
+    // What another decorator made of a method between two of ours looks like another class's, so that is looked up.
+    const isReplaced = above[0]?.level !== level && chain.filter((at) => Object.hasOwn(at, key)).length > 1;
+    byKey.set(key, isReplaced ? [registration] : [...above, registration]);
   }
   return [...byKey.values()].flat();
 }

@@ -60,6 +60,7 @@ const PARAM_NAME = /^[A-Za-z][A-Za-z0-9_]*$/;
  */
 export function channel<const T extends string>(template: T): Channel<T> {
   const { texts, names } = parse(template);
+  if (names.length === 0) return exactChannel(texts[0]) as Channel<T>; // A name is what its template says.
   const matcher = new RegExp(`^${texts.map((text) => text.replaceAll(/[.^$+()|]/g, "\\$&")).join(`(${WRITTEN}+)`)}$`);
   const read = (name: string): Params | undefined => {
     const values = matcher.exec(name)?.slice(1).map(unescapeValue);
@@ -72,6 +73,17 @@ export function channel<const T extends string>(template: T): Channel<T> {
     pattern: texts.join("*"),
     name: (params) => fill(template, texts, names, params) as FilledIn<T>,
     params: (name) => read(name) as ParamsOf<T> | undefined, // Of exactly these names.
+  };
+}
+
+/** Of a legal name, which is its own template: there may be many. */
+export function exactChannel(name: string): AnyChannel {
+  return {
+    template: name,
+    paramNames: [],
+    pattern: name,
+    name: (params) => fill(name, [name], [], params),
+    params: (other) => (other === name ? {} : undefined),
   };
 }
 

@@ -86,7 +86,7 @@ function decorateStandard(name: string, open: Open, method: unknown, context: Cl
   const key = context.name;
   // Runs for each object, with the object: what a class below adds comes after what is above it.
   context.addInitializer(function noteIn(this: unknown) {
-    addRegistration(this as object, { key, method, open });
+    addRegistration(this as object, { key, level: method, open });
   });
 }
 
@@ -97,10 +97,9 @@ function decorateLegacy(
   key: string | symbol,
   descriptor: PropertyDescriptor | undefined,
 ): void {
-  const method: unknown = descriptor?.value;
   if (typeof prototype === "function") throw misplaced(name, key, "static");
-  if (typeof method !== "function") throw misplaced(name, key, "no method");
-  addRegistration(prototype, { key, method, open });
+  if (typeof descriptor?.value !== "function") throw misplaced(name, key, "no method");
+  addRegistration(prototype, { key, level: prototype, open });
 }
 
 function misplaced(name: string, member: string | symbol, is: string): ConfigError {

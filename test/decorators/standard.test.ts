@@ -138,6 +138,28 @@ describe("a class below", () => {
     expect(namesOf(registered)).not.toContain("order.refunded");
   });
 
+  test("is told from another decorator, which may put a method of its own between two of these", async () => {
+    const wrapped = (method: (this: Wrapped, data: unknown) => void) =>
+      function (this: Wrapped, data: unknown): void {
+        method.call(this, ["wrapped", data]);
+      };
+    class Wrapped {
+      readonly heard: unknown[] = [];
+      @ConsumeQueue("parcels")
+      @wrapped
+      @ConsumeQueue("letters")
+      on(data: unknown): void {
+        this.heard.push(data);
+      }
+    }
+    const object = new Wrapped();
+    await using registered = await broker.register(object);
+    expect(namesOf(registered).toSorted()).toEqual(["letters", "parcels"]);
+    await broker.queue("letters").publish(1);
+    await until(() => object.heard.length === 1);
+    expect(object.heard).toEqual([["wrapped", 1]]);
+  });
+
   test("changes nothing of the class above", async () => {
     await using registered = await broker.register(new Desk());
     expect(registered.stats()).toHaveLength(5);

@@ -124,6 +124,26 @@ onEveryBackend("middleware", (lane) => {
     }
   });
 
+  test("a publish that its middleware holds up ends with its signal, and one that it refuses is not sent", async () => {
+    const hanging: Middleware = {
+      name: "hanging",
+      async publish([message], next) {
+        if (message?.data === "refused") throw new Error("not on a Sunday");
+        if (message?.data === "held") await new Promise(() => undefined);
+        return await next();
+      },
+    };
+    const broker = await lane.open({ middleware: [hanging] });
+    const name = lane.unique("orders");
+    const controller = new AbortController();
+    const held = broker.events.publish(name, "held", { signal: controller.signal });
+    controller.abort();
+    await expect(held).rejects.toBe(controller.signal.reason);
+    await expect(broker.events.publish(name, "refused")).rejects.toThrow("not on a Sunday");
+    await broker.events.publish(name, "sent");
+    expect((await broker.events.stats(name)).length).toBe(1);
+  });
+
   test("what stands around a handler reaches into it and may decide for it, with batches and replays as well", async () => {
     const tenant = new AsyncLocalStorage<string>();
     const context: Middleware = {
