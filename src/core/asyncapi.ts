@@ -54,9 +54,11 @@ export function toAsyncApi(contract: Contract, info: AsyncApiInfo): AsyncApiDocu
   const operations: Record<string, Json> = {};
   for (const { section, name, messages, reply } of entriesOf(contract)) {
     const id = `${section}.${name}`;
-    const replyId = `${id}.reply`;
+    const replyId = `replies.${name}`;
     channels[id] = channelOf(section, name, id, messages);
-    if (reply !== undefined) channels[replyId] = channelOf(section, `${name}.reply`, replyId, { reply });
+    // Where an answer goes is known once it is asked for.
+    if (reply !== undefined)
+      channels[replyId] = { ...channelOf(section, name, replyId, { message: reply }), address: null };
     for (const action of ["send", "receive"] as const)
       operations[`${action}.${id}`] = {
         action,

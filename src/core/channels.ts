@@ -5,7 +5,7 @@ import { InvalidArgumentError } from "./errors.js";
 import { NameCache, validName } from "./names.js";
 import { suggestion } from "./options.js";
 import { ANY_PAYLOAD, createPayload, type Payload } from "./payload.js";
-import { type AnyChannel, channel, exactChannel, isTemplate, type Params } from "./template.js";
+import { type AnyChannel, channel, exactChannel, isTemplate, matcherOf, type Params } from "./template.js";
 
 /** One channel of the contract; without a contract, whatever was named. */
 export interface DeclaredChannel {
@@ -111,12 +111,12 @@ function textLength({ pattern }: AnyChannel): number {
 
 /** Whether a text is among the template's names where values may be any text: as the compiler sees it. */
 function hasText({ pattern }: AnyChannel, text: string): boolean {
-  return textsOf(pattern, "(.*)").test(text);
+  return matcherOf(pattern, ".*").test(text);
 }
 
 /** The name that somebody meant who did not escape a value. */
 function respell(template: AnyChannel, name: string): string | undefined {
-  const values = isTemplate(template.template) ? textsOf(template.pattern, "(.+)").exec(name)?.slice(1) : undefined;
+  const values = isTemplate(template.template) ? matcherOf(template.pattern, ".+").exec(name)?.slice(1) : undefined;
   if (values === undefined) return undefined;
   try {
     return template.name(Object.fromEntries(template.paramNames.map((param, index) => [param, values[index] ?? ""])));
@@ -124,9 +124,4 @@ function respell(template: AnyChannel, name: string): string | undefined {
     // Too long, or no text: then it was not meant.
     return undefined;
   }
-}
-
-function textsOf(pattern: string, value: string): RegExp {
-  const texts = pattern.split("*").map((text) => text.replaceAll(/[.^$+()|]/g, "\\$&"));
-  return new RegExp(`^${texts.join(value)}$`, "s");
 }

@@ -86,15 +86,16 @@ export type PublishThrough = <R extends { readonly id: string }>(
 ) => Promise<readonly R[]>;
 
 export function publishThrough(middleware: readonly Middleware[]): PublishThrough | undefined {
-  const hooks = middleware.flatMap(({ name, publish }) => (publish === undefined ? [] : [{ name, call: publish }]));
+  const hooks = middleware.flatMap(({ name, publish }): Hook<readonly Publication[]>[] =>
+    // What it returns is no receipt, whatever it is.
+    publish === undefined ? [] : [{ name, call: async (messages, next) => void (await publish(messages, next)) }],
+  );
   if (hooks.length === 0) return undefined;
-  return (messages, send) => {
-    const sendChecked = (changed: readonly Publication[]) => {
+  return (messages, send) =>
+    pass(hooks, messages, (changed) => {
       assertSame(messages, changed);
       return send(changed);
-    };
-    return pass(hooks, messages, sendChecked, (_, own) => own);
-  };
+    });
 }
 
 /** The handler with everything around it; the very same where there is nothing. */
@@ -115,7 +116,7 @@ export function handleThrough<T, P extends Params>(
         return context.signal;
       },
     };
-    return pass(hooks, run, async () => await handler(data, context), ownUnlessReturned);
+    return pass(hooks, run, async () => await handler(data, context));
   };
 }
 
@@ -130,7 +131,7 @@ export function handleBatchThrough<T>(
   return (deliveries, context) => {
     const { channel, signal } = context;
     const run: HandlerRun = { facade, channel, deliveries, signal };
-    return pass(hooks, run, async () => await handler(deliveries, context), ownUnlessReturned);
+    return pass(hooks, run, async () => await handler(deliveries, context));
   };
 }
 
@@ -144,21 +145,8 @@ function handleHooks(middleware: readonly Middleware[]): Hook<HandlerRun>[] {
   return middleware.flatMap(({ name, handle }) => (handle === undefined ? [] : [{ name, call: handle }]));
 }
 
-function ownUnlessReturned(returned: unknown, own: Promise<unknown> | undefined): unknown {
-  return returned === undefined ? own : returned;
-}
-
-/**
- * Calls the hooks around `last`, the first outermost.
- *
- * @param choose between what a hook returned and what its `next` came to; undefined: it did not call it
- */
-function pass<I, R>(
-  hooks: readonly Hook<I>[],
-  input: I,
-  last: (input: I) => Promise<R>,
-  choose: (returned: unknown, own: Promise<R> | undefined) => unknown,
-): Promise<R> {
+/** Calls the hooks around `last`, the first outermost. A hook that returns nothing leaves what its `next` came to. */
+function pass<I, R>(hooks: readonly Hook<I>[], input: I, last: (input: I) => Promise<R>): Promise<R> {
   const step = async (index: number, given: I): Promise<R> => {
     const hook = hooks[index];
     if (hook === undefined) return await last(given);
@@ -170,10 +158,10 @@ function pass<I, R>(
       own.catch(() => undefined);
       return own;
     };
-    const chosen = choose(await hook.call(given, next as (changed?: I) => Promise<never>), own);
-    if (chosen === undefined && own === undefined)
-      throw new InvalidArgumentError(`the middleware "${hook.name}" did not call next: throw, or return an outcome`);
-    return (await chosen) as R;
+    const returned = await hook.call(given, next as (changed?: I) => Promise<never>);
+    if (returned !== undefined) return returned as R;
+    if (own !== undefined) return await own;
+    throw new InvalidArgumentError(`the middleware "${hook.name}" did not call next: throw, or return an outcome`);
   };
   return step(0, input);
 }

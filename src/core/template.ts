@@ -61,7 +61,8 @@ const PARAM_NAME = /^[A-Za-z][A-Za-z0-9_]*$/;
 export function channel<const T extends string>(template: T): Channel<T> {
   const { texts, names } = parse(template);
   if (names.length === 0) return exactChannel(texts[0]) as Channel<T>; // A name is what its template says.
-  const matcher = new RegExp(`^${texts.map((text) => text.replaceAll(/[.^$+()|]/g, "\\$&")).join(`(${WRITTEN}+)`)}$`);
+  const pattern = texts.join("*");
+  const matcher = matcherOf(pattern, `${WRITTEN}+`);
   const read = (name: string): Params | undefined => {
     const values = matcher.exec(name)?.slice(1).map(unescapeValue);
     if (values === undefined || values.includes(undefined)) return undefined;
@@ -70,7 +71,7 @@ export function channel<const T extends string>(template: T): Channel<T> {
   return {
     template: texts.reduce((text, next, index) => `${text}{${names[index - 1]}}${next}`) as T, // Normalised, else as given.
     paramNames: names,
-    pattern: texts.join("*"),
+    pattern,
     name: (params) => fill(template, texts, names, params) as FilledIn<T>,
     params: (name) => read(name) as ParamsOf<T> | undefined, // Of exactly these names.
   };
@@ -85,6 +86,12 @@ export function exactChannel(name: string): AnyChannel {
     name: (params) => fill(name, [name], [], params),
     params: (other) => (other === name ? {} : undefined),
   };
+}
+
+/** Matches names of a template's pattern, and captures the values in them. @param value what they may be, as a regular expression */
+export function matcherOf(pattern: string, value: string): RegExp {
+  const texts = pattern.split("*").map((text) => text.replaceAll(/[.^$+()|]/g, "\\$&"));
+  return new RegExp(`^${texts.join(`(${value})`)}$`, "s");
 }
 
 /** Whether a text has parameters. */

@@ -80,7 +80,7 @@ test("a contract of every section is a document that AsyncAPI's parser accepts, 
       .map((each) => each.name()),
   ).toEqual(["quake", "chat"]);
   const asked = parsed?.operations().get("send.agents.coder");
-  expect(asked?.reply()?.channel()?.id()).toBe("agents.coder.reply");
+  expect(asked?.reply()?.channel()?.id()).toBe("replies.coder");
 });
 
 test("payloads are what their schemas take, where the validator can say so", async () => {
