@@ -4,9 +4,10 @@ import type { Timer } from "./clock.js";
 import { type Delivery, HeldDelivery } from "./delivery.js";
 import { verdictOnFailure } from "./error-policy.js";
 import { toError } from "./errors.js";
-import { createDecoder, type Decoding, Foreign, type Handle, isFinal, type Running, within } from "./handler.js";
+import { createDecoder, type Decoding, Foreign, type Handle, isFinal, type Running } from "./handler.js";
 import { GIVE_BACK, type Verdict, verdictOnReturn } from "./outcome.js";
 import type { Run } from "./run.js";
+import { TimeLimit } from "./time-limit.js";
 
 /** What a batch handler learns besides the deliveries. */
 export interface BatchContext {
@@ -36,8 +37,10 @@ export interface Batching extends Running {
 /** Binds a batch handler to a channel. */
 export function createBatchRunner<T>(decoding: Decoding, handler: BatchHandler<T>, batching: Batching): Handle {
   const { channel } = decoding;
+  const { clock, timeoutMs } = batching;
   const decode = createDecoder<T>(decoding);
-  const gathering = new Gathering<T>(batching, (batch) => runBatch(channel, handler, batching, batch));
+  const limit = timeoutMs === undefined ? undefined : new TimeLimit(clock, timeoutMs);
+  const gathering = new Gathering<T>(batching, (batch) => runBatch(channel, handler, { ...batching, limit }, batch));
   return async (delivery, run) => {
     try {
       const data = await decode(delivery);
@@ -128,17 +131,17 @@ class Gathering<T> {
 async function runBatch<T>(
   channel: string,
   handler: BatchHandler<T>,
-  batching: Batching,
+  batching: Batching & { readonly limit: TimeLimit | undefined },
   batch: readonly HeldDelivery<T>[],
 ): Promise<void> {
-  const { clock, timeoutMs } = batching;
+  const { clock, limit } = batching;
   const left = (): readonly HeldDelivery<T>[] => batch.filter((held) => !HeldDelivery.isDecided(held));
   const stop = new AbortController();
-  let limit: ReturnType<typeof within<Ending>> | undefined;
+  let limited: ReturnType<typeof TimeLimit.prototype.within<Ending>> | undefined;
   const stopOnceAllFailed = (reason: Error): void => {
     if (left().some((held) => HeldDelivery.runOf(held).failure === undefined)) return;
     stop.abort(reason);
-    if (isFinal(reason)) limit?.cancel();
+    if (isFinal(reason)) limited?.cancel();
   };
   for (const held of batch) HeldDelivery.runOf(held).onFailed = stopOnceAllFailed;
   const finish = async (): Promise<Ending> => {
@@ -154,8 +157,8 @@ async function runBatch<T>(
     return { thrown: error };
   };
   const finishing = finish();
-  if (timeoutMs !== undefined) limit = within(clock, timeoutMs, finishing, late);
-  const ending = await (limit?.result ?? finishing);
+  limited = limit?.within(clock.now(), finishing, late);
+  const ending = await (limited?.result ?? finishing);
   const unsettled = left();
   if ("thrown" in ending && unsettled.length === 0) batching.report(ending.thrown);
   for (const held of unsettled) end(channel, held, ending, batching);

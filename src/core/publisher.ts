@@ -58,9 +58,10 @@ export interface PublisherOptions<I, R, T, O> {
 }
 
 /** What is published to one stream or queue passes through it, in order. */
-interface Lane<I, R> {
+interface Lane<I, T> {
   readonly isIdle: boolean;
-  add(message: I, signal: AbortSignal | undefined): Promise<R>;
+  /** Resolves with the receipt. */
+  add(message: I, signal: AbortSignal | undefined): Promise<T>;
   /** Resolves when nothing waits and nothing is under way. */
   idle(): Promise<void>;
 }
@@ -82,7 +83,7 @@ export class Publisher<I extends Outgoing, R, T extends { readonly id: string },
   /** Undefined: nothing stands around publishing, and nothing is paid for it. */
   readonly #through: PublishThrough | undefined;
   readonly #maxPending: number;
-  readonly #lanes = new Map<string, Lane<I, R>>();
+  readonly #lanes = new Map<string, Lane<I, T>>();
   readonly #stop = new AbortController();
 
   constructor(runtime: Runtime, options: PublisherOptions<I, R, T, O>) {
@@ -94,7 +95,20 @@ export class Publisher<I extends Outgoing, R, T extends { readonly id: string },
   }
 
   /** Sends one message with what else is published in this tick. An abort stops the waiting, not the message. */
-  async publish(name: string, data: unknown, options: O | undefined): Promise<T> {
+  publish(name: string, data: unknown, options: O | undefined): Promise<T> {
+    if (options !== undefined || this.#through !== undefined) return this.#publish(name, data, options);
+    // The hot path: one promise, which is the caller's.
+    try {
+      const target = this.#targets.get(name);
+      const validation = validatePayload(target.validate, data);
+      if (validation === undefined) return this.#add(target, target.encode(data, options), undefined);
+      return validation.then(() => this.#add(target, target.encode(data, options), undefined));
+    } catch (error) {
+      return Promise.reject(toError(error));
+    }
+  }
+
+  async #publish(name: string, data: unknown, options: O | undefined): Promise<T> {
     const signal = this.#check(options);
     const target = this.#targets.get(name);
     if (this.#through !== undefined) {
@@ -104,13 +118,7 @@ export class Publisher<I extends Outgoing, R, T extends { readonly id: string },
     }
     const validation = validatePayload(target.validate, data);
     if (validation !== undefined) await abortable(validation, signal);
-    const message = target.encode(data, options);
-    // As in #send, without its promise: this is the hot path.
-    try {
-      return this.#options.toReceipt(message, await abortable(this.#add(target, message, signal), signal));
-    } catch (error) {
-      throw nameMessage(error, message);
-    }
+    return await abortable(this.#add(target, target.encode(data, options), signal), signal);
   }
 
   /**
@@ -194,26 +202,18 @@ export class Publisher<I extends Outgoing, R, T extends { readonly id: string },
     // No more at a time than may wait, whatever was asked for.
     for (let from = 0; from < messages.length; from += this.#maxPending) {
       const slice = messages.slice(from, from + this.#maxPending);
-      receipts.push(...(await Promise.all(slice.map((message) => this.#send(target, message, signal)))));
+      receipts.push(...(await abortable(Promise.all(slice.map((message) => this.#add(target, message, signal))), signal)));
     }
     return receipts;
   }
 
-  async #send(target: PublishTarget<I, O>, message: I, signal: AbortSignal | undefined): Promise<T> {
-    try {
-      return this.#options.toReceipt(message, await abortable(this.#add(target, message, signal), signal));
-    } catch (error) {
-      throw nameMessage(error, message);
-    }
-  }
-
-  #add(target: PublishTarget<I, O>, message: I, signal: AbortSignal | undefined): Promise<R> {
+  #add(target: PublishTarget<I, O>, message: I, signal: AbortSignal | undefined): Promise<T> {
     this.#runtime.owner.assertPublishing();
     const lane = this.#lanes.get(target.channel) ?? this.#createLane(target);
     return lane.add(message, signal);
   }
 
-  #createLane({ channel, label = channel, blockMs }: PublishTarget<I, O>): Lane<I, R> {
+  #createLane({ channel, label = channel, blockMs }: PublishTarget<I, O>): Lane<I, T> {
     if (this.#lanes.size >= MAX_IDLE_LANES) {
       for (const [name, lane] of this.#lanes) if (lane.isIdle) this.#lanes.delete(name);
     }
@@ -221,12 +221,14 @@ export class Publisher<I extends Outgoing, R, T extends { readonly id: string },
     const sent = telemetry.counter(METRICS.sent, { channel: label });
     const failed = (count: number, error: unknown): void =>
       telemetry.log("message_publish_failed", { channel, count, err: toError(error) });
-    const store = async (batch: readonly I[]): Promise<readonly R[]> => {
+    const { toReceipt } = this.#options;
+    const store = async (batch: readonly I[]): Promise<readonly T[]> => {
       try {
         const results = await this.#options.store(channel, batch);
         sent.add(batch.length);
         telemetry.log("message_published", { channel, count: batch.length, id: batch[0]?.id });
-        return results;
+        // The store promises one result for each message.
+        return batch.map((message, index) => toReceipt(message, results[index] as R));
       } catch (error) {
         // What waits for room has not failed yet.
         if (blockMs === undefined || !isWithoutRoom(error)) failed(batch.length, error);
@@ -234,11 +236,11 @@ export class Publisher<I extends Outgoing, R, T extends { readonly id: string },
       }
     };
     const sizeOf = ({ size }: I): number => size;
-    const limits = { ...LIMITS, maxPending: this.#maxPending };
-    const lane: Lane<I, R> =
+    const common = { ...LIMITS, maxPending: this.#maxPending, refusal: nameMessage, sizeOf };
+    const lane: Lane<I, T> =
       blockMs === undefined
-        ? new Batcher<I, R>({ ...limits, maxInFlight: MAX_IN_FLIGHT, flush: store, sizeOf })
-        : new WaitingLane<I, R>({ ...limits, store, sizeOf, blockMs, clock, failed, stop: this.#stop.signal });
+        ? new Batcher<I, T>({ ...common, maxInFlight: MAX_IN_FLIGHT, flush: store })
+        : new WaitingLane<I, T>({ ...common, store, blockMs, clock, failed, stop: this.#stop.signal });
     this.#lanes.set(channel, lane);
     return lane;
   }
