@@ -202,7 +202,9 @@ export class Publisher<I extends Outgoing, R, T extends { readonly id: string },
     // No more at a time than may wait, whatever was asked for.
     for (let from = 0; from < messages.length; from += this.#maxPending) {
       const slice = messages.slice(from, from + this.#maxPending);
-      receipts.push(...(await abortable(Promise.all(slice.map((message) => this.#add(target, message, signal))), signal)));
+      receipts.push(
+        ...(await abortable(Promise.all(slice.map((message) => this.#add(target, message, signal))), signal)),
+      );
     }
     return receipts;
   }
