@@ -14,6 +14,7 @@ export type {
   Feed,
   Outcome,
   Receipt,
+  Reply,
   TakeRequest,
   Taken,
 } from "./feed-port.js";
@@ -34,14 +35,30 @@ export type {
   StreamStats,
 } from "./log-port.js";
 export type {
+  Audience,
   NewItem,
+  OpenState,
   Pushed,
   Queue,
   QueueConsumer,
   QueueLimits,
   QueueStats,
+  RecipientPage,
+  RegisteredRecipient,
+  Registration,
 } from "./queue-port.js";
-export { SHARED_RECIPIENT } from "./queue-port.js";
+export { MAX_RECIPIENTS, SHARED_RECIPIENT } from "./queue-port.js";
+export type {
+  ItemFilter,
+  ItemPage,
+  ItemState,
+  PageRequest,
+  RecipientState,
+  RecordSettings,
+  RecordState,
+  StoredItem,
+} from "./records-port.js";
+export { NO_RECORDS } from "./records-port.js";
 
 /** What the composition root hands to every backend. A backend opens its store and nothing else. */
 export interface BackendContext {

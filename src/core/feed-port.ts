@@ -51,12 +51,25 @@ export interface Delivery {
 
 /** What a delivery came to. */
 export type Outcome = { readonly receipt: Receipt } & (
-  | { readonly as: "ack" }
+  | { readonly as: "ack"; readonly reply?: Reply }
   /** Available again after `delayMs`. Uncounted: the next delivery has the same attempt. */
   | { readonly as: "retry"; readonly delayMs: number; readonly counted: boolean }
   /** Moved to the dead letters and acknowledged in one step. */
-  | { readonly as: "deadLetter"; readonly reason: DeadReason }
+  | { readonly as: "deadLetter"; readonly reason: DeadReason; readonly reply?: Reply }
 );
+
+/**
+ * Queues alone: an answer, stored in the same queue in the step that settles, whatever the queue's limits, and not at all
+ * where the outcome is lost. Nobody is waiting for one to a recipient that is not registered: it is dropped.
+ */
+export interface Reply {
+  readonly id: string;
+  readonly recipient: string;
+  readonly header: string;
+  readonly data: Bytes;
+  readonly priority: number;
+  readonly ttlMs: number;
+}
 
 export interface Taken {
   readonly deliveries: readonly Delivery[];
@@ -66,6 +79,8 @@ export interface Taken {
   readonly gone: number;
   /** Items found expired since the last call. */
   readonly expired: number;
+  /** Ids of those that this call itself ended, at most 1,000. */
+  readonly expiredIds?: readonly string[];
   /** Abandoned deliveries that this call found out of attempts and made dead letters. */
   readonly poisoned: number;
 }
