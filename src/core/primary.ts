@@ -154,6 +154,19 @@ export function queueOf(primary: Primary): Queue {
     open: async (...args) => queue().open(...args),
     deadLetters: (...args) => lettersOf(() => queue().deadLetters(...args)),
     stats: async (...args) => queue().stats(...args),
+    register: async (...args) => queue().register(...args),
+    unregister: async (...args) => queue().unregister(...args),
+    recipients: async (...args) => queue().recipients(...args),
+    pause: async (...args) => queue().pause(...args),
+    resume: async (...args) => queue().resume(...args),
+    configure: async (...args) => queue().configure(...args),
+    browse: async (...args) => queue().browse(...args),
+    get: async (...args) => queue().get(...args),
+    list: async (...args) => queue().list(...args),
+    count: async (...args) => queue().count(...args),
+    acknowledge: async (...args) => queue().acknowledge(...args),
+    remove: async (...args) => queue().remove(...args),
+    clear: async (...args) => queue().clear(...args),
   };
 }
 
