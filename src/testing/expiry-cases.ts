@@ -13,6 +13,7 @@ import {
   deadLetter,
   haul,
   item,
+  itemCountsOf,
   LIMITS,
   LONG_LEASE_MS,
   LONG_WAIT_MS,
@@ -65,8 +66,8 @@ const idsOfTheExpired: readonly ContractCase[] = [
       await queue.push(name, [{ ...again, ttlMs: 200 }], LIMITS);
       await store.elapse(400);
       deepEqual(await queue.push(name, [again, { ...item("y"), recipient }], LIMITS), [
-        { id: "x", duplicate: false },
-        { id: "y", duplicate: false },
+        { id: "x", duplicate: false, recipients: 1 },
+        { id: "y", duplicate: false, recipients: 1 },
       ]);
       const { waiting, expired } = await queue.stats(name, recipient);
       deepEqual({ waiting, expired }, { waiting: 2, expired: 1 });
@@ -84,7 +85,7 @@ const delays: readonly ContractCase[] = [
       const feed = await inbox.open();
       deepEqual(attemptsOf([await collectAfter(store, feed, since, 700)]), ["later"]);
       await quiet(store, feed);
-      deepEqual(await inbox.stats(), { waiting: 0, leased: 1, delayed: 1, dead: 0, expired: 0 });
+      deepEqual(itemCountsOf(await inbox.stats()), { waiting: 0, leased: 1, delayed: 1, dead: 0, expired: 0 });
     },
   },
   {
@@ -93,7 +94,7 @@ const delays: readonly ContractCase[] = [
       const inbox = inboxOf(store);
       await inbox.push(item("low", { priority: 1 }), item("high", { priority: 2, delayMs: 300 }));
       await store.elapse(400);
-      deepEqual(await inbox.stats(), { waiting: 2, leased: 0, delayed: 0, dead: 0, expired: 0 });
+      deepEqual(itemCountsOf(await inbox.stats()), { waiting: 2, leased: 0, delayed: 0, dead: 0, expired: 0 });
       deepEqual(attemptsOf(await collect(store, await inbox.open(), 2)), ["high", "low"]);
     },
   },
@@ -105,7 +106,7 @@ const delays: readonly ContractCase[] = [
       const feed = await inbox.open();
       await settled(feed, retry(await collectOne(store, feed), 500));
       await store.elapse(600);
-      deepEqual(await inbox.stats(), { waiting: 1, leased: 0, delayed: 0, dead: 0, expired: 0 });
+      deepEqual(itemCountsOf(await inbox.stats()), { waiting: 1, leased: 0, delayed: 0, dead: 0, expired: 0 });
     },
   },
   {
@@ -147,7 +148,7 @@ const expiring: readonly ContractCase[] = [
         const again = await haul(store, feed, () => false, { limitMs: 300 });
         deepEqual([again.deliveries.length, again.expired], [0, 0]);
       }
-      deepEqual(await inbox.stats(), { waiting: 0, leased: 2, delayed: 0, dead: 0, expired: 1 });
+      deepEqual(itemCountsOf(await inbox.stats()), { waiting: 0, leased: 2, delayed: 0, dead: 0, expired: 1 });
       deepEqual(await inbox.letters(), []);
     },
   },
@@ -161,7 +162,7 @@ const expiring: readonly ContractCase[] = [
       const delivery = await collectOne(store, feed);
       equal(delivery.attempt, 2);
       await settled(feed, ack(delivery));
-      deepEqual(await inbox.stats(), { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 0 });
+      deepEqual(itemCountsOf(await inbox.stats()), { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 0 });
     },
   },
   {
@@ -200,7 +201,7 @@ const expiring: readonly ContractCase[] = [
       deepEqual(await feed.extend([acked.receipt, parked.receipt]), []);
       await settled(feed, ack(acked), deadLetter(parked));
       deepEqual(await inbox.letters(), ["parked"]);
-      deepEqual(await inbox.stats(), { waiting: 0, leased: 0, delayed: 0, dead: 1, expired: 0 });
+      deepEqual(itemCountsOf(await inbox.stats()), { waiting: 0, leased: 0, delayed: 0, dead: 1, expired: 0 });
     },
   },
   {
@@ -222,7 +223,7 @@ const expiring: readonly ContractCase[] = [
       deepEqual([taken.lost, attemptsOf(taken.deliveries)], [[], []]);
       const found = await haul(store, feed, ({ expired }) => taken.expired + expired >= 3);
       deepEqual([taken.expired + found.expired, found.deliveries.length], [3, 0]);
-      deepEqual(await inbox.stats(), { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 3 });
+      deepEqual(itemCountsOf(await inbox.stats()), { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 3 });
     },
   },
   {
@@ -236,7 +237,7 @@ const expiring: readonly ContractCase[] = [
       const found = await haul(store, feed, ({ expired }) => expired > 0);
       deepEqual([found.expired, found.deliveries.length, found.poisoned], [1, 0, 0]);
       await quiet(store, feed, 300);
-      deepEqual(await inbox.stats(), { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 1 });
+      deepEqual(itemCountsOf(await inbox.stats()), { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 1 });
       deepEqual(await inbox.letters(), []);
     },
   },

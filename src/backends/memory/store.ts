@@ -2,7 +2,7 @@
 
 import type { MemoryChannels } from "./broadcast.js";
 import type { MemoryStream } from "./stream.js";
-import type { MemoryQueue } from "./queue.js";
+import type { MemoryQueue } from "./memory-queue.js";
 
 export interface MemoryStore {
   /** By `scoped` names, the other maps as well. */
