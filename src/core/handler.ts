@@ -35,6 +35,20 @@ export interface Context<T = unknown> {
 /** Returning nothing acknowledges, throwing retries; `retry`, `defer`, `deadLetter` and `skip` make the other outcomes. */
 export type Handler<T> = (data: T, context: Context<T>) => unknown;
 
+/** The same, where the message may be a request. */
+export interface QueueContext<T = unknown> extends Context<T> {
+  /**
+   * Answers a request. The answer leaves in the step that acknowledges, once the handler has returned, and not with an
+   * attempt that is retried.
+   *
+   * @throws {InvalidArgumentError} where nobody has asked, or the second time
+   * @throws {CodecError | LimitError} when the value cannot be sent as it is
+   */
+  reply(value: unknown): void;
+}
+
+export type QueueHandler<T> = (data: T, context: QueueContext<T>) => unknown;
+
 export interface Decoding {
   readonly channel: string;
   readonly codecs: ReadonlyMap<string, Codec>;
@@ -62,7 +76,7 @@ export interface Running {
 export const NO_PARAMS: Readonly<Record<string, string>> = Object.freeze({});
 
 /** Binds a handler to a channel. */
-export function createRunner<T>(decoding: Decoding, handler: Handler<T>, running: Running): Handle {
+export function createRunner<T>(decoding: Decoding, handler: QueueHandler<T>, running: Running): Handle {
   const { policy, clock, timeoutMs } = running;
   const decode = createDecoder<T>(decoding);
   const handle: Handle = async (delivery, run) => {
@@ -128,7 +142,7 @@ export function within<T>(
 }
 
 /** A class for its lazy members: most handlers look at neither, and both cost more than the rest of a delivery. */
-class DeliveryContext<T> implements Context<T> {
+class DeliveryContext<T> implements QueueContext<T> {
   readonly channel: string;
   readonly #delivery: Delivery;
   readonly #data: T;
@@ -154,6 +168,9 @@ class DeliveryContext<T> implements Context<T> {
   }
   get params(): Readonly<Record<string, string>> {
     return NO_PARAMS;
+  }
+  reply(value: unknown): void {
+    this.#run.reply(value);
   }
 }
 

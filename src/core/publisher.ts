@@ -5,7 +5,6 @@ import { atMost } from "./clock.js";
 import { LimitError, PublishIndeterminateError, toError } from "./errors.js";
 import { abortable } from "./lifecycle.js";
 import type { Validate } from "./contract.js";
-import { NameCache } from "./names.js";
 import { assertArray, assertKnown, assertSignal } from "./options.js";
 import { type Outgoing, validatePayload } from "./outgoing.js";
 import type { Runtime } from "./runtime.js";
@@ -30,26 +29,30 @@ const MAX_IDLE_LANES = 1_000;
 const MAX_MANY = 50_000;
 
 /** Where messages go, and how they are made fit for it. */
-export interface PublishTarget<I, O> {
+export interface PublishTarget<I, R, O> {
   /** The stream or queue. */
   readonly channel: string;
+  /** Targets of the same lane travel together, and in order: whichever comes first says how. */
+  readonly lane: string;
   readonly validate: Validate;
   /** How long a message waits for room in the channel. Undefined: it is refused at once. */
   readonly blockMs: number | undefined;
   /** @param index its place among several that are published in one call */
   readonly encode: (data: unknown, options: O | undefined, index?: number) => I;
+  /** Writes one batch: `log.append` or `queue.push`. */
+  readonly store: (batch: readonly I[]) => Promise<readonly R[]>;
 }
 
-export interface PublisherOptions<I, R, T, O> {
+export interface PublisherOptions<P, I, R, T, O> {
   /** For messages: `events.publish`, `queue.publish`. */
   readonly name: string;
-  /** The target of a stream's or queue's name. @throws {InvalidArgumentError} for a name that is none */
-  readonly target: (name: string) => PublishTarget<I, O>;
+  /** @throws {InvalidArgumentError} for a name that is none */
+  readonly target: (place: P) => PublishTarget<I, R, O>;
   /** What the options of a publish may hold. */
   readonly known: ReadonlySet<string>;
-  /** Writes one batch: `log.append` or `queue.push`. */
-  readonly store: (channel: string, batch: readonly I[]) => Promise<readonly R[]>;
   readonly toReceipt: (message: I, stored: R) => T;
+  /** What the log says of each single message. Default: it tells of batches alone. */
+  readonly describe?: (channel: string, message: I) => object;
 }
 
 /** What is published to one stream or queue passes through it, in order. */
@@ -61,28 +64,27 @@ interface Lane<I, R> {
 }
 
 /**
+ * @typeParam P how the facade names its targets
  * @typeParam I what the port stores
  * @typeParam R what the port answers
  * @typeParam T the caller's receipt
  * @typeParam O the caller's options
  */
-export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: AbortSignal }> {
+export class Publisher<P, I extends Outgoing, R, T, O extends { readonly signal?: AbortSignal }> {
   readonly #runtime: Runtime;
-  readonly #options: PublisherOptions<I, R, T, O>;
-  readonly #targets: NameCache<PublishTarget<I, O>>;
+  readonly #options: PublisherOptions<P, I, R, T, O>;
   readonly #lanes = new Map<string, Lane<I, R>>();
   readonly #stop = new AbortController();
 
-  constructor(runtime: Runtime, options: PublisherOptions<I, R, T, O>) {
+  constructor(runtime: Runtime, options: PublisherOptions<P, I, R, T, O>) {
     this.#runtime = runtime;
     this.#options = options;
-    this.#targets = new NameCache(options.target);
   }
 
   /** Sends one message with what else is published in this tick. An abort stops the waiting, not the message. */
-  async publish(name: string, data: unknown, options: O | undefined): Promise<T> {
+  async publish(place: P, data: unknown, options: O | undefined): Promise<T> {
     const signal = this.#check(options);
-    const target = this.#targets.get(name);
+    const target = this.#options.target(place);
     const validation = validatePayload(target.validate, data);
     if (validation !== undefined) await abortable(validation, signal);
     const message = target.encode(data, options);
@@ -99,13 +101,13 @@ export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: A
    *
    * @throws {LimitError} when there are more than 50,000; nothing was sent
    */
-  async publishMany(name: string, data: readonly unknown[], options: O | undefined): Promise<readonly T[]> {
+  async publishMany(place: P, data: readonly unknown[], options: O | undefined): Promise<readonly T[]> {
     const signal = this.#check(options);
     assertArray(data);
     if (data.length > MAX_MANY) {
       throw new LimitError(`publishMany takes at most ${MAX_MANY} messages at a time, not ${data.length}: divide them`);
     }
-    const target = this.#targets.get(name);
+    const target = this.#options.target(place);
     const messages: I[] = [];
     for (const each of data) {
       const validation = validatePayload(target.validate, each);
@@ -138,7 +140,7 @@ export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: A
     return signal;
   }
 
-  async #send(target: PublishTarget<I, O>, message: I, signal: AbortSignal | undefined): Promise<T> {
+  async #send(target: PublishTarget<I, R, O>, message: I, signal: AbortSignal | undefined): Promise<T> {
     try {
       return this.#options.toReceipt(message, await abortable(this.#add(target, message, signal), signal));
     } catch (error) {
@@ -146,15 +148,15 @@ export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: A
     }
   }
 
-  #add(target: PublishTarget<I, O>, message: I, signal: AbortSignal | undefined): Promise<R> {
+  #add(target: PublishTarget<I, R, O>, message: I, signal: AbortSignal | undefined): Promise<R> {
     this.#runtime.owner.assertPublishing();
-    const lane = this.#lanes.get(target.channel) ?? this.#createLane(target);
+    const lane = this.#lanes.get(target.lane) ?? this.#createLane(target);
     return lane.add(message, signal);
   }
 
-  #createLane({ channel, blockMs }: PublishTarget<I, O>): Lane<I, R> {
+  #createLane({ channel, lane: name, blockMs, store: write }: PublishTarget<I, R, O>): Lane<I, R> {
     if (this.#lanes.size >= MAX_IDLE_LANES) {
-      for (const [name, lane] of this.#lanes) if (lane.isIdle) this.#lanes.delete(name);
+      for (const [other, lane] of this.#lanes) if (lane.isIdle) this.#lanes.delete(other);
     }
     const { telemetry, clock } = this.#runtime;
     const sent = telemetry.counter(METRICS.sent, { channel });
@@ -162,9 +164,9 @@ export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: A
       telemetry.log("message_publish_failed", { channel, count, err: toError(error) });
     const store = async (batch: readonly I[]): Promise<readonly R[]> => {
       try {
-        const results = await this.#options.store(channel, batch);
+        const results = await write(batch);
         sent.add(batch.length);
-        telemetry.log("message_published", { channel, count: batch.length, id: batch[0]?.id });
+        this.#tell(channel, batch);
         return results;
       } catch (error) {
         // What waits for room has not failed yet.
@@ -177,8 +179,18 @@ export class Publisher<I extends Outgoing, R, T, O extends { readonly signal?: A
       blockMs === undefined
         ? new Batcher<I, R>({ ...LIMITS, maxInFlight: MAX_IN_FLIGHT, flush: store, sizeOf })
         : new WaitingLane<I, R>({ ...LIMITS, store, sizeOf, blockMs, clock, failed, stop: this.#stop.signal });
-    this.#lanes.set(channel, lane);
+    this.#lanes.set(name, lane);
     return lane;
+  }
+
+  #tell(channel: string, batch: readonly I[]): void {
+    const { telemetry } = this.#runtime;
+    const { describe } = this.#options;
+    if (describe === undefined) {
+      telemetry.log("message_published", { channel, count: batch.length, id: batch[0]?.id });
+    } else if (telemetry.isLogged("message_published")) {
+      for (const message of batch) telemetry.log("message_published", describe(channel, message));
+    }
   }
 }
 

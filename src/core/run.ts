@@ -1,6 +1,7 @@
 /** One handler's run: its signal, and what becomes of its outcome. */
 
 import type { Delivery } from "./backend.js";
+import { InvalidArgumentError } from "./errors.js";
 
 /** Whoever hands deliveries out: the consumer. */
 export interface Handing {
@@ -8,6 +9,12 @@ export interface Handing {
   readonly stopping: AbortSignal;
   /** @throws {LeaseLostError} */
   extend(run: Run): Promise<void>;
+}
+
+/** Whoever waits for the answer to a request. */
+export interface Asking {
+  /** Notes the answer; it leaves with the outcome. @throws {InvalidArgumentError} when there is one already */
+  reply(value: unknown): void;
 }
 
 export class Run {
@@ -20,6 +27,8 @@ export class Run {
   onSettled: ((failure?: Error) => void) | undefined;
   /** Told when the outcome stops mattering. */
   onFailed: ((reason: Error) => void) | undefined;
+  /** Whoever waits for an answer, where the message is a request. */
+  asker: Asking | undefined;
   readonly #consumer: Handing;
   #failure: Error | undefined;
   #aborted: Error | undefined;
@@ -53,6 +62,13 @@ export class Run {
   /** Renews the delivery's lease now. @throws {LeaseLostError} */
   async extend(): Promise<void> {
     await this.#consumer.extend(this);
+  }
+
+  /** Answers the request that this is. @throws {InvalidArgumentError} where nobody has asked */
+  reply(value: unknown): void {
+    if (this.asker === undefined)
+      throw new InvalidArgumentError("nobody waits for an answer: the message was published, not sent with request");
+    this.asker.reply(value);
   }
 
   /** Nobody waits for the handler any more; the outcome is somebody else's to give. Only the first reason counts. */

@@ -1,10 +1,11 @@
 /** Starts consumers for a facade: the handler form and the iterable form, with telemetry, ownership and close. */
 
 import { randomUUID } from "node:crypto";
-import type { Feed } from "./backend.js";
+import type { Feed, Taken } from "./backend.js";
 import { Consumer, type ConsumerEvents, type ConsumerOptions } from "./consumer.js";
 import type { Consuming, SubscriptionStats } from "./consumer-stats.js";
-import { DeliveryStream } from "./deliveries.js";
+import { Deliveries, type DeliveryStream } from "./deliveries.js";
+import type { QueueDelivery } from "./delivery.js";
 import { DataLossDetected, toError } from "./errors.js";
 import { createFailureNews } from "./failure-news.js";
 import { createDecoder, type Decoding, Foreign, type Handle } from "./handler.js";
@@ -34,6 +35,14 @@ export interface ConsumerPlan {
   readonly mayLose: boolean;
   /** Opens the feed under this consumer name. */
   readonly open: (consumer: string) => Promise<Feed>;
+  /** What comes between a delivery and its handler. */
+  readonly around?: (handle: Handle) => Handle;
+  /** Hears of each answer of the feed. */
+  readonly onTaken?: (taken: Taken) => void;
+  /** Called when the consumer has closed, or could not start; maybe twice. */
+  readonly onClose?: () => Promise<void>;
+  /** It takes answers that other consumers' handlers may wait for: when the broker closes, it ends after them. */
+  readonly isInbox?: true;
 }
 
 /** A subscription in force. */
@@ -70,7 +79,7 @@ export async function subscribe<P extends ConsumerPlan>(
     const drainMs = options?.drainMs ?? DEFAULT_DRAIN_MS;
     signal?.removeEventListener("abort", closeOnAbort);
     try {
-      await Promise.all(consumers.map(({ consumer }) => consumer.close(drainMs)));
+      await Promise.all(consumers.map(({ plan, consumer }) => end(plan, consumer, drainMs)));
     } finally {
       runtime.owner.disown(consuming);
     }
@@ -80,7 +89,8 @@ export async function subscribe<P extends ConsumerPlan>(
     close().catch((error: unknown) => runtime.report(error, "closing a subscription whose signal aborted"));
   };
   const consuming: Consuming = { stats, close };
-  runtime.owner.ownConsumer(consuming);
+  if (plans.some(({ isInbox }) => isInbox)) runtime.owner.ownInbox(consuming);
+  else runtime.owner.ownConsumer(consuming);
   try {
     await abortable(Promise.all(consumers.map(({ consumer }) => consumer.start())), signal);
     signal?.throwIfAborted();
@@ -98,17 +108,17 @@ export function iterate<T>(
   runtime: Runtime,
   prepare: () => Promise<readonly ConsumerPlan[]>,
   signal: AbortSignal | undefined,
-): DeliveryStream<T> {
+): DeliveryStream<T, QueueDelivery<T>> {
   let consuming: Consuming | undefined;
   const create = (plan: ConsumerPlan): Consumer => {
     const events = consumerEvents(runtime, plan, (error) => stream.fail(error));
     return new Consumer(consumerOptions(runtime, plan, createOfferer(plan, stream), events));
   };
-  const stream: DeliveryStream<T> = new DeliveryStream<T>({
+  const stream: Deliveries<T> = new Deliveries<T>({
     async start() {
       const consumers = (await prepare()).map((plan) => ({ plan, consumer: create(plan) }));
       const close = async (drainMs: number): Promise<void> => {
-        await Promise.all(consumers.map(({ consumer }) => consumer.close(drainMs)));
+        await Promise.all(consumers.map(({ plan, consumer }) => end(plan, consumer, drainMs)));
       };
       consuming = {
         stats: () => consumers.map(({ plan, consumer }) => statsOf(plan, consumer)),
@@ -132,8 +142,17 @@ export function iterate<T>(
   return stream;
 }
 
+/** Closes a consumer, and what its plan has beside it even when that fails. */
+async function end(plan: ConsumerPlan, consumer: Consumer, drainMs: number): Promise<void> {
+  try {
+    await consumer.close(drainMs);
+  } finally {
+    await plan.onClose?.();
+  }
+}
+
 /** Hands each delivery that can be read to the loop. */
-function createOfferer<T>({ channel, decoding, policy }: ConsumerPlan, stream: DeliveryStream<T>): Handle {
+function createOfferer<T>({ channel, decoding, policy }: ConsumerPlan, stream: Deliveries<T>): Handle {
   const decode = createDecoder<T>(decoding);
   return async (delivery, run) => {
     try {
@@ -162,7 +181,7 @@ function consumerOptions(
 ): ConsumerOptions {
   return {
     open: () => plan.open(`${process.pid}-${randomUUID()}`),
-    handle,
+    handle: plan.around === undefined ? handle : plan.around(handle),
     concurrency: plan.concurrency,
     leaseMs: plan.leaseMs,
     ...(plan.currentLeaseMs !== undefined && { currentLeaseMs: plan.currentLeaseMs }),
@@ -206,6 +225,7 @@ function consumerEvents(runtime: Runtime, plan: ConsumerPlan, onEnd?: (error: Er
       }
     },
     taken(taken) {
+      plan.onTaken?.(taken);
       consumed.add(taken.deliveries.length);
       if (taken.gone > 0) {
         gone.add(taken.gone);

@@ -3,7 +3,7 @@
 import type { Backend, DeadLetters, Feed, Log, Outcome, Queue, TakeRequest } from "./backend.js";
 import type { Clock } from "./clock.js";
 import { SignalboxError, toError } from "./errors.js";
-import { LOG_EVENTS, type LogEvent } from "./log-events.js";
+import { LOG_EVENTS, type LogEvent, type LogLevel } from "./log-events.js";
 import { anObjectWith, type Check } from "./options.js";
 
 /** Where log events go; pino fits as it is: errors stand under `err`, which it knows how to write. */
@@ -12,6 +12,8 @@ export interface Logger {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
   error(fields: object, message: string): void;
+  /** Whether a level is written at all: what costs something to say is left unsaid otherwise. Default: each is. */
+  isLevelEnabled?(level: LogLevel): boolean;
 }
 
 /** Labels of a metric. Never an id: `channel` is the stream, queue or template. */
@@ -40,6 +42,8 @@ export type Metric =
 
 export interface Telemetry {
   log(event: LogEvent, fields?: object): void;
+  /** Whether anybody reads such an event, for those that are told of each message. */
+  isLogged(event: LogEvent): boolean;
   counter(name: string, labels: Labels): Counter;
   histogram(name: string, labels: Labels): Histogram;
   metrics(): readonly Metric[];
@@ -61,6 +65,7 @@ export const stderrLogger: Logger = {
   info: () => undefined,
   warn: (fields, message) => writeLine("warn", fields, message),
   error: (fields, message) => writeLine("error", fields, message),
+  isLevelEnabled: (level) => level === "warn" || level === "error",
 };
 
 function writeLine(level: string, fields: object, message: string): void {
@@ -107,6 +112,14 @@ export function createTelemetry(logger: Logger): Telemetry {
       } catch (error) {
         // A logger that throws must not take a delivery with it.
         stderrLogger.error({ event, err: toError(error) }, "the logger threw");
+      }
+    },
+    isLogged(event) {
+      try {
+        return logger.isLevelEnabled?.(LOG_EVENTS[event].level) ?? true;
+      } catch {
+        // Then it is asked to write, and `log` tells of what it throws.
+        return true;
       }
     },
     counter(name, labels) {
