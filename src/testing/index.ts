@@ -21,6 +21,7 @@ import { orderCases } from "./order-cases.js";
 import { pauseCases } from "./pause-cases.js";
 import { payloadCases } from "./payload-cases.js";
 import { queueCases } from "./queue-cases.js";
+import { recipientCases } from "./recipient-cases.js";
 import { redriveCases } from "./redrive-cases.js";
 import { redrivePlaceCases } from "./redrive-place-cases.js";
 import { retentionCases } from "./retention-cases.js";
@@ -62,4 +63,5 @@ export const contractCases: readonly ContractCase[] = [
   ...modelCases,
   ...payloadCases,
   ...nameCases,
+  ...recipientCases,
 ];
