@@ -1,6 +1,7 @@
 /** For whoever tests a backend, or with one: the contract as plain data, a clock that stands still, a way to wait. */
 
 import { ageCases } from "./age-cases.js";
+import { audienceCases } from "./audience-cases.js";
 import { broadcastCases } from "./broadcast-cases.js";
 import type { ContractCase } from "./contract.js";
 import { dedupeCases } from "./dedupe-cases.js";
@@ -64,4 +65,5 @@ export const contractCases: readonly ContractCase[] = [
   ...payloadCases,
   ...nameCases,
   ...recipientCases,
+  ...audienceCases,
 ];

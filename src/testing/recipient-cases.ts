@@ -193,9 +193,9 @@ const lapsing: readonly ContractCase[] = [
     title: "queue: a push for an audience, and an open of whomever, meet who has lapsed",
     run: async (store) => {
       const [one, other] = [startQueue(store), startQueue(store)];
-      for (const { register, push } of [one, other]) {
-        await register(["anna"], { ttlMs: SHORT_TTL_MS, isAudience: true });
-        await push(item("a", { recipient: "anna" }));
+      for (const work of [one, other]) {
+        await work.register(["anna"], { ttlMs: SHORT_TTL_MS, isAudience: true });
+        await work.push(item("a", { recipient: "anna" }));
       }
       await store.elapse(OUTLIVED_MS);
       const [pushed] = await one.push(item("news", { recipient: { audience: "registered" } }));
