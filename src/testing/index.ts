@@ -3,6 +3,7 @@
 import { ageCases } from "./age-cases.js";
 import { audienceCases } from "./audience-cases.js";
 import { broadcastCases } from "./broadcast-cases.js";
+import { browseCases } from "./browse-cases.js";
 import type { ContractCase } from "./contract.js";
 import { dedupeCases } from "./dedupe-cases.js";
 import { expiryCases } from "./expiry-cases.js";
@@ -29,6 +30,7 @@ import { retentionCases } from "./retention-cases.js";
 import { seekCases } from "./seek-cases.js";
 import { strictOrderCases } from "./strict-order-cases.js";
 import { waitCases } from "./wait-cases.js";
+import { weightedCases } from "./weighted-cases.js";
 
 // The ports, for whoever writes a backend and tests it with the cases below.
 export type { Backend, BackendContext, Broadcast, DeadLetters, Feed, Log, Membership, Queue } from "../core/backend.js";
@@ -66,4 +68,6 @@ export const contractCases: readonly ContractCase[] = [
   ...nameCases,
   ...recipientCases,
   ...audienceCases,
+  ...weightedCases,
+  ...browseCases,
 ];
