@@ -6,8 +6,9 @@ import type { ItemFilter, ItemPage, ItemState, PageRequest, RecordSettings, Stor
 /** Work for recipients: by priority, with delay and expiry, one holder at a time. */
 export interface Queue {
   /**
-   * Stores all items together, or none. An id that the queue holds already, or still remembers, is not stored again, and
-   * an interrupted push is completed or refused by the backend itself without storing anything twice.
+   * Stores all items together, or none. An id that the queue holds already, as an item or as a kept record, or still
+   * remembers, is not stored again, and an interrupted push is completed or refused by the backend itself without storing
+   * anything twice.
    *
    * An item for an audience is stored once and gives each recipient a delivery of its own. Once the push has resolved all
    * of them get it; where there are many, some may get it before others, and a publisher that dies on the way changes
