@@ -10,6 +10,7 @@ import { expiryCases } from "./expiry-cases.js";
 import { feedCases } from "./feed-cases.js";
 import { groupCases } from "./group-cases.js";
 import { groupChangeCases } from "./group-change-cases.js";
+import { itemCases } from "./item-cases.js";
 import { leaseCases } from "./lease-cases.js";
 import { letterCases } from "./letter-cases.js";
 import { letterChangeCases } from "./letter-change-cases.js";
@@ -24,6 +25,7 @@ import { pauseCases } from "./pause-cases.js";
 import { payloadCases } from "./payload-cases.js";
 import { queueCases } from "./queue-cases.js";
 import { recipientCases } from "./recipient-cases.js";
+import { recordCases } from "./record-cases.js";
 import { redriveCases } from "./redrive-cases.js";
 import { redrivePlaceCases } from "./redrive-place-cases.js";
 import { retentionCases } from "./retention-cases.js";
@@ -70,4 +72,6 @@ export const contractCases: readonly ContractCase[] = [
   ...audienceCases,
   ...weightedCases,
   ...browseCases,
+  ...itemCases,
+  ...recordCases,
 ];

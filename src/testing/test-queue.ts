@@ -1,6 +1,6 @@
 /** One queue of a store, with what the cases of queues do to it. */
 
-import { deepEqual, ok } from "node:assert/strict";
+import { deepEqual, equal, ok } from "node:assert/strict";
 import type {
   Backend,
   Feed,
@@ -14,6 +14,7 @@ import type {
   QueueLimits,
   QueueStats,
   RecordSettings,
+  RecordState,
   RegisteredRecipient,
   Registration,
   StoredItem,
@@ -129,4 +130,20 @@ export async function expectLosses(store: ContractStore, ...recipients: readonly
     reports.join("\n"),
   );
   deepEqual(reports.length, recipients.length, reports.join("\n"));
+}
+
+/** `["anna:acked", "ben:leased"]`: how an item stands with each that is shown. */
+export function standingsOf({ recipients }: StoredItem): string[] {
+  return recipients.map(({ recipient, state }) => `${recipient}:${state}`);
+}
+
+/** Of the item or record with that id. */
+export async function stateOf({ queue, name }: TestQueue, id: string): Promise<RecordState | undefined> {
+  return (await queue.get(name, id))?.state;
+}
+
+/** Expects that `count` tells how many `list` gives, in pages of several sizes, and that these are the ones. */
+export async function expectListed(work: TestQueue, filter: ItemFilter, ids: readonly string[]): Promise<void> {
+  for (const max of [100, 2]) deepEqual(idsOf(await work.list(filter, max)), ids, JSON.stringify(filter));
+  equal(await work.queue.count(work.name, filter), ids.length, JSON.stringify(filter));
 }
