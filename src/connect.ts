@@ -2,6 +2,7 @@
 
 import { type Broker, createBroker } from "./broker.js";
 import { type Address, parseAddress, redactUrl } from "./core/address.js";
+import { announced } from "./core/announce.js";
 import type { Backend, BackendContext, Durability } from "./core/backend.js";
 import { type Clock, systemClock } from "./core/clock.js";
 import { aCodec, type Codec, jsonCodec } from "./core/codec.js";
@@ -234,13 +235,16 @@ function declarationProblems<C>({ contract, streams }: ConnectOptions<C>): strin
 
 /** Waits for an absent server as long as the options say, and with a fallback goes on without it. */
 async function openStore<C>(
-  { address, fallback: path }: Places,
+  { address, shown, fallback: path }: Places,
   options: ConnectOptions<C>,
   context: BackendContext,
   telemetry: Telemetry,
 ): Promise<Backend> {
   const { durability = "memory", waitForServerMs: forMs = 0, signal } = options;
-  const open = (): Promise<Backend> => openBackend(address, options, context);
+  const openOnce = (): Promise<Backend> => openBackend(address, options, context);
+  const isRedis = address.kind !== "memory" && address.kind !== "sqlite";
+  const server = { url: shown, isCluster: address.kind === "cluster" };
+  const open = isRedis ? (): Promise<Backend> => announced(server, telemetry, openOnce) : openOnce;
   const openFirst = (): Promise<Backend> => openPatiently(open, { clock: context.clock, forMs, signal });
   if (path === undefined) return await openFirst();
   const { openSqlite } = await import("./backends/sqlite/index.js");

@@ -49,6 +49,11 @@ export class BlockingConnection implements OwnConnection {
     return [...this.#lane.missing()].some(({ problem }) => problem !== undefined);
   }
 
+  /** The present sockets: one at most. */
+  sockets(): Iterable<Socket> {
+    return this.#lane.sockets();
+  }
+
   command(args: readonly Arg[], options?: CommandOptions): Promise<Reply> {
     return this.#run(() => this.#lane.command(this.#slot, args, options));
   }
