@@ -1,5 +1,6 @@
 /** For whoever tests a backend, or with one: the contract as plain data, a clock that stands still, a way to wait. */
 
+import { acknowledgeCases } from "./acknowledge-cases.js";
 import { ageCases } from "./age-cases.js";
 import { audienceCases } from "./audience-cases.js";
 import { broadcastCases } from "./broadcast-cases.js";
@@ -10,6 +11,7 @@ import { expiryCases } from "./expiry-cases.js";
 import { feedCases } from "./feed-cases.js";
 import { groupCases } from "./group-cases.js";
 import { groupChangeCases } from "./group-change-cases.js";
+import { inboxPauseCases } from "./inbox-pause-cases.js";
 import { itemCases } from "./item-cases.js";
 import { leaseCases } from "./lease-cases.js";
 import { letterCases } from "./letter-cases.js";
@@ -25,6 +27,7 @@ import { pauseCases } from "./pause-cases.js";
 import { payloadCases } from "./payload-cases.js";
 import { queueCases } from "./queue-cases.js";
 import { recipientCases } from "./recipient-cases.js";
+import { queueLimitCases } from "./queue-limit-cases.js";
 import { recordCases } from "./record-cases.js";
 import { redriveCases } from "./redrive-cases.js";
 import { redrivePlaceCases } from "./redrive-place-cases.js";
@@ -74,4 +77,7 @@ export const contractCases: readonly ContractCase[] = [
   ...browseCases,
   ...itemCases,
   ...recordCases,
+  ...acknowledgeCases,
+  ...inboxPauseCases,
+  ...queueLimitCases,
 ];
