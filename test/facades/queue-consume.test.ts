@@ -107,7 +107,7 @@ onEveryBackend("consuming a queue", (lane) => {
     await publisher.queue(name).publishMany(numbersTo(100), { target: "ada" });
     await until(() => got.length >= 100);
     expect(got.toSorted((a, b) => a - b)).toEqual(numbersTo(100));
-    expect([...byConsumer.keys()].toSorted()).toEqual([0, 1]);
+    expect(new Set(byConsumer.keys())).toEqual(new Set([0, 1]));
   });
 
   test("[C25] fan-out gives each consumer its own copy while it runs, and leaves nothing behind", async () => {
@@ -290,7 +290,7 @@ onEveryBackend("consuming a queue", (lane) => {
       });
       await until(() => begun === 2);
     }
-    expect(done.toSorted()).toEqual([1, 2]);
+    expect(new Set(done)).toEqual(new Set([1, 2]));
     const again = await lane.open();
     expect(await again.queue(name).count()).toBe(0);
     await Promise.all([again.close(), again.close()]);
