@@ -287,7 +287,7 @@ const clearing: readonly ContractCase[] = [
       const work = startQueue(store);
       const ids = numbered("item ", 2_500);
       await work.push(...ids.map((id, index) => item(id, { recipient: `r${index % 3}`, dedupe: index % 2 === 0 })));
-      const feed = await work.open("r0");
+      const feed = await work.open("r0", { maxDeadLetters: 1_000 });
       for (let calls = 0; calls < 3; calls += 1) {
         const { deliveries } = await take(feed, 100);
         await settled(feed, ...deliveries.map((delivery) => deadLetter(delivery)));

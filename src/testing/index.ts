@@ -27,10 +27,12 @@ import { pauseCases } from "./pause-cases.js";
 import { payloadCases } from "./payload-cases.js";
 import { queueCases } from "./queue-cases.js";
 import { recipientCases } from "./recipient-cases.js";
+import { queueDedupeCases } from "./queue-dedupe-cases.js";
 import { queueLimitCases } from "./queue-limit-cases.js";
 import { recordCases } from "./record-cases.js";
 import { redriveCases } from "./redrive-cases.js";
 import { redrivePlaceCases } from "./redrive-place-cases.js";
+import { replyCases } from "./reply-cases.js";
 import { retentionCases } from "./retention-cases.js";
 import { seekCases } from "./seek-cases.js";
 import { strictOrderCases } from "./strict-order-cases.js";
@@ -80,4 +82,6 @@ export const contractCases: readonly ContractCase[] = [
   ...acknowledgeCases,
   ...inboxPauseCases,
   ...queueLimitCases,
+  ...queueDedupeCases,
+  ...replyCases,
 ];
