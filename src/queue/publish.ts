@@ -51,8 +51,8 @@ interface Addressed extends MessageOptions {
 
 export interface PublishQueueOptions extends Addressed {
   /**
-   * The message's own id, at most 200 characters. While the queue holds it or remembers it (for 10 minutes, unless 100,000
-   * others came first) a message of the same id is not stored again.
+   * The message's own id, at most 200 characters. While the queue holds it, keeps a record of it or remembers it (for 10
+   * minutes, unless 100,000 others came first), a message of the same id is not stored again.
    */
   readonly id?: string;
 }
