@@ -29,6 +29,7 @@ import { queueCases } from "./queue-cases.js";
 import { recipientCases } from "./recipient-cases.js";
 import { queueDedupeCases } from "./queue-dedupe-cases.js";
 import { queueLimitCases } from "./queue-limit-cases.js";
+import { queueStatsCases } from "./queue-stats-cases.js";
 import { recordCases } from "./record-cases.js";
 import { redriveCases } from "./redrive-cases.js";
 import { redrivePlaceCases } from "./redrive-place-cases.js";
@@ -84,4 +85,5 @@ export const contractCases: readonly ContractCase[] = [
   ...queueLimitCases,
   ...queueDedupeCases,
   ...replyCases,
+  ...queueStatsCases,
 ];

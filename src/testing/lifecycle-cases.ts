@@ -1,7 +1,8 @@
 /** A backend's own life: identity, health, closing. */
 
 import { deepEqual, equal, ok } from "node:assert/strict";
-import type { Backend, DeadLetters } from "../core/backend.js";
+import type { Backend, DeadLetters, Queue } from "../core/backend.js";
+import { NO_RECORDS } from "../core/backend.js";
 import { SignalboxError } from "../core/errors.js";
 import type { ContractCase } from "./contract.js";
 import {
@@ -54,6 +55,31 @@ function callsOf(backend: Backend): Record<string, () => Promise<unknown>> {
     "open of a recipient": () => queue.open("queue", "", CONSUMER),
     ...letterCallsOf("a recipient", queue.deadLetters("queue", "")),
     "stats of a recipient": () => queue.stats("queue", ""),
+    ...recipientCallsOf(queue),
+    ...itemCallsOf(queue),
+  };
+}
+
+function recipientCallsOf(queue: Queue): Record<string, () => Promise<unknown>> {
+  return {
+    register: () => queue.register("queue", "recipient", { ttlMs: 60_000, isAudience: true }),
+    unregister: () => queue.unregister("queue", "recipient"),
+    recipients: () => queue.recipients("queue", { max: 1 }),
+    "pause of a recipient": () => queue.pause("queue", "recipient"),
+    "resume of a recipient": () => queue.resume("queue", "recipient"),
+  };
+}
+
+function itemCallsOf(queue: Queue): Record<string, () => Promise<unknown>> {
+  return {
+    "configure of a queue": () => queue.configure("queue", NO_RECORDS),
+    browse: () => queue.browse("queue", "", { max: 1 }),
+    get: () => queue.get("queue", "id"),
+    list: () => queue.list("queue", {}, { max: 1 }),
+    count: () => queue.count("queue", {}),
+    acknowledge: () => queue.acknowledge("queue", "", ["id"]),
+    remove: () => queue.remove("queue", ["id"]),
+    clear: () => queue.clear("queue"),
   };
 }
 

@@ -174,6 +174,39 @@ const kinds: readonly ContractCase[] = [
     },
   },
   {
+    title: "queue: registered recipients, indexed fields and their values of awkward names stay apart",
+    run: async (store) => {
+      const { queue } = store.backend;
+      const name = store.name();
+      await queue.configure(name, { keepAckedMs: 60_000, maxRecords: 1_000, index: AWKWARD });
+      for (const recipient of AWKWARD) {
+        await queue.register(name, recipient, { ttlMs: 60_000, isAudience: recipient !== "a" });
+      }
+      const { recipients } = await queue.recipients(name, { max: 1_000 });
+      deepEqual(
+        recipients.map(({ recipient }) => recipient),
+        AWKWARD,
+      );
+      const items = AWKWARD.map((field) => item(field, { recipient: field, fields: { [field]: field } }));
+      await queue.push(name, [...items, item("news", { recipient: { audience: "registered" } })], LIMITS);
+      await queue.pause(name, "a:b");
+      await forEachName(async (field) => {
+        const { items: found } = await queue.list(name, { fields: { [field]: field } }, { max: 10 });
+        deepEqual(
+          found.map(({ id }) => id),
+          [field],
+        );
+        const { waiting, paused } = await queue.stats(name, field);
+        deepEqual([waiting, paused], [field === "a" ? 1 : 2, field === "a:b"], field);
+        deepEqual(await queue.acknowledge(name, field, [field]), [true]);
+        equal((await queue.get(name, field))?.state, "acked");
+      });
+      equal(await queue.count(name, { state: "acked" }), AWKWARD.length);
+      await forEachName(async (recipient) => equal(await queue.unregister(name, recipient), true, recipient));
+      equal(await queue.count(name, { state: "open" }), 0);
+    },
+  },
+  {
     title: "broadcast: channels of awkward names stay apart",
     run: async (store) => {
       const second = await store.second();
