@@ -3,7 +3,7 @@
 import type { Delivery, GroupSettings, Outcome } from "../../core/backend.js";
 import { NotFoundError } from "../../core/errors.js";
 import { createGraveyard, type Graveyard } from "./graveyard.js";
-import type { Deliveries, Grant, Parked, Supply } from "./deliveries.js";
+import { type Deliveries, type Grant, type Parked, type Supply, UNTRIED } from "./deliveries.js";
 import type { Database } from "./driver.js";
 import type { Look, Source } from "./feed.js";
 import { type Reader, type Readers, settingsOf } from "./readers.js";
@@ -57,8 +57,8 @@ export class GroupSources {
     this.#sql = prepare(db);
     this.#graveyard = createGraveyard(
       db,
-      `SELECT id & ${MAX_NUMBER} AS position, header, data, key, NULL AS urgency FROM sb1_entries
-       WHERE id = (? << 40) | ?`,
+      "position, header, data, key",
+      `SELECT id & ${MAX_NUMBER} AS position, header, data, key FROM sb1_entries WHERE id = (? << 40) | ?`,
     );
     this.#streams = streams;
     this.#readers = readers;
@@ -127,7 +127,7 @@ export class GroupSources {
   }
 
   #supplyOf({ reader: { id }, stream, settings: { order, maxDeadLetters } }: Taking): Supply {
-    const finished = (reader: Reader, seq: number): void => {
+    const endTurn = (reader: Reader, seq: number): void => {
       if (order === "key") this.#turns.end(reader, seq);
     };
     return {
@@ -137,11 +137,11 @@ export class GroupSources {
         if (seq >= stream.first) return false;
         reader.unreported += 1;
         reader.changed = true;
-        finished(reader, seq);
+        endTurn(reader, seq);
         return true;
       },
-      finished,
-      acknowledged: (reader, first, last, fence) => {
+      finished: (_tx, reader, seq) => endTurn(reader, seq),
+      acknowledged: (_tx, reader, { first, last, fence }) => {
         if (order === "key") this.#turns.endLeased(reader, first, last, fence);
       },
     };
@@ -178,7 +178,7 @@ export class GroupSources {
 
     const grant = this.#deliveries.grant(tx, reader, leaseMs);
     for (const { seq } of due) this.#deliveries.unpark(reader, seq);
-    const waited = [...due, ...free.map((seq) => ({ seq, attempt: 1, failedAt: null }))];
+    const waited = [...due, ...free.map((seq) => ({ seq, ...UNTRIED }))];
     const deliveries = waited.flatMap((parked) => this.#handOut(taking, parked, grant) ?? []);
     const rest = most - deliveries.length;
     if (isUnread && rest > 0) {
@@ -210,8 +210,7 @@ export class GroupSources {
     if (missing === 0) {
       this.#sql.lease.run(reader.id, grant.fence, grant.until, consumer, stream.id, first, stream.id, end);
     } else {
-      for (const { number: seq } of entries)
-        this.#deliveries.lease(reader, { seq, attempt: 1, failedAt: null }, grant, consumer);
+      for (const { number: seq } of entries) this.#deliveries.lease(reader, { seq, ...UNTRIED }, grant, consumer);
       // Numbers have no gaps, unless somebody else deleted rows.
       reader.unreported += missing - this.#streams.countHidden(stream, first, end, reader.id);
     }
@@ -232,7 +231,7 @@ export class GroupSources {
         this.#skipTo(reader, stream, seq - 1);
         reader.cursor = seq;
         if (key !== null && !this.#turns.admit(reader, seq, key)) continue;
-        this.#deliveries.lease(reader, { seq, attempt: 1, failedAt: null }, grant, consumer);
+        this.#deliveries.lease(reader, { seq, ...UNTRIED }, grant, consumer);
         given.push(toDelivery(entry, 1, grant));
       }
       if (page.length < size && !isEnough()) this.#skipTo(reader, stream, last);
