@@ -1,11 +1,12 @@
 /** What a group of the log and an inbox of the queue have in common: deliveries that are leased, parked or dead. */
 
+import { randomInt } from "node:crypto";
 import type { Outcome, Receipt, Reply } from "../../core/backend.js";
 import type { Burial } from "./graveyard.js";
 import type { Database } from "./driver.js";
 import type { Reader } from "./readers.js";
 import { NEVER } from "./schema.js";
-import type { StoredText } from "./values.js";
+import { type StoredText, text } from "./values.js";
 import type { Tx } from "./writer.js";
 
 /** Where the messages of a reader come from, as far as settling concerns it. */
@@ -32,8 +33,15 @@ export interface LeaseRange {
   readonly count: number;
 }
 
+/** Who holds leases: one open feed. Another may have the same name. */
+export interface Holder {
+  readonly consumer: StoredText;
+  /** Any number. */
+  readonly feed: number;
+}
+
 /** The lease that one take grants to all that it hands out. */
-export interface Grant {
+export interface Grant extends Holder {
   readonly fence: number;
   readonly until: number;
   /** With the message's number behind it, a receipt. */
@@ -66,8 +74,14 @@ export interface Parked {
 /** Of what was never delivered. */
 export const UNTRIED = { attempt: 1, failedAt: null, putBackAt: null } as const;
 
+/** Feeds that hold something at the same time have different numbers, as good as always. */
+const FEEDS = 2 ** 32;
 /** Abandoned deliveries that one take sweeps; the next goes on. */
 const MAX_SWEPT = 1_000;
+
+export function createHolder(consumer: string): Holder {
+  return { consumer: text(consumer), feed: randomInt(FEEDS) };
+}
 
 /**
  * A receipt is the reader, the fence of the take, and the message's number: a lease that was given back, settled or taken
@@ -130,16 +144,17 @@ export class Deliveries {
   }
 
   /** Begins to hand out: everything that the take gives gets this grant. */
-  grant(tx: Tx, reader: Reader, leaseMs: number): Grant {
+  grant(tx: Tx, reader: Reader, leaseMs: number, holder: Holder): Grant {
     reader.fence += 1;
     const until = tx.now + leaseMs;
     reader.nextEnd = Math.min(reader.nextEnd, until);
     reader.changed = true;
-    return { fence: reader.fence, until, receipts: `${reader.id}.${reader.fence}.` };
+    return { ...holder, fence: reader.fence, until, receipts: `${reader.id}.${reader.fence}.` };
   }
 
-  lease(reader: Reader, { seq, attempt, failedAt, putBackAt }: Parked, grant: Grant, consumer: StoredText): void {
-    this.#sql.lease.run(reader.id, seq, grant.fence, attempt, grant.until, consumer, failedAt, putBackAt);
+  lease(reader: Reader, { seq, attempt, failedAt, putBackAt }: Parked, grant: Grant): void {
+    const { fence, until, consumer, feed } = grant;
+    this.#sql.lease.run(reader.id, seq, fence, attempt, until, consumer, feed, failedAt, putBackAt);
   }
 
   /** Whether a consumer has it in hands. */
@@ -189,10 +204,10 @@ export class Deliveries {
     });
   }
 
-  /** Makes what the consumer was given after the fence `since` available again, uncounted. */
-  giveBack(tx: Tx, reader: Reader, consumer: StoredText, since: number): void {
-    const held = this.#sql.parkHeld.run(tx.now, reader.id, consumer, since);
-    if (held > 0) this.#sql.dropHeld.run(reader.id, consumer, since);
+  /** Makes what the feed still holds available again, uncounted. */
+  giveBack(tx: Tx, reader: Reader, { feed }: Holder): void {
+    const held = this.#sql.parkHeld.run(tx.now, reader.id, feed);
+    if (held > 0) this.#sql.dropHeld.run(reader.id, feed);
   }
 
   /** Forgets all that is leased or parked: receipts are worthless from now on. */
@@ -272,8 +287,8 @@ function prepare(db: Database) {
     leased: db.prepare<Leased>(`SELECT ${columns} FROM sb1_leased WHERE reader = ? AND seq = ? AND fence = ?`),
     anyLeased: db.prepare("SELECT 1 FROM sb1_leased WHERE reader = ? LIMIT 1"),
     lease: db.prepare(
-      `INSERT INTO sb1_leased (reader, seq, fence, attempt, until, consumer, failed_at, put_back_at)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT INTO sb1_leased (reader, seq, fence, attempt, until, consumer, feed, failed_at, put_back_at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
     isLeased: db.prepare("SELECT 1 FROM sb1_leased WHERE reader = ? AND seq = ?"),
     extend: db.prepare("UPDATE sb1_leased SET until = ? WHERE reader = ? AND seq = ? AND fence = ?"),
@@ -289,9 +304,9 @@ function prepare(db: Database) {
       `INSERT INTO sb1_parked (reader, seq, attempt, due, failed_at, put_back_at, urgency)
        SELECT reader, seq, attempt, ?, failed_at, put_back_at, ${urgency("leased.seq")}
        FROM sb1_leased AS leased JOIN sb1_readers AS readers ON readers.id = leased.reader
-       WHERE reader = ? AND consumer = ? AND leased.fence > ?`,
+       WHERE reader = ? AND feed = ?`,
     ),
-    dropHeld: db.prepare("DELETE FROM sb1_leased WHERE reader = ? AND consumer = ? AND fence > ?"),
+    dropHeld: db.prepare("DELETE FROM sb1_leased WHERE reader = ? AND feed = ?"),
     park: db.prepare(
       `INSERT INTO sb1_parked (reader, seq, attempt, due, failed_at, put_back_at, urgency)
        SELECT id, ?, ?, ?, ?, ?, ${urgency("?")} FROM sb1_readers WHERE id = ?`,

@@ -2,7 +2,7 @@
 
 import type { Delivery, Outcome, QueueConsumer, Reply } from "../../core/backend.js";
 import { NotFoundError } from "../../core/errors.js";
-import type { Deliveries, Grant, Parked, Supply } from "./deliveries.js";
+import { createHolder, type Deliveries, type Grant, type Holder, type Parked, type Supply } from "./deliveries.js";
 import type { Database } from "./driver.js";
 import type { Look, Source } from "./feed.js";
 import { createGraveyard, type Graveyard } from "./graveyard.js";
@@ -15,7 +15,7 @@ import type { Recipients } from "./recipients.js";
 import type { Records } from "./records.js";
 import { NEVER, pushedAtOf } from "./schema.js";
 import type { Spreads } from "./spreads.js";
-import { type StoredText, text, textOf } from "./values.js";
+import { type StoredText, textOf } from "./values.js";
 import type { Tx } from "./writer.js";
 
 /** What taking needs of the queue port. */
@@ -35,11 +35,11 @@ interface InboxFeed extends Omit<QueueConsumer, "consumer"> {
   readonly queue: string;
   readonly recipient: string;
   readonly topic: string;
-  readonly consumer: StoredText;
+  readonly holder: Holder;
   /** Absent for the shared recipient. */
   readonly online: OnlineFeed | undefined;
-  /** Which inbox it reads, and the fence that this had before: a recipient that was forgotten begins anew. */
-  place: { readonly reader: number; readonly since: number };
+  /** The inbox that it reads: another when its recipient was forgotten and begins anew. */
+  reader: number;
   /** When it last took. */
   readAt: number;
 }
@@ -82,23 +82,23 @@ export class Inboxes {
     this.#parts = parts;
   }
 
-  /** @param place as it is when the feed is opened */
+  /** @param reader its inbox */
   source(
     queue: string,
     recipient: string,
     consumer: QueueConsumer,
-    place: InboxFeed["place"],
+    reader: number,
     online: OnlineFeed | undefined,
   ): Source {
     const topic = inboxTopic(queue, recipient);
     const feed: InboxFeed = {
       ...consumer,
-      consumer: text(consumer.consumer),
+      holder: createHolder(consumer.consumer),
       queue,
       recipient,
       topic,
       online,
-      place,
+      reader,
       readAt: Number.NEGATIVE_INFINITY,
     };
     return {
@@ -144,8 +144,9 @@ export class Inboxes {
     const gone = takeGone(inbox);
     const expired = takeUnreported(inbox);
     const expiredIds = taking.expired.slice(0, MAX_EXPIRED).map(textOf);
+    const taken = { deliveries: given, lost, gone, expired, poisoned };
     return {
-      taken: { deliveries: given, lost, gone, expired, expiredIds, poisoned },
+      taken: expiredIds.length === 0 ? taken : { ...taken, expiredIds },
       readyAt: inbox.paused ? NEVER : deliveries.readyAt(inbox),
     };
   }
@@ -156,7 +157,7 @@ export class Inboxes {
     feed.online?.end();
     if (inbox === undefined) return;
     recipients.readAt(inbox, feed.readAt);
-    deliveries.giveBack(tx, inbox, feed.consumer, feed.place.since);
+    deliveries.giveBack(tx, inbox, feed.holder);
     tx.changed(feed.topic);
   }
 
@@ -167,8 +168,8 @@ export class Inboxes {
   }
 
   /** The inbox that the feed has read so far; undefined once its recipient was forgotten. */
-  #known(tx: Tx, queue: QueueRow, { place, recipient }: InboxFeed): Reader | undefined {
-    return this.#parts.recipients.known(tx, queue, place.reader, recipient);
+  #known(tx: Tx, queue: QueueRow, { reader, recipient }: InboxFeed): Reader | undefined {
+    return this.#parts.recipients.known(tx, queue, reader, recipient);
   }
 
   /** The inbox that the feed reads: a new one where its recipient was forgotten. */
@@ -181,11 +182,10 @@ export class Inboxes {
       registration === undefined
         ? recipients.inboxOf(tx, queue, recipient)
         : recipients.register(tx, queue, recipient, registration);
-    const { id: reader, fence: since } = inbox;
-    if (reader !== feed.place.reader) {
+    if (inbox.id !== feed.reader) {
       online?.moveTo(tx, inbox);
       tx.afterCommit(() => {
-        feed.place = { reader, since };
+        feed.reader = inbox.id;
       });
     }
     return inbox;
@@ -225,7 +225,7 @@ export class Inboxes {
     const isWeighted = feed.priorities === "weighted";
     const rows = this.#sql.ready.all(inbox.id, isWeighted ? 1 : max);
     if (rows.length === 0) return [];
-    const grant = this.#parts.deliveries.grant(tx, inbox, feed.leaseMs);
+    const grant = this.#parts.deliveries.grant(tx, inbox, feed.leaseMs, feed.holder);
     const taken = isWeighted ? this.#weighted(taking, max, grant) : this.#leaseUrgent(taking, rows, grant);
     tx.spend(taken.length);
     return taken.map(({ seq, attempt, id, header, data }) => {
@@ -235,14 +235,14 @@ export class Inboxes {
 
   /** @param rows what comes first of all that is ready */
   #leaseUrgent(
-    { inbox: { id }, feed: { consumer } }: Taking,
+    { inbox: { id } }: Taking,
     rows: readonly ReadyItem[],
-    { fence, until }: Grant,
+    { fence, until, consumer, feed }: Grant,
   ): readonly ReadyItem[] {
     const last = rows.at(-1);
     if (last === undefined) return [];
     // What stands up to the last row is just these rows.
-    this.#sql.lease.run(fence, until, consumer, id, last.urgency, last.seq);
+    this.#sql.lease.run(fence, until, consumer, feed, id, last.urgency, last.seq);
     this.#sql.leave.run(id, last.urgency, last.seq);
     return rows;
   }
@@ -264,13 +264,13 @@ export class Inboxes {
   }
 
   /** The oldest of the priority whose turn it is. */
-  #leaseInTurn({ inbox, feed: { consumer } }: Taking, grant: Grant): readonly ReadyItem[] {
+  #leaseInTurn({ inbox }: Taking, grant: Grant): readonly ReadyItem[] {
     const next = inbox.rounded === null ? undefined : this.#sql.nextLevel.get(inbox.id, inbox.rounded);
     const level = next ?? this.#sql.firstLevel.get(inbox.id);
     const row = level === undefined ? undefined : this.#sql.readyAt.get(inbox.id, level.urgency);
     if (row === undefined) return [];
     inbox.rounded = row.urgency;
-    this.#parts.deliveries.lease(inbox, row, grant, consumer);
+    this.#parts.deliveries.lease(inbox, row, grant);
     this.#sql.leaveOne.run(inbox.id, row.urgency, row.seq);
     return [row];
   }
@@ -317,8 +317,8 @@ function prepare(db: Database) {
       "SELECT urgency FROM sb1_waiting WHERE reader = ? AND urgency > ? ORDER BY urgency LIMIT 1",
     ),
     lease: db.prepare(
-      `INSERT INTO sb1_leased (reader, seq, fence, attempt, until, consumer, failed_at, put_back_at)
-       SELECT reader, seq, ?, attempt, ?, ?, failed_at, put_back_at
+      `INSERT INTO sb1_leased (reader, seq, fence, attempt, until, consumer, feed, failed_at, put_back_at)
+       SELECT reader, seq, ?, attempt, ?, ?, ?, failed_at, put_back_at
        FROM sb1_waiting WHERE reader = ? AND (urgency, seq) <= (?, ?)`,
     ),
     leave: db.prepare("DELETE FROM sb1_waiting WHERE reader = ? AND (urgency, seq) <= (?, ?)"),

@@ -52,13 +52,11 @@ export function lookingCalls(store: Store, parts: QueueParts): LookingCalls {
     },
 
     async list(name, filter, page): Promise<ItemPage> {
-      store.assertOpen();
       await updateQueue(store, parts, name);
       return store.read(() => parts.lists.list(queueOf(parts, name), filter, page));
     },
 
     async count(name, filter) {
-      store.assertOpen();
       await updateQueue(store, parts, name);
       return store.read(() => parts.lists.count(queueOf(parts, name), filter));
     },
@@ -94,6 +92,7 @@ async function updateInbox(
 
 /** Ends all that has expired in a queue, and forgets what is kept no longer, so that what is counted is exact. */
 export async function updateQueue(store: Store, parts: QueueParts, name: string): Promise<void> {
+  store.assertOpen();
   const { queues, items, records, recipients } = parts;
   const isDue = (): boolean => {
     const queue = queues.find(name);

@@ -38,7 +38,7 @@ export function createQueue(store: Store, readers: Readers, deliveries: Deliveri
       const source =
         known === undefined
           ? await openInbox(store, parts, name, recipient, consumer)
-          : parts.inboxes.source(name, recipient, consumer, { reader: known.id, since: known.fence }, undefined);
+          : parts.inboxes.source(name, recipient, consumer, known.id, undefined);
       store.assertOpen();
       return store.track((onClose) => createFeed(store, source, onClose));
     },
@@ -77,7 +77,7 @@ async function openInbox(
         ? recipients.inboxOf(tx, queue, recipient)
         : recipients.register(tx, queue, recipient, registration);
     const feed = recipient === SHARED_RECIPIENT ? undefined : online.open(tx, queue.id, inbox);
-    return inboxes.source(name, recipient, consumer, { reader: inbox.id, since: inbox.fence }, feed);
+    return inboxes.source(name, recipient, consumer, inbox.id, feed);
   });
 }
 

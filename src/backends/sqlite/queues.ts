@@ -79,7 +79,8 @@ export class Queues {
     const row = this.#sql.find.get(this.#namespace, text(name));
     if (row === undefined) return undefined;
     // As `configure` has stored it.
-    const settings = row.settings === null ? undefined : (JSON.parse(row.settings) as RecordSettings);
+    const settings =
+      row.settings === null ? undefined : { ...NO_RECORDS, ...(JSON.parse(row.settings) as RecordSettings) };
     return { ...row, name, settings, unrecorded: row.unrecorded === 1, changed: false };
   }
 

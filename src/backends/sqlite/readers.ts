@@ -159,11 +159,6 @@ export class Readers {
     const { dropped, gone, rounds, rounded } = reader;
     this.#sql.save.run(cursor, notBefore, fence, nextEnd, ...counts, dropped, gone, rounds, rounded, id);
   }
-
-  /** The fence of the last take that was committed. */
-  fenceOf(id: number): number {
-    return this.load(id)?.fence ?? 0;
-  }
 }
 
 // Parameters come in the order of the calls above.

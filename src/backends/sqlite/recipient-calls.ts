@@ -32,10 +32,15 @@ export function recipientCalls(store: Store, { queues, recipients }: QueueParts)
       }),
 
     async unregister(name, recipient) {
-      const wasRegistered = await change(name, (tx, queue) => recipients.unregister(tx, queue, recipient));
-      if (!wasRegistered) return false;
-      while (!(await change(name, (tx, queue) => recipients.clean(tx, queue))));
-      return true;
+      store.assertOpen();
+      const step = async (work: (tx: Tx, queue: QueueRow) => boolean): Promise<boolean | undefined> =>
+        store.writer.run((tx) => {
+          const queue = queues.get(tx, name);
+          return queue && work(tx, queue);
+        });
+      const wasRegistered = await step((tx, queue) => recipients.unregister(tx, queue, recipient));
+      while ((await step((tx, queue) => recipients.clean(tx, queue))) === false);
+      return wasRegistered === true;
     },
 
     async recipients(name, { max, cursor }) {

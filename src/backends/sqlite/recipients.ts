@@ -111,9 +111,10 @@ export class Recipients {
    */
   unregister(tx: Tx, queue: QueueRow, recipient: string): boolean {
     const inbox = this.inbox(tx, queue, recipient);
-    if (inbox === undefined || inbox.registered === null) return false;
+    if (inbox === undefined) return false;
+    const wasRegistered = inbox.registered !== null;
     this.#forget(tx, queue, inbox, recipient);
-    return true;
+    return wasRegistered;
   }
 
   /** Forgets some of those that have lapsed, and removes some of what they had. */
@@ -173,7 +174,7 @@ export class Recipients {
   #forget(tx: Tx, queue: QueueRow, inbox: Reader, recipient: string): void {
     this.#readers.letGo(tx, inbox);
     this.#online.forget(queue.id, inbox.id);
-    queue.recipients -= 1;
+    if (inbox.registered !== null) queue.recipients -= 1;
     queue.changed = true;
     // Whoever waits begins anew.
     tx.changed(inboxTopic(queue.name, recipient));
