@@ -29,6 +29,7 @@ import { queueCases } from "./queue-cases.js";
 import { recipientCases } from "./recipient-cases.js";
 import { queueDedupeCases } from "./queue-dedupe-cases.js";
 import { queueLimitCases } from "./queue-limit-cases.js";
+import { queueModelCases } from "./queue-model-cases.js";
 import { queueStatsCases } from "./queue-stats-cases.js";
 import { recordCases } from "./record-cases.js";
 import { redriveCases } from "./redrive-cases.js";
@@ -86,4 +87,5 @@ export const contractCases: readonly ContractCase[] = [
   ...queueDedupeCases,
   ...replyCases,
   ...queueStatsCases,
+  ...queueModelCases,
 ];
