@@ -381,8 +381,10 @@ function closed(): Promise<never> {
 const NOTHING = { lost: [], gone: 0, expired: 0, poisoned: 0 };
 const QUIET = { ...NOTHING, deliveries: [], moreAbandoned: false, paused: false, restarted: false };
 
-function toTaken(deliveries: readonly Delivery[], { lost, gone, expired, poisoned }: Omit<Taken, "deliveries">): Taken {
-  return { deliveries, lost, gone, expired, poisoned };
+function toTaken(deliveries: readonly Delivery[], found: Omit<Taken, "deliveries">): Taken {
+  const { lost, gone, expired, expiredIds, poisoned } = found;
+  if (expiredIds === undefined) return { deliveries, lost, gone, expired, poisoned };
+  return { deliveries, lost, gone, expired, expiredIds, poisoned };
 }
 
 function isInterrupted(error: unknown): boolean {

@@ -23,6 +23,7 @@ export interface RoundResult {
   readonly lost: readonly Receipt[];
   readonly gone: number;
   readonly expired: number;
+  readonly expiredIds?: readonly string[];
   readonly poisoned: number;
   /** When something will be ready by the clock alone, as far as is known. */
   readonly readyInMs: number | undefined;

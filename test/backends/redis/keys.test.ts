@@ -27,7 +27,7 @@ function allLogKeys(namespace: string, stream: string, group: string): string[] 
 function allQueueKeys(namespace: string, queue: string, recipient: string): string[] {
   const keys = queueKeys(namespace, queue);
   const { taken, ...own } = keys.recipient(recipient);
-  return [keys.records, keys.line, keys.expiring, keys.publisher("p"), ...Object.values(own), taken("c")];
+  return [keys.records, keys.state, keys.expiring, keys.publisher("p"), ...Object.values(own), taken("c")];
 }
 
 describe("names", () => {

@@ -1,3 +1,6 @@
+-- Places in line: numbers that grow from push to push, and tell when that was.
+local PLACES_PER_MS = 16
+
 -- Numbers to the base of 36 with leading zeros, so that texts sort as they do.
 local function toBase36(number, width)
   local digits = ''
@@ -9,8 +12,16 @@ local function toBase36(number, width)
   return digits
 end
 
--- The place in line of a push, without the three digits of an item's place in it. Nine digits: as many pushes as one
--- server can do in decades.
-local function nextPlace(line)
-  return toBase36(redis.call('INCR', line), 9)
+-- The next place, where `last` is the one before it, or nothing. A ticket has it in nine digits, and behind them three for
+-- an item's place in its push. Beyond 16 pushes a millisecond, or while the clock is set back, it runs ahead of the clock.
+local function nextLine(state, last, now)
+  local line = math.max((last or 0) + 1, now * PLACES_PER_MS)
+  redis.call('HSET', state, 'line', string.format('%.0f', line))
+  return line
+end
+
+-- When a place was given, as text; nil for those that earlier builds gave, which were counted from 1.
+local function timeOfPlace(place)
+  local ms = math.floor(tonumber(string.sub(place, 1, 9), 36) / PLACES_PER_MS)
+  return ms >= 1000000000000 and string.format('%.0f', ms) or nil
 end

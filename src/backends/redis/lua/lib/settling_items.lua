@@ -1,0 +1,136 @@
+-- The part of queue-take.lua that settles outcomes, and puts back what nobody holds any more.
+
+local function noteExpired(ids)
+  expired = expired + #ids
+  for _, id in ipairs(ids) do
+    expiredIds[#expiredIds + 1] = id
+  end
+end
+
+-- The first failure as `attempts` has it, where it may be now.
+local function firstFailure(failedAt)
+  return failedAt ~= '' and failedAt or '@' .. string.format('%.0f', now)
+end
+
+local function forget(ticket)
+  redis.call('HDEL', inbox.attempts, ticket)
+  redis.call('ZREM', inbox.expiry, ticket)
+end
+
+-- Puts a ticket that nobody holds any more back in line, or to wait until it is due.
+local function giveBack(ticket, known, dueAt)
+  hasAttempts = true
+  redis.call('HSET', inbox.attempts, ticket, known)
+  local expiresAt = expiryOf(ticket)
+  if expiresAt and expiresAt <= now then
+    noteExpired(endExpired(inbox, { ticket }))
+    return
+  end
+  if expiresAt then
+    redis.call('ZADD', inbox.expiry, expiresAt, ticket)
+    redis.call('ZADD', inbox.expiring, 'LT', expiresAt, decodeName(inbox.recipient))
+  end
+  if dueAt <= now then
+    redis.call('ZADD', inbox.waiting, scoreOf(ticket), ticket)
+    return
+  end
+  local soonest = redis.call('ZRANGE', inbox.due, 0, 0, 'WITHSCORES')[2]
+  redis.call('ZADD', inbox.due, dueAt, ticket)
+  -- Whoever waits has to know of something earlier to wait for.
+  if not soonest or dueAt < tonumber(soonest) then
+    ring(inbox.bell)
+  end
+end
+
+local function bury(ticket, attempt, holder, reason, failedAt)
+  local id = idOf(ticket)
+  local record = redis.call('HGET', KEYS[1], id)
+  if record then
+    local read = readRecord(record)
+    local pushedAt = read and (read.at or timeOfPlace(read.place))
+    local fields = records and records.isIndexed and redis.call('HGET', PREFIX .. 'fields', id)
+    local words = { 'p', id, 'a', attempt, 'c', holder, 'r', reason, 'pr', priorityOf(ticket) }
+    for name, value in pairs({ m = read and string.sub(record, read.start) or record, t = pushedAt, x = fields or nil,
+      f = failedAt ~= '' and string.sub(failedAt, 2) or nil }) do
+      words[#words + 1], words[#words + 2] = name, value
+    end
+    redis.call('XADD', inbox.dead, 'MAXLEN', '=', ARGV[5], '*', unpack(words))
+  else
+    gone = gone + 1
+  end
+  finish(inbox.recipient, { ticket }, { id }, record and 'dead' or nil, { attempt })
+  forget(ticket)
+end
+
+-- Acknowledges first deliveries that are still held; the usual case, in which all of them are, takes no detours.
+local function acknowledge(from, to)
+  local scores = redis.call('ZMSCORE', inbox.leased, unpack(ARGV, from, to))
+  local states = hasAttempts and redis.call('HMGET', inbox.attempts, unpack(ARGV, from, to))
+  local tickets, ids, known, others, attempts = {}, {}, {}, {}, {}
+  for i = from, to do
+    local ticket, text = ARGV[i], states and states[i - from + 1]
+    if not scores[i - from + 1] or (text and stateOf(text) ~= 0) then
+      lost[#lost + 1] = i - PLAIN + 1
+    else
+      tickets[#tickets + 1] = ticket
+      ids[#ids + 1] = ARGV[i + plain]
+      known[#known + 1] = text and ticket or nil
+      others[#others + 1] = string.byte(ticket, PLACE + 1) ~= BAR and ticket or nil
+    end
+  end
+  if #tickets > 0 then
+    redis.call('ZREM', inbox.leased, unpack(tickets))
+    if records or #others > 0 then
+      for i = 1, #tickets do
+        attempts[i] = 1
+      end
+      finish(inbox.recipient, tickets, ids, 'acked', attempts)
+    else
+      redis.call('HDEL', KEYS[1], unpack(ids))
+    end
+  end
+  if #known > 0 then
+    redis.call('HDEL', inbox.attempts, unpack(known))
+  end
+  if #others > 0 then
+    redis.call('ZREM', inbox.expiry, unpack(others))
+  end
+end
+
+-- Returns false when it comes too late.
+local function settle(kind, ticket, fence, a, b)
+  local text = hasAttempts and redis.call('HGET', inbox.attempts, ticket)
+  local current, attempt, _, failedAt, putBackAt = stateOf(text)
+  if current ~= tonumber(fence) or redis.call('ZREM', inbox.leased, ticket) == 0 then
+    return false
+  end
+  if kind == 'dead' then
+    bury(ticket, attempt, consumer, a, failedAt)
+  elseif kind == 'ack' then
+    finish(inbox.recipient, { ticket }, { idOf(ticket) }, 'acked', { attempt })
+    forget(ticket)
+  else
+    failedAt = b == '1' and firstFailure(failedAt) or failedAt
+    putBackAt = kind == 'retry' and '+' .. string.format('%.0f', now) or putBackAt
+    local known = current + 1 .. ' ' .. attempt + tonumber(b) .. failedAt .. putBackAt
+    giveBack(ticket, known, now + tonumber(a))
+  end
+  return true
+end
+
+-- Takes back the leases that have run out.
+local function sweep()
+  for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', inbox.leased, '-inf', now, 'LIMIT', 0, AT_ONCE)) do
+    local text = redis.call('HGET', inbox.attempts, ticket)
+    local fence, attempt, holder, failedAt, putBackAt = stateOf(text)
+    local expiresAt = expiryOf(ticket)
+    redis.call('ZREM', inbox.leased, ticket)
+    if attempt < maxAttempts or (expiresAt and expiresAt <= now) then
+      giveBack(ticket, fence + 1 .. ' ' .. attempt + 1 .. firstFailure(failedAt) .. putBackAt, now)
+    else
+      local message = 'no consumer finished it in ' .. attempt .. ' attempts'
+      bury(ticket, attempt, holder, cjson.encode({ kind = 'abandoned', message = message }), failedAt)
+      poisoned = poisoned + 1
+    end
+  end
+end

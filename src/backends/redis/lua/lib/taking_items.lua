@@ -1,0 +1,139 @@
+-- The part of queue-take.lua that hands out deliveries.
+
+--@ promoting
+
+-- Hands out tickets that are leased. What has no record any more is gone; of what several had, somebody has removed it.
+local function deliver(tickets, ids, states)
+  local missing = {}
+  for i, record in ipairs(redis.call('HMGET', KEYS[1], unpack(ids))) do
+    if record then
+      local receipt = tickets[i]
+      if states and states[i] then
+        local fence, attempt = stateOf(states[i])
+        receipt = fence == 0 and receipt or '+' .. fence .. '/' .. attempt .. '/' .. receipt
+      end
+      receipts[#receipts + 1] = receipt
+      out[#receipts + 4] = record
+    else
+      missing[#missing + 1] = tickets[i]
+      gone = gone + (isShared(tickets[i]) and 0 or 1)
+    end
+  end
+  if #missing > 0 then
+    redis.call('ZREM', inbox.leased, unpack(missing))
+    redis.call('ZREM', inbox.expiry, unpack(missing))
+    redis.call('HDEL', inbox.attempts, unpack(missing))
+  end
+end
+
+-- Notes who holds what, where a dead letter may have to tell.
+local function noteHolder(tickets, states)
+  if maxAttempts > 1 and not states then
+    return
+  end
+  local words = {}
+  for i, ticket in ipairs(tickets) do
+    if maxAttempts == 1 or (states and states[i]) then
+      local fence, attempt, _, failedAt, putBackAt = stateOf(states and states[i])
+      words[#words + 1] = ticket
+      words[#words + 1] = fence .. ' ' .. attempt .. failedAt .. putBackAt .. ' ' .. consumer
+    end
+  end
+  callWith('HSET', inbox.attempts, words)
+end
+
+-- Leases what was popped from what waits, unless it has expired.
+local function lease(popped)
+  local tickets, ids, leases, ended = {}, {}, {}, {}
+  local leaseEnd = string.format('%.0f', now + leaseMs)
+  for i = 1, #popped, 2 do
+    local ticket = popped[i]
+    local expiresAt = expiryOf(ticket)
+    if expiresAt and expiresAt <= now then
+      ended[#ended + 1] = ticket
+    else
+      local n = #tickets + 1
+      tickets[n], ids[n] = ticket, idOf(ticket)
+      leases[2 * n - 1], leases[2 * n] = leaseEnd, ticket
+    end
+  end
+  if #ended > 0 then
+    noteExpired(endExpired(inbox, ended))
+  end
+  if #tickets > 0 then
+    callWith('ZADD', inbox.leased, leases)
+    local states = hasAttempts and redis.call('HMGET', inbox.attempts, unpack(tickets))
+    noteHolder(tickets, states)
+    deliver(tickets, ids, states)
+  end
+end
+
+-- What an earlier call took whose reply never arrived, as far as this consumer still holds it. It is the last one that
+-- took anything, and had what others before it lost.
+local function takeAgain(firstLost)
+  local feed, call, kept = string.match(redis.call('GET', taken) or '', '^(%S+) (%d+)\n(.*)$')
+  local tickets, ids, states = {}, {}, {}
+  if feed ~= ARGV[7] or tonumber(call) < firstLost then
+    return
+  end
+  for receipt in string.gmatch(kept, '[^\n]+') do
+    local fence, ticket = string.match(receipt, '^%+(%d+)/%d+/(.*)$')
+    ticket = ticket or receipt
+    local text = redis.call('HGET', inbox.attempts, ticket)
+    if stateOf(text) == tonumber(fence or 0) and redis.call('ZSCORE', inbox.leased, ticket) then
+      tickets[#tickets + 1], ids[#ids + 1], states[#states + 1] = ticket, idOf(ticket), text
+    end
+  end
+  if #tickets > 0 then
+    deliver(tickets, ids, states)
+  end
+end
+
+-- Fills the room there is.
+local function take(turn, level)
+  if ARGV[9] ~= '0' then
+    takeAgain(tonumber(ARGV[9]))
+  end
+  local pop
+  if ARGV[10] == 'weighted' then
+    pop = function(room)
+--@ weighted
+      local popped
+      popped, turn, level = popWeighted(inbox, room, turn, level)
+      return popped
+    end
+  end
+  for _ = 1, 4 do
+    local room = max - #receipts
+    if room <= 0 then
+      break
+    end
+    local popped = pop and pop(room) or redis.call('ZPOPMIN', inbox.waiting, room)
+    lease(popped)
+    if #popped < 2 * room then
+      break
+    end
+  end
+  if #receipts > 0 then
+    -- Kept as long as the leases: should the reply be lost, the next call asks for it.
+    redis.call('SET', taken, ARGV[7] .. ' ' .. ARGV[8] .. '\n' .. table.concat(receipts, '\n'), 'PX', leaseMs)
+  end
+end
+
+-- How long until something is ready, in ms, or -1.
+local function readyIn()
+  if redis.call('EXISTS', inbox.waiting) == 1 then
+    -- One bell wakes one consumer, so each wakes the next as long as there is something to take.
+    ring(inbox.bell)
+    return 0
+  end
+  local ready = -1
+  for _, key in ipairs({ inbox.due, inbox.leased }) do
+    local soonest = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+    local ms = soonest and math.max(0, tonumber(soonest) - now)
+    if ms and (ready < 0 or ms < ready) then
+      ready = ms
+    end
+  end
+  return ready
+end

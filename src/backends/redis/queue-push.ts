@@ -1,0 +1,245 @@
+/** Pushing: what the script is given, what it answers, and what is left to do until a push has come through. */
+
+import type { BackendContext, NewItem, Pushed, QueueLimits } from "../../core/backend.js";
+import { InvalidArgumentError } from "../../core/errors.js";
+import { DEDUPE_MAX_IDS, DEDUPE_WINDOW_MS, queueFull } from "../../core/limits.js";
+import { listOf, numberOf, textOf } from "./blob.js";
+import type { Arg } from "./connection.js";
+import { encodeName, indexedValue, toStoredId } from "./keys.js";
+import type { Port } from "./port.js";
+import { type KnownQueue, learn } from "./queue-known.js";
+import type { Recipients } from "./queue-recipients.js";
+import { audienceName, MAX_PLACES, ticketTail, toRecord } from "./records.js";
+import { loadScript } from "./scripts.js";
+
+const pushScript = loadScript("queue-push");
+const fanoutScript = loadScript("queue-fanout");
+const tidyScript = loadScript("queue-tidy");
+
+/** Recipients that have lapsed, and that one push forgets. */
+const MAX_LAPSES = 20;
+
+export interface Pusher {
+  push(queue: KnownQueue, items: readonly NewItem[], limits: QueueLimits): Promise<readonly Pushed[]>;
+  /** Ends what has expired in the queue and nobody has found yet. @returns whether there was any */
+  endExpired(queue: KnownQueue): Promise<boolean>;
+  /** Goes on, for one call, with handing out what a publisher has left that is gone. */
+  takeOver(queue: KnownQueue): Promise<void>;
+}
+
+export function createPusher(
+  port: Pick<Port, "publish" | "publisherId" | "repeating">,
+  recipients: Recipients,
+  context: BackendContext,
+): Pusher {
+  const sharedKeys = ({ keys }: KnownQueue): readonly string[] => [keys.records, keys.state, keys.expiring, keys.none];
+
+  /** Ends what is over by the clock alone. @returns whether there was anything */
+  async function tidy(queue: KnownQueue, maxLapses: number): Promise<boolean> {
+    for (let isAny = false; ; ) {
+      const reply = await tidyScript.run(port.repeating(queue.keys.records), sharedKeys(queue), [String(maxLapses)]);
+      const [ended, more, ...lapsed] = listOf(reply);
+      for (const recipient of lapsed) await recipients.forgetLapsed(queue, textOf(recipient));
+      isAny ||= numberOf(ended) > 0 || lapsed.length > 0;
+      if (numberOf(more) === 0) return isAny;
+    }
+  }
+
+  async function fanOut(queue: KnownQueue, intent: string, known: readonly [after: string, upto: string]) {
+    const reply = await fanoutScript.run(port.repeating(queue.keys.records), sharedKeys(queue), [intent, ...known]);
+    const [count, isAll, after, upto] = listOf(reply).map(textOf);
+    return { count: Number(count), isAll: Number(isAll), known: [after ?? "0", upto ?? "0"] as const };
+  }
+
+  /** Hands the rest of a push out to its audience. @returns how many recipients it has had then */
+  async function finishFanOut(queue: KnownQueue, { intent, handed }: Unfinished): Promise<number> {
+    let count = handed;
+    for (let known: readonly [string, string] = ["0", "0"]; ; ) {
+      const next = await fanOut(queue, intent, known);
+      // Somebody else has finished it: those that were left then.
+      if (next.count < 0) return count + next.isAll;
+      count = next.count;
+      if (next.isAll === 1) return count;
+      known = next.known;
+    }
+  }
+
+  /** Does what others have left undone. The push itself has come through, whatever becomes of this. */
+  async function lookAfter(queue: KnownQueue): Promise<void> {
+    try {
+      await tidy(queue, MAX_LAPSES);
+      await fanOut(queue, "", ["0", "0"]);
+    } catch (error) {
+      context.report(error, "looking after a queue");
+    }
+  }
+
+  /** Sends a push until it is decided on. @returns what the script said, and what it was about */
+  async function decide(queue: KnownQueue, items: readonly NewItem[], limits: QueueLimits) {
+    for (let tries = 0; ; ) {
+      const batch = pushArgs(queue, items, limits);
+      const { keys } = queue;
+      const fixed = [keys.records, keys.state, keys.expiring, keys.publisher(port.publisherId), keys.none];
+      const reply = await port.publish(pushScript, [...fixed, ...batch.keys], batch.args);
+      if (reply.startsWith("OK")) return { batch, reply };
+      if (reply.startsWith("SETTINGS")) {
+        learn(queue, reply.slice("SETTINGS ".length));
+      } else if (reply.startsWith("LAPSED")) {
+        for (const recipient of reply.split(" ").slice(1)) await recipients.forgetLapsed(queue, recipient);
+      } else {
+        // A full queue may hold what has ended by the clock alone, and drops nothing before that.
+        const mayDrop = limits.overflow === "drop-oldest" && tries === 0;
+        tries += 1;
+        if (!(await tidy(queue, MAX_LAPSES)) && !mayDrop) throw queueFull(queue.name, limits.maxItems);
+      }
+    }
+  }
+
+  async function push(
+    queue: KnownQueue,
+    items: readonly NewItem[],
+    limits: QueueLimits,
+    mayBeExpired = true,
+  ): Promise<readonly Pushed[]> {
+    if (items.length === 0) return [];
+    if (items.length > MAX_PLACES) throw new InvalidArgumentError(`a push takes at most ${MAX_PLACES} items`);
+    const { batch, reply } = await decide(queue, items, limits);
+    if (reply === "OK" && batch.sent.length === items.length) {
+      return items.map(({ id }) => ({ id, duplicate: false, recipients: 1 }));
+    }
+    const { duplicates, audiences, isAllWell } = readReply(reply);
+    const counts = await Promise.all(
+      audiences.map((one) => (one.intent === "" ? one.handed : finishFanOut(queue, one))),
+    );
+    if (!isAllWell) await lookAfter(queue);
+    const results = toPushed(items, batch, duplicates, counts);
+    const isHeld = results.some(({ duplicate }) => duplicate);
+    if (!isHeld || !mayBeExpired || !(await tidy(queue, MAX_LAPSES))) return results;
+    // Some id may have been that of an item which had expired, or whose recipient had lapsed, and which nobody had met yet.
+    const held = items.filter((_, index) => results[index]?.duplicate === true);
+    const again = (await push(queue, held, limits, false)).values();
+    return results.map((result) => (result.duplicate ? (again.next().value ?? result) : result));
+  }
+
+  return {
+    push: (queue, items, limits) => push(queue, items, limits),
+    endExpired: (queue) => tidy(queue, 0),
+    takeOver: async (queue) => void (await fanOut(queue, "", ["0", "0"])),
+  };
+}
+
+// -------------------------------------------------------------------------------------------- what is sent
+
+interface Batch {
+  readonly keys: readonly string[];
+  readonly args: readonly Arg[];
+  /** Indices of the items sent, in the order of the script's numbers. */
+  readonly sent: readonly number[];
+  /** Of the audiences, the indices of their items. */
+  readonly audiences: readonly (readonly number[])[];
+}
+
+/** Items grouped by recipient; an id that comes twice is sent the first time. */
+function pushArgs(queue: KnownQueue, items: readonly NewItem[], { maxItems, overflow = "reject" }: QueueLimits): Batch {
+  const seen = new Set<string>();
+  const named = new Map<string, number[]>();
+  const audiences = new Map<string, number[]>();
+  let isTimed = false;
+  let isRemembered = false;
+  for (let index = 0; index < items.length; index += 1) {
+    const item = items[index];
+    if (item === undefined || seen.has(item.id)) continue;
+    seen.add(item.id);
+    isTimed ||= item.delayMs > 0 || item.ttlMs !== undefined;
+    isRemembered ||= item.dedupe === true;
+    const { recipient } = item;
+    const [groups, name] =
+      typeof recipient === "string" ? [named, recipient] : [audiences, audienceName(recipient.audience)];
+    const indices = groups.get(name);
+    if (indices === undefined) groups.set(name, [index]);
+    else indices.push(index);
+  }
+  const sent = [...named.values(), ...audiences.values()].flat();
+  const has = (isTimed ? "t" : "") + (queue.indexed === undefined ? "" : "f");
+  const remembered = isRemembered ? rememberedIn(items, sent) : "";
+  const args: Arg[] = [String(maxItems), overflow, queue.settings, has, remembered];
+  args.push(String(DEDUPE_MAX_IDS), String(DEDUPE_WINDOW_MS), String(sent.length));
+  const keys: string[] = [];
+  const add = (name: string, recipient: string | undefined, indices: readonly number[]): void => {
+    args.push(name, String(indices.length));
+    for (const index of indices) {
+      const item = items[index];
+      if (item !== undefined) addItem(args, item, index, recipient, isTimed, queue.indexed);
+    }
+  };
+  for (const [recipient, indices] of named) {
+    const { waiting, due, bell, expiry } = queue.keys.recipient(recipient);
+    keys.push(waiting, due, bell, expiry);
+    const name = encodeName(recipient);
+    add(name, name, indices);
+  }
+  for (const [name, indices] of audiences) add(name, undefined, indices);
+  return { keys, args, sent, audiences: [...audiences.values()] };
+}
+
+function rememberedIn(items: readonly NewItem[], sent: readonly number[]): string {
+  return sent.flatMap((index, number) => (items[index]?.dedupe === true ? [number + 1] : [])).join(" ");
+}
+
+function addItem(
+  args: Arg[],
+  item: NewItem,
+  index: number,
+  recipient: string | undefined,
+  isTimed: boolean,
+  indexed: KnownQueue["indexed"],
+): void {
+  const { id, priority, delayMs, ttlMs } = item;
+  args.push(toStoredId(id), toRecord(item, index, recipient), ticketTail(index, priority), String(-priority));
+  if (isTimed) args.push(String(delayMs), ttlMs === undefined ? "" : String(ttlMs));
+  if (indexed !== undefined) args.push(fieldsOf(item, indexed));
+}
+
+/** Of an item's fields, those that are indexed. */
+function fieldsOf({ fields = {} }: NewItem, indexed: ReadonlySet<string>): string {
+  const given = Object.entries(fields).filter(([field]) => indexed.has(field));
+  return given.map(([field, value]) => indexedValue(field, value)).join(" ");
+}
+
+// ---------------------------------------------------------------------------------------- what is answered
+
+interface Unfinished {
+  /** Recipients that have the items already. */
+  readonly handed: number;
+  /** What is to be gone on with; `""` when that is all. */
+  readonly intent: string;
+}
+
+/** @param reply `OK` or `OK+` and the numbers of the duplicates, then what became of each audience, behind a bar each */
+function readReply(reply: string) {
+  const [first = "", ...rest] = reply.split("|");
+  const [word, ...duplicates] = first.split(" ");
+  const audiences = rest.map((text): Unfinished => {
+    const [handed, intent = ""] = text.split(" ");
+    return { handed: Number(handed), intent };
+  });
+  return { duplicates: duplicates.map(Number), audiences, isAllWell: word === "OK" };
+}
+
+function toPushed(
+  items: readonly NewItem[],
+  { sent, audiences }: Batch,
+  duplicates: readonly number[],
+  counts: readonly number[],
+): Pushed[] {
+  const recipients = new Map(sent.map((index) => [index, 1]));
+  for (const [audience, indices] of audiences.entries()) {
+    for (const index of indices) recipients.set(index, counts[audience] ?? 0);
+  }
+  for (const number of duplicates) recipients.delete(sent[number - 1] ?? -1);
+  return items.map(({ id }, index) => ({
+    id,
+    duplicate: !recipients.has(index),
+    recipients: recipients.get(index) ?? 0,
+  }));
+}

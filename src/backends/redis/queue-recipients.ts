@@ -1,0 +1,151 @@
+/** The recipients of a queue on Redis: registered, read, lapsed, forgotten, paused. */
+
+import type {
+  BackendContext,
+  PageRequest,
+  RecipientPage,
+  RegisteredRecipient,
+  Registration,
+} from "../../core/backend.js";
+import { recipientLapsed, tooManyRecipients } from "../../core/limits.js";
+import { NotFoundError } from "../../core/errors.js";
+import { MAX_RECIPIENTS } from "../../core/queue-port.js";
+import { listOf, numberOf, textOf } from "./blob.js";
+import { decodeName, encodeName } from "./keys.js";
+import type { Port } from "./port.js";
+import type { KnownQueue } from "./queue-known.js";
+import { loadScript } from "./scripts.js";
+
+const registerScript = loadScript("queue-register");
+const leaveScript = loadScript("queue-leave");
+const pageScript = loadScript("queue-recipients");
+const forgetScript = loadScript("queue-forget");
+const pauseScript = loadScript("queue-pause");
+
+/** A feed whose process died counts as open for so long. */
+const LISTENING_MS = 30_000;
+/** Others that have lapsed, and that one call forgets. */
+const MAX_LAPSES = 20;
+/** A page at most. */
+const AT_ONCE = 1_000;
+
+export interface Recipients {
+  /** @throws {LimitError} */
+  register(queue: KnownQueue, recipient: string, registration: Registration, feedId?: string): Promise<void>;
+  /** Somebody reads: what it is registered with stays, and where it is not known it becomes so. */
+  read(queue: KnownQueue, recipient: string, registration: Registration, feedId: string): Promise<void>;
+  /** A feed is open no more. */
+  leave(queue: KnownQueue, recipient: string, feedId: string): Promise<void>;
+  /** @returns whether it was registered */
+  unregister(queue: KnownQueue, recipient: string): Promise<boolean>;
+  /** Forgets a recipient if it has lapsed, its name as in keys, and reports what was lost with it. */
+  forgetLapsed(queue: KnownQueue, encoded: string): Promise<void>;
+  /** Ends all that a recipient has, its name as in keys. It stays registered, and paused. */
+  empty(queue: KnownQueue, encoded: string): Promise<void>;
+  page(queue: KnownQueue, page: PageRequest): Promise<RecipientPage>;
+  setPaused(queue: KnownQueue, recipient: string, to: "pause" | "resume"): Promise<void>;
+}
+
+export function createRecipients(port: Pick<Port, "repeating">, context: BackendContext): Recipients {
+  const connectionOf = ({ keys }: KnownQueue) => port.repeating(keys.records);
+
+  async function forget(
+    queue: KnownQueue,
+    encoded: string,
+    mode: "unregister" | "lapse" | "empty",
+  ): Promise<{ readonly wasRegistered: boolean; readonly wasAudience: boolean; readonly lost: number }> {
+    for (;;) {
+      const reply = await forgetScript.run(connectionOf(queue), forgetKeys(queue, decodeName(encoded)), [
+        encoded,
+        mode,
+      ]);
+      const [more, wasRegistered, wasAudience, lost = 0] = listOf(reply).map(numberOf);
+      if (more !== 1) return { wasRegistered: wasRegistered === 1, wasAudience: wasAudience === 1, lost };
+    }
+  }
+
+  async function forgetLapsed(queue: KnownQueue, encoded: string): Promise<void> {
+    const { wasAudience, lost } = await forget(queue, encoded, "lapse");
+    if (!wasAudience || lost === 0) return;
+    context.report(recipientLapsed(queue.name, decodeName(encoded), lost), "forgetting a recipient that has lapsed");
+  }
+
+  async function register(
+    queue: KnownQueue,
+    recipient: string,
+    { ttlMs, isAudience }: Registration,
+    mode: "register" | "read",
+    feedId: string,
+  ): Promise<void> {
+    const { keys } = queue;
+    const scriptKeys = [keys.state, keys.recipients, keys.registrations, keys.audience, keys.lapses, keys.online];
+    scriptKeys.push(keys.inboxes, keys.recipient(recipient).listeners);
+    const encoded = encodeName(recipient);
+    const registration = [encoded, String(ttlMs), isAudience ? "audience" : "private", mode];
+    const args = [...registration, feedId, String(LISTENING_MS), String(MAX_RECIPIENTS), String(MAX_LAPSES)];
+    for (;;) {
+      const [result, ...lapsed] = listOf(await registerScript.run(connectionOf(queue), scriptKeys, args)).map(textOf);
+      if (result === "LAPSED") lapsed.push(encoded);
+      // Whoever comes by meets what has lapsed.
+      for (const other of lapsed) await forgetLapsed(queue, other);
+      if (result === "OK") return;
+      if (lapsed.length === 0) throw tooManyRecipients(queue.name);
+    }
+  }
+
+  return {
+    register: (queue, recipient, registration, feedId = "") =>
+      register(queue, recipient, registration, "register", feedId),
+    read: (queue, recipient, registration, feedId) => register(queue, recipient, registration, "read", feedId),
+    forgetLapsed,
+
+    async leave(queue, recipient, feedId) {
+      const scriptKeys = [queue.keys.online, queue.keys.recipient(recipient).listeners];
+      await leaveScript.run(connectionOf(queue), scriptKeys, [encodeName(recipient), feedId]);
+    },
+
+    async unregister(queue, recipient) {
+      const encoded = encodeName(recipient);
+      await forgetLapsed(queue, encoded);
+      const { wasRegistered } = await forget(queue, encoded, "unregister");
+      return wasRegistered;
+    },
+
+    empty: async (queue, encoded) => void (await forget(queue, encoded, "empty")),
+
+    async page(queue, { max, cursor = "0" }) {
+      if (!/^\d{1,16}$/.test(cursor)) throw new NotFoundError(`"${cursor}" is no cursor`);
+      const { recipients, audience, lapses, online } = queue.keys;
+      const args = [cursor, String(Math.min(max, AT_ONCE))];
+      const reply = await pageScript.run(connectionOf(queue), [recipients, audience, lapses, online], args);
+      const [next = "", ...words] = listOf(reply).map(textOf);
+      return { recipients: readRecipients(words), ...(next !== "" && { cursor: next }) };
+    },
+
+    async setPaused(queue, recipient, to) {
+      const { counters, bell } = queue.keys.recipient(recipient);
+      await pauseScript.run(connectionOf(queue), [counters, bell], [to]);
+    },
+  };
+}
+
+function forgetKeys({ keys }: KnownQueue, recipient: string): readonly string[] {
+  const { waiting, leased, due, attempts, expiry, counters, dead, bell, listeners } = keys.recipient(recipient);
+  const { records, state, expiring, none, recipients, registrations, audience, lapses, online, inboxes } = keys;
+  const queueKeys = [records, state, expiring, none, recipients, registrations, audience, lapses, online, inboxes];
+  return [...queueKeys, waiting, leased, due, attempts, expiry, counters, dead, bell, listeners];
+}
+
+/** @param words four of each: name as in keys, when it lapses, 1 or 0 for the audience and for being online */
+function readRecipients(words: readonly string[]): readonly RegisteredRecipient[] {
+  const recipients: RegisteredRecipient[] = [];
+  for (let at = 0; at + 3 < words.length; at += 4) {
+    recipients.push({
+      recipient: decodeName(words[at] ?? ""),
+      lapsesAt: Number(words[at + 1]),
+      isAudience: words[at + 2] === "1",
+      isOnline: words[at + 3] === "1",
+    });
+  }
+  return recipients;
+}
