@@ -266,7 +266,8 @@ function prepare(db: Database) {
     expiredSharesOfQueue: db.prepare<ItemPlace & { readonly reader: number }>(
       `SELECT items.seq, items.urgency, shares.reader
        FROM sb1_records AS records INDEXED BY sb1_records_expiry
-         JOIN sb1_shares AS shares ON shares.seq = records.seq JOIN sb1_items AS items ON items.seq = records.seq
+         CROSS JOIN sb1_shares AS shares INDEXED BY sb1_shares_item ON shares.seq = records.seq
+         CROSS JOIN sb1_items AS items ON items.seq = records.seq
        WHERE records.queue = ? AND records.state = 'open' AND records.expires_at <= ?
          AND shares.expires_at IS NOT NULL AND NOT ${isLeased("shares")} LIMIT ?`,
     ),

@@ -161,9 +161,11 @@ function prepare(db: Database) {
        AND registered > ? AND registered <= ? AND lapses_at > ? ORDER BY registered LIMIT ?`,
     ),
     nextOnline: db.prepare<Listener>(
-      `SELECT readers.id, readers.name, readers.id AS place FROM sb1_readers AS readers
-       WHERE readers.id IN (SELECT reader FROM sb1_online WHERE queue = ? AND reader > ? AND until > ?)
-         AND readers.audience = 1 AND readers.lapses_at > ? ORDER BY readers.id LIMIT ?`,
+      `SELECT readers.id, readers.name, readers.id AS place
+       FROM sb1_online AS online CROSS JOIN sb1_readers AS readers ON readers.id = online.reader
+       WHERE online.queue = ? AND online.reader > ? AND online.until > ?
+         AND readers.audience = 1 AND readers.lapses_at > ?
+       GROUP BY online.reader ORDER BY online.reader LIMIT ?`,
     ),
   };
 }
