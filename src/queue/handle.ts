@@ -100,7 +100,8 @@ export async function call<R>(
   failing: Failing | undefined,
   use: () => Promise<R>,
 ): Promise<R> {
-  handle.runtime.owner.assertOpen();
+  // Handlers that drain may still look and acknowledge.
+  handle.runtime.owner.assertPublishing();
   try {
     return await abortableCall(() => prepared(handle, use), signal);
   } catch (error) {

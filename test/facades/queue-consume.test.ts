@@ -297,6 +297,28 @@ onEveryBackend("consuming a queue", (lane) => {
     await again.close();
   });
 
+  test("a handler that finishes while its broker closes may still look, acknowledge and publish", async () => {
+    const [broker, other] = [await lane.open(), await lane.open()];
+    const tasks = broker.queue(lane.unique("tasks"));
+    const { id } = await tasks.publish("another's", { target: "bob" });
+    const seen: unknown[] = [];
+    let begin = (): void => undefined;
+    const begun = new Promise<void>((resolve) => {
+      begin = resolve;
+    });
+    await tasks.subscribe({ as: "ada" }, async () => {
+      begin();
+      await pause(20);
+      seen.push((await tasks.get(id))?.data, await tasks.acknowledge(id, { recipient: "bob" }));
+      await tasks.publish("done", { target: "eve" });
+    });
+    await tasks.publish("work", { target: "ada" });
+    await begun;
+    await broker.close();
+    expect(seen).toEqual(["another's", true]);
+    expect((await other.queue(tasks.name).pending("eve")).items).toMatchObject([{ data: "done" }]);
+  });
+
   test("[C17] connecting needs no second step, and every call on a closed broker says so", async () => {
     const broker = await lane.open();
     expect(await broker.ping()).toBeGreaterThanOrEqual(0);
