@@ -1,5 +1,6 @@
 /** How a recipient of a queue is consumed: the scripts behind the feed. */
 
+import { randomBytes } from "node:crypto";
 import type { Delivery, Outcome, QueueConsumer, Receipt, Reply as Answer } from "../../core/backend.js";
 import { ConnectionError } from "../../core/errors.js";
 import { listOf, numberOf, textOf } from "./blob.js";
@@ -21,8 +22,6 @@ export interface QueueFeedOptions {
   readonly queue: KnownQueue;
   readonly recipient: string;
   readonly consumer: QueueConsumer;
-  /** Unique: other feeds may have the consumer's name. */
-  readonly feedId: string;
   readonly connections: Connections;
   readonly port: Pick<Port, "repeating">;
   readonly recipients: Recipients;
@@ -48,8 +47,13 @@ function parseReceipt(receipt: Receipt): { readonly ticket: string; readonly fen
   };
 }
 
-export function createQueueSource(options: QueueFeedOptions): Source {
-  const { queue, recipient, consumer, feedId, connections, port, recipients, pusher } = options;
+export interface QueueSource extends Source {
+  /** Makes it known that a feed is open, and what its recipient is registered with. To be called first. */
+  start(): Promise<void>;
+}
+
+export function createQueueSource(options: QueueFeedOptions): QueueSource {
+  const { queue, recipient, consumer, connections, port, recipients, pusher } = options;
   const { keys } = queue;
   const own = keys.recipient(recipient);
   const shared = connections.shared(keys.records);
@@ -57,8 +61,11 @@ export function createQueueSource(options: QueueFeedOptions): Source {
   const takeKeys = [...inboxKeys(keys, own), own.dead, own.bell, own.taken(consumer.consumer)];
   const { leaseMs, maxAttempts, maxDeadLetters, priorities = "strict", registration } = consumer;
   const rules = [encodeName(recipient), consumer.consumer, ...[leaseMs, maxAttempts, maxDeadLetters].map(String)];
-  const unnotedMs = Math.min(MAX_UNNOTED_MS, (registration?.ttlMs ?? 0) * UNNOTED_SHARE);
-  let notedAt = uptime();
+  const order = registration === undefined ? priorities : `${priorities}!`;
+  /** Other feeds may have the consumer's name. */
+  const feedId = randomBytes(6).toString("base64url");
+  /** When it is to be noted again that somebody reads. */
+  let noteAt = Number.POSITIVE_INFINITY;
   /** Items are waiting to be handed out whose publisher is gone. */
   let hasOrphans = false;
   let calls = 0;
@@ -68,27 +75,39 @@ export function createQueueSource(options: QueueFeedOptions): Source {
   let taking: Promise<unknown> = Promise.resolve();
 
   /** Keeps the recipient registered, and known to be listening. */
-  async function noteRead(): Promise<void> {
-    if (registration === undefined || uptime() - notedAt < unnotedMs) return;
+  async function noteRead(mode: "register" | "leave"): Promise<void> {
     const startedAt = uptime();
-    await recipients.read(queue, recipient, registration, feedId);
-    notedAt = startedAt;
+    const ttlMs = await recipients.read(queue, recipient, registration, feedId, mode);
+    noteAt = startedAt + Math.min(MAX_UNNOTED_MS, (ttlMs ?? MAX_UNNOTED_MS) * UNNOTED_SHARE);
   }
 
+  async function touch(): Promise<void> {
+    if (uptime() >= noteAt) await noteRead("leave");
+  }
+
+  /** @param purpose `release` lets go of what is held: no recipient is registered for that */
   async function run(
     { max, outcomes }: Pick<Round, "max" | "outcomes">,
+    purpose: "take" | "settle" | "release",
     takesAgain: boolean,
-    connection = shared,
-    retrying: "retry" | "back" = "retry",
   ): Promise<RoundResult> {
     calls += 1;
     const call = calls;
-    const { settled, receipts, answers } = settleArgs(outcomes, retrying);
-    const names = [feedId, String(call), takesAgain ? String(firstLost) : "0", priorities];
+    const isReleasing = purpose === "release";
+    const { settled, receipts, answers } = settleArgs(outcomes, isReleasing ? "back" : "retry");
+    const names = [feedId, String(call), takesAgain ? String(firstLost) : "0", isReleasing ? priorities : order];
     const args = [...rules, String(max), ...names, ...settled];
     const scriptKeys = answers.length === 0 ? takeKeys : [...takeKeys, ...answerKeys(keys, answers)];
     try {
-      const { result, orphans } = readTaken(await takeScript.run(connection, scriptKeys, args), receipts);
+      const send = (): Promise<Reply> => takeScript.run(isReleasing ? repeating : shared, scriptKeys, args);
+      let reply = await send();
+      // The recipient has lapsed, or somebody has forgotten it: it is somebody new, who has nothing yet.
+      while (!Array.isArray(reply)) {
+        if (isReleasing) return NOTHING_TAKEN;
+        await noteRead("leave");
+        reply = await send();
+      }
+      const { result, orphans } = readTaken(reply, receipts);
       hasOrphans = orphans;
       // Nothing of a paused inbox is handed out, not even what was lost.
       if (takesAgain && !result.paused) firstLost = 0;
@@ -100,13 +119,14 @@ export function createQueueSource(options: QueueFeedOptions): Source {
   }
 
   async function take(request: Round): Promise<RoundResult> {
-    await noteRead();
+    await touch();
     if (hasOrphans) await pusher.takeOver(queue);
-    return run(request, true);
+    return run(request, "take", true);
   }
 
   function round(request: Round): Promise<RoundResult> {
-    if (request.max === 0) return run(request, false);
+    const settle = (): Promise<RoundResult> => run(request, "settle", false);
+    if (request.max === 0) return uptime() < noteAt ? settle() : touch().then(settle);
     const turn = taking.then(() => take(request));
     taking = turn.catch(() => undefined);
     return turn;
@@ -118,15 +138,17 @@ export function createQueueSource(options: QueueFeedOptions): Source {
   }
 
   return {
+    start: async () => (recipient === "" ? undefined : noteRead("register")),
     key: keys.records,
     leaseMs,
     round,
+    touch,
     block,
     isCurrent: () => true,
     // A lost reply is made up for by the next call that takes.
     recover: async () => ({ deliveries: [], after: undefined }),
     async extend(receipts) {
-      await noteRead();
+      await touch();
       const args = [String(leaseMs)];
       for (const receipt of receipts) {
         const { ticket, fence } = parseReceipt(receipt);
@@ -136,13 +158,25 @@ export function createQueueSource(options: QueueFeedOptions): Source {
       return lost.map((number) => receipts[numberOf(number) - 1] ?? "");
     },
     async release(held) {
-      const { deliveries } = await run(giveBack(held), true, repeating, "back");
+      const { deliveries } = await run(giveBack(held), "release", true);
       const lost = deliveries.map(({ receipt }) => receipt);
-      if (lost.length > 0) await run(giveBack(lost), false, repeating, "back");
-      if (registration !== undefined) await recipients.leave(queue, recipient, feedId);
+      if (lost.length > 0) await run(giveBack(lost), "release", false);
+      if (recipient !== "") await recipients.leave(queue, recipient, feedId);
     },
   };
 }
+
+const NOTHING_TAKEN: RoundResult = {
+  deliveries: [],
+  lost: [],
+  gone: 0,
+  expired: 0,
+  poisoned: 0,
+  readyInMs: undefined,
+  moreAbandoned: false,
+  paused: false,
+  restarted: false,
+};
 
 /** Makes deliveries available again, uncounted. */
 function giveBack(receipts: readonly Receipt[]): Pick<Round, "max" | "outcomes"> {

@@ -31,9 +31,20 @@ const AT_ONCE = 1_000;
 
 export interface Recipients {
   /** @throws {LimitError} */
-  register(queue: KnownQueue, recipient: string, registration: Registration, feedId?: string): Promise<void>;
-  /** Somebody reads: what it is registered with stays, and where it is not known it becomes so. */
-  read(queue: KnownQueue, recipient: string, registration: Registration, feedId: string): Promise<void>;
+  register(queue: KnownQueue, recipient: string, registration: Registration): Promise<void>;
+  /**
+   * A feed is open for it, or reads. With a registration it is registered, unless `mode` says to leave what is known as it is.
+   *
+   * @returns the ms after which it lapses; undefined when it is not registered
+   * @throws {LimitError}
+   */
+  read(
+    queue: KnownQueue,
+    recipient: string,
+    registration: Registration | undefined,
+    feedId: string,
+    mode: "register" | "leave",
+  ): Promise<number | undefined>;
   /** A feed is open no more. */
   leave(queue: KnownQueue, recipient: string, feedId: string): Promise<void>;
   /** @returns whether it was registered */
@@ -70,33 +81,29 @@ export function createRecipients(port: Pick<Port, "repeating">, context: Backend
     context.report(recipientLapsed(queue.name, decodeName(encoded), lost), "forgetting a recipient that has lapsed");
   }
 
-  async function register(
-    queue: KnownQueue,
-    recipient: string,
-    { ttlMs, isAudience }: Registration,
-    mode: "register" | "read",
-    feedId: string,
-  ): Promise<void> {
+  const read: Recipients["read"] = async (queue, recipient, registration, feedId, mode) => {
     const { keys } = queue;
     const scriptKeys = [keys.state, keys.recipients, keys.registrations, keys.audience, keys.lapses, keys.online];
     scriptKeys.push(keys.inboxes, keys.recipient(recipient).listeners);
     const encoded = encodeName(recipient);
-    const registration = [encoded, String(ttlMs), isAudience ? "audience" : "private", mode];
-    const args = [...registration, feedId, String(LISTENING_MS), String(MAX_RECIPIENTS), String(MAX_LAPSES)];
+    const kind = registration === undefined ? "" : registration.isAudience ? "audience" : "private";
+    const args = [encoded, String(registration?.ttlMs ?? 0), kind, mode === "register" && kind !== "" ? mode : "read"];
+    args.push(feedId, String(LISTENING_MS), String(MAX_RECIPIENTS), String(MAX_LAPSES));
     for (;;) {
-      const [result, ...lapsed] = listOf(await registerScript.run(connectionOf(queue), scriptKeys, args)).map(textOf);
+      const reply = listOf(await registerScript.run(connectionOf(queue), scriptKeys, args)).map(textOf);
+      const [result, ttlMs, ...lapsed] = reply;
       if (result === "LAPSED") lapsed.push(encoded);
       // Whoever comes by meets what has lapsed.
       for (const other of lapsed) await forgetLapsed(queue, other);
-      if (result === "OK") return;
+      if (result === "OK") return ttlMs === "" ? undefined : Number(ttlMs);
       if (lapsed.length === 0) throw tooManyRecipients(queue.name);
     }
-  }
+  };
 
   return {
-    register: (queue, recipient, registration, feedId = "") =>
-      register(queue, recipient, registration, "register", feedId),
-    read: (queue, recipient, registration, feedId) => register(queue, recipient, registration, "read", feedId),
+    register: async (queue, recipient, registration) =>
+      void (await read(queue, recipient, registration, "", "register")),
+    read,
     forgetLapsed,
 
     async leave(queue, recipient, feedId) {

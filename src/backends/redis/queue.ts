@@ -1,6 +1,5 @@
 /** The queue port on Redis: a hash of records for each queue, sorted sets of tickets for each recipient. */
 
-import { randomBytes } from "node:crypto";
 import type { Queue, QueueStats } from "../../core/backend.js";
 import { listOf, numberOf, textOf } from "./blob.js";
 import type { PortDependencies } from "./connection.js";
@@ -65,13 +64,10 @@ export function createQueue(dependencies: PortDependencies): Queue & { close(): 
 
     async open(name, recipient, consumer) {
       const queue = find(name);
-      const feedId = randomBytes(6).toString("base64url");
-      if (consumer.registration !== undefined)
-        await recipients.register(queue, recipient, consumer.registration, feedId);
+      const source = createQueueSource({ queue, recipient, consumer, connections, port, recipients, pusher });
+      await source.start();
       port.assertOpen();
-      return port.openFeed(
-        createQueueSource({ queue, recipient, consumer, feedId, connections, port, recipients, pusher }),
-      );
+      return port.openFeed(source);
     },
 
     deadLetters(name, recipient) {

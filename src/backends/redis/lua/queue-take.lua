@@ -5,13 +5,14 @@
 -- ARGV  1 recipient, as in keys  2 consumer  3 leaseMs  4 maxAttempts  5 maxDeadLetters
 --       6 how many deliveries to take, at most 1000; 0 only settles
 --       7 name of the feed  8 number of this call  9 number of its first call whose reply was lost, or 0
---       10 "weighted", or "strict"
+--       10 "weighted", or "strict"; behind it a "!" where the recipient has to be registered
 --       11 how many first deliveries to acknowledge  12 how many replies there are
 --       13… the tickets of the former, then their ids, then the replies: lib/answering.lua,
 --       then six for each other outcome: "ack", "retry", "back" or "dead", ticket, fence,
 --         for a retry its delay in ms and "1" when it is counted, for a dead letter its reason as JSON and "",
 --         number of its reply or ""
--- Reply 1 gone, expired, poisoned, ms until something is ready or -1, 1 when the inbox is paused,
+-- Reply "UNKNOWN" when nothing was done, as the recipient has lapsed, or is not registered; otherwise
+--       1 gone, expired, poisoned, ms until something is ready or -1, 1 when the inbox is paused,
 --         1 when items are waiting to be handed out whose publisher is gone
 --       2 numbers of the outcomes that came too late, in the order of ARGV
 --       3 receipts, each on a line: the ticket of a first delivery, otherwise "+<fence>/<attempt>/<ticket>"
@@ -39,6 +40,12 @@ local AT_ONCE = 250
 local now = nowMs()
 local state = redis.call('HMGET', KEYS[2], 'records', 'fanout', 'line', 'ids')
 local settings = state[1] and state[1] ~= '' and cjson.decode(state[1])
+if inbox.recipient ~= '' then
+  local lapsesAt = redis.call('ZSCORE', PREFIX .. 'lapses', inbox.recipient)
+  if lapsesAt and tonumber(lapsesAt) <= now or not lapsesAt and string.sub(ARGV[10], -1) == '!' then
+    return 'UNKNOWN'
+  end
+end
 --@ finishing
 --@ expiry
 local lost, receipts, expiredIds, out = {}, {}, {}, {}

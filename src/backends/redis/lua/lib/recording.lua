@@ -1,5 +1,6 @@
 -- What is kept of items besides what delivering needs, where the queue is configured so: `settings` as they are stored.
---   kept: zset of place and id by when it was finished, of each kept record     finished: hash of id to the record
+--   kept: zset of place and id by when it was finished in microseconds, so that the first to go is known, of each kept record
+--   finished: hash of id to the record
 --   outcomes: hash of id to "<acked> <dead> <expired> <when last>", and a line "<recipient> <outcome> <attempts> <when>" for
 --     each of the first recipients that finished it, also of items that others still have to finish
 --   fields: hash of id to "<field>:<value> <field>:<value>", encoded as in keys
@@ -121,7 +122,7 @@ local function trimKept()
   local excess = math.min(redis.call('ZCARD', key) - settings.maxRecords, SLICE)
   local members = excess > 0 and redis.call('ZRANGE', key, 0, excess - 1) or {}
   forgetKept(members)
-  local before = string.format('%.0f', now - settings.keepAckedMs)
+  local before = string.format('%.0f', (now - settings.keepAckedMs) * 1000)
   local aged = redis.call('ZRANGEBYSCORE', key, '-inf', before, 'LIMIT', 0, TRIMMED_AT_ONCE)
   forgetKept(aged)
   return #members + #aged, #members == SLICE or #aged == TRIMMED_AT_ONCE
@@ -129,7 +130,7 @@ end
 
 -- Whether records are kept by these ids. Those that are too old are forgotten.
 local function areHeld(ids)
-  local held, before = {}, now - settings.keepAckedMs
+  local held, before = {}, (now - settings.keepAckedMs) * 1000
   for i, text in ipairs(redis.call('HMGET', PREFIX .. 'outcomes', unpack(ids))) do
     local record = text and redis.call('HGET', PREFIX .. 'finished', ids[i])
     local member = record and readRecord(record).place .. ids[i]
@@ -145,7 +146,8 @@ end
 local function keep(members, ids)
   local forgotten, forgottenIds, finished, kept, by = {}, {}, {}, {}, {}
   local outcomes = redis.call('HMGET', PREFIX .. 'outcomes', unpack(ids))
-  local at = string.format('%.0f', now)
+  local time = redis.call('TIME')
+  local at = string.format('%.0f', time[1] * 1000000 + time[2])
   for i, record in ipairs(redis.call('HMGET', KEYS[1], unpack(ids))) do
     if record and outcomes[i] then
       local counts = readOutcomes(outcomes[i])

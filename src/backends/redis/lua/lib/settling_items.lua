@@ -17,13 +17,18 @@ local function forget(ticket)
   redis.call('ZREM', inbox.expiry, ticket)
 end
 
--- Puts a ticket that nobody holds any more back in line, or to wait until it is due.
-local function giveBack(ticket, known, dueAt)
+-- Puts a ticket that nobody holds any more back in line, or to wait until it is due. `isHeard`: whoever called is told.
+local function giveBack(ticket, known, dueAt, isHeard)
   hasAttempts = true
   redis.call('HSET', inbox.attempts, ticket, known)
   local expiresAt = expiryOf(ticket)
   if expiresAt and expiresAt <= now then
-    noteExpired(endExpired(inbox, { ticket }))
+    local ids = endExpired(inbox, { ticket })
+    if isHeard then
+      noteExpired(ids)
+    else
+      redis.call('HINCRBY', inbox.counters, 'unreported', 1)
+    end
     return
   end
   if expiresAt then
@@ -113,7 +118,7 @@ local function settle(kind, ticket, fence, a, b)
     failedAt = b == '1' and firstFailure(failedAt) or failedAt
     putBackAt = kind == 'retry' and '+' .. string.format('%.0f', now) or putBackAt
     local known = current + 1 .. ' ' .. attempt + tonumber(b) .. failedAt .. putBackAt
-    giveBack(ticket, known, now + tonumber(a))
+    giveBack(ticket, known, now + tonumber(a), kind == 'retry')
   end
   return true
 end
@@ -126,7 +131,7 @@ local function sweep()
     local expiresAt = expiryOf(ticket)
     redis.call('ZREM', inbox.leased, ticket)
     if attempt < maxAttempts or (expiresAt and expiresAt <= now) then
-      giveBack(ticket, fence + 1 .. ' ' .. attempt + 1 .. firstFailure(failedAt) .. putBackAt, now)
+      giveBack(ticket, fence + 1 .. ' ' .. attempt + 1 .. firstFailure(failedAt) .. putBackAt, now, true)
     else
       local message = 'no consumer finished it in ' .. attempt .. ' attempts'
       bury(ticket, attempt, holder, cjson.encode({ kind = 'abandoned', message = message }), failedAt)

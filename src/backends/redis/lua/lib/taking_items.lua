@@ -95,7 +95,7 @@ local function take(turn, level)
     takeAgain(tonumber(ARGV[9]))
   end
   local pop
-  if ARGV[10] == 'weighted' then
+  if string.sub(ARGV[10], 1, 8) == 'weighted' then
     pop = function(room)
 --@ weighted
       local popped
