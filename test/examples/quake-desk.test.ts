@@ -12,6 +12,7 @@ import { startRedis } from "../support/redis-servers.js";
 import {
   expectedSummary,
   feed,
+  parkedEvents,
   readSummary,
   runDesk,
   startExample,
@@ -29,6 +30,8 @@ const expected: Summary = { ...planned, retried: expect.toSatisfy((retried: numb
 const asLines = (quakes: readonly object[]): string => quakes.map((quake) => JSON.stringify(quake)).join("\n");
 /** The feed in 3.4 seconds: time enough to stop it on the way. */
 const slowly = ["--until-done", "--speed", "50"];
+
+const LEASE_PASSED = "a delivery passed to another consumer before it was settled\n";
 
 /** Runs a test in a directory of its own, where the desk keeps its store. */
 const inDir = (body: (dir: string, url: string) => Promise<void>) => async (): Promise<void> => {
@@ -80,9 +83,12 @@ describe.concurrent("the quake desk", { timeout: 60_000 }, () => {
         await untilPublished(desk, atLeast);
         desk.kill("SIGKILL");
         expect(await desk.exited).toEqual({ code: null, signal: "SIGKILL" });
+        // On a busy machine a lease of its own may run out: then it says so, and works twice.
+        expect(desk.output("stderr").replaceAll(LEASE_PASSED, "")).toBe("");
       }
       const { code, stdout, stderr } = await runDesk(dir, ["--until-done"]);
-      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+      expect({ code, stderr: stderr.replaceAll(LEASE_PASSED, "") }).toEqual({ code: 0, stderr: "" });
+      expect(await parkedEvents(url)).toEqual([]);
       expect(stdout).toMatch(/^Going on: 1,[1-6]\d\d of 1,707 quakes were published before/);
       expect(summaryOf(stdout)).toEqual(expected);
       expect(await storedIds(url)).toEqual(ids);
