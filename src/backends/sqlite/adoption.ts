@@ -1,11 +1,11 @@
 /** Records for items that were stored before their queue was to have some. */
 
+import { PUSHED_AT } from "./conditions.js";
 import type { Database } from "./driver.js";
 import { NOBODY } from "./items.js";
 import type { QueueRow } from "./queues.js";
 import type { Readers } from "./readers.js";
 import type { Records } from "./records.js";
-import { pushedAtOf } from "./schema.js";
 import type { StoredText } from "./values.js";
 import type { Tx } from "./writer.js";
 
@@ -22,7 +22,7 @@ export type Adopt = (tx: Tx, queue: QueueRow, after: StoredText) => StoredText |
 
 export function createAdopt(db: Database, readers: Readers, records: Records): Adopt {
   const next = db.prepare<{ seq: number; id: StoredText; reader: number; at: number; expiresAt: number | null }>(
-    `SELECT seq, id, reader, expires_at AS expiresAt, ${pushedAtOf("items")} AS at
+    `SELECT seq, id, reader, expires_at AS expiresAt, ${PUSHED_AT} AS at
      FROM sb1_items AS items INDEXED BY sb1_items_id WHERE queue = ? AND id > ? ORDER BY id LIMIT ?`,
   );
   const release = db.prepare(`UPDATE sb1_items SET reader = ${NOBODY}, expires_at = NULL WHERE seq = ?`);

@@ -1,6 +1,7 @@
 /** Looks at what a recipient has not finished, page by page. */
 
 import type { ItemPage, OpenState, PageRequest } from "../../core/backend.js";
+import { isFresh } from "./conditions.js";
 import { pageOf, placeOf } from "./cursors.js";
 import type { Database, Statement } from "./driver.js";
 import { type DeliveryRow, ITEM_COLUMNS, type ItemRow, toStoredItem } from "./item-views.js";
@@ -49,9 +50,8 @@ function prepare(db: Database): Readonly<Record<OpenState, Statement<BrowsedRow>
          JOIN sb1_items AS items ON items.seq = deliveries.seq
          JOIN sb1_readers AS readers ON readers.id = deliveries.reader
          LEFT JOIN sb1_records AS records ON records.seq = deliveries.seq
-         LEFT JOIN sb1_shares AS shares ON shares.reader = deliveries.reader AND shares.seq = deliveries.seq
        WHERE deliveries.reader = ? AND (deliveries.${rank}, deliveries.seq) > (?, ?)
-         AND (coalesce(coalesce(items.expires_at, shares.expires_at) > ?, 1) OR ${state === "leased" ? 1 : 0})
+         AND (${isFresh("deliveries")} OR ${state === "leased" ? 1 : 0})
        ORDER BY deliveries.${rank}, deliveries.seq LIMIT ?`,
     );
   return {

@@ -1,9 +1,9 @@
 /** How much an inbox has of everything. */
 
 import type { QueueStats } from "../../core/backend.js";
+import { isFresh, isLeased, PUSHED_AT } from "./conditions.js";
 import type { Database } from "./driver.js";
 import type { Reader } from "./readers.js";
-import { pushedAtOf } from "./schema.js";
 
 interface Counts {
   readonly unfinished: number;
@@ -41,16 +41,16 @@ export class InboxCounts {
   }
 
   /** What the recipient has to finish. */
-  unfinished(reader: Reader, now: number): number {
-    const { unfinished, over } = this.#counts(reader, now);
-    return unfinished - over;
+  unfinished({ id, items }: Reader, now: number): number {
+    const row = this.#sql.unfinished.get(id, id, now, id, now);
+    return row === undefined ? items : items + row.shares - row.over - row.overShares;
   }
 
   #counts({ id, items }: Reader, now: number): Counts {
-    const row = this.#sql.counts.get(id, id, id, now, now, id, now, id, now);
-    if (row === undefined) return { unfinished: items, leased: 0, delayed: 0, over: 0 };
-    const { shares, leased, delayed, over, overShares } = row;
-    return { unfinished: items + shares, leased, delayed, over: over + overShares };
+    const unfinished = this.#sql.unfinished.get(id, id, now, id, now);
+    const inHands = this.#sql.inHands.get(id, id, now, now);
+    const { shares, over, overShares } = unfinished ?? { shares: 0, over: 0, overShares: 0 };
+    return { unfinished: items + shares, over: over + overShares, ...(inHands ?? { leased: 0, delayed: 0 }) };
   }
 
   #oldestWaitingAt({ id }: Reader, now: number): number | undefined {
@@ -63,17 +63,16 @@ export class InboxCounts {
 
 // Parameters come in the order of the calls above.
 function prepare(db: Database) {
-  const expiresAt = `coalesce(items.expires_at,
-    (SELECT expires_at FROM sb1_shares AS shares WHERE shares.reader = parked.reader AND shares.seq = parked.seq))`;
-  const isLeased = (item: string): string =>
-    `EXISTS (SELECT 1 FROM sb1_leased AS leased WHERE leased.reader = ${item}.reader AND leased.seq = ${item}.seq)`;
   return {
-    counts: db.prepare<Omit<Counts, "unfinished"> & { readonly shares: number; readonly overShares: number }>(
+    inHands: db.prepare<Pick<Counts, "leased" | "delayed">>(
       `SELECT
-         (SELECT count(*) FROM sb1_shares WHERE reader = ?) AS shares,
          (SELECT count(*) FROM sb1_leased WHERE reader = ?) AS leased,
          (SELECT count(*) FROM sb1_parked AS parked JOIN sb1_items AS items ON items.seq = parked.seq
-          WHERE parked.reader = ? AND due > ? AND coalesce(${expiresAt} > ?, 1)) AS delayed,
+          WHERE parked.reader = ? AND due > ? AND ${isFresh("parked")}) AS delayed`,
+    ),
+    unfinished: db.prepare<{ readonly shares: number; readonly over: number; readonly overShares: number }>(
+      `SELECT
+         (SELECT count(*) FROM sb1_shares WHERE reader = ?) AS shares,
          (SELECT count(*) FROM sb1_items AS items WHERE reader = ? AND expires_at <= ? AND NOT ${isLeased("items")}) AS over,
          (SELECT count(*) FROM sb1_shares AS shares WHERE reader = ? AND expires_at <= ? AND NOT ${isLeased("shares")})
            AS overShares`,
@@ -88,14 +87,14 @@ function prepare(db: Database) {
        )
        SELECT min((
          SELECT waiting.seq FROM sb1_waiting AS waiting JOIN sb1_items AS items ON items.seq = waiting.seq
-         WHERE waiting.reader = ? AND waiting.urgency = levels.urgency AND coalesce(${expiresAt.replaceAll("parked", "waiting")} > ?, 1)
+         WHERE waiting.reader = ? AND waiting.urgency = levels.urgency AND ${isFresh("waiting")}
          ORDER BY waiting.seq LIMIT 1
        )) AS seq FROM levels WHERE levels.urgency IS NOT NULL`,
     ),
     oldestDue: db.prepare<{ seq: number | null }>(
       `SELECT min(parked.seq) AS seq FROM sb1_parked AS parked JOIN sb1_items AS items ON items.seq = parked.seq
-       WHERE parked.reader = ? AND parked.due <= ? AND coalesce(${expiresAt} > ?, 1)`,
+       WHERE parked.reader = ? AND parked.due <= ? AND ${isFresh("parked")}`,
     ),
-    pushedAt: db.prepare<{ at: number }>(`SELECT ${pushedAtOf("items")} AS at FROM sb1_items AS items WHERE seq = ?`),
+    pushedAt: db.prepare<{ at: number }>(`SELECT ${PUSHED_AT} AS at FROM sb1_items AS items WHERE seq = ?`),
   };
 }

@@ -2,6 +2,7 @@
 
 import type { Delivery, Outcome, QueueConsumer, Reply } from "../../core/backend.js";
 import { NotFoundError } from "../../core/errors.js";
+import { PUSHED_AT } from "./conditions.js";
 import { createHolder, type Deliveries, type Grant, type Holder, type Parked, type Supply } from "./deliveries.js";
 import type { Database } from "./driver.js";
 import type { Look, Source } from "./feed.js";
@@ -13,7 +14,7 @@ import { inboxTopic, type QueueRow, type Queues } from "./queues.js";
 import type { Reader } from "./readers.js";
 import type { Recipients } from "./recipients.js";
 import type { Records } from "./records.js";
-import { NEVER, pushedAtOf } from "./schema.js";
+import { NEVER } from "./schema.js";
 import type { Spreads } from "./spreads.js";
 import { type StoredText, textOf } from "./values.js";
 import type { Tx } from "./writer.js";
@@ -76,7 +77,7 @@ export class Inboxes {
     this.#graveyard = createGraveyard(
       db,
       "position, header, data, urgency, record, fields, pushed_at",
-      `SELECT id AS position, header, data, urgency, ? AS record, ? AS fields, ${pushedAtOf("items")} AS pushed_at
+      `SELECT id AS position, header, data, urgency, ? AS record, ? AS fields, ${PUSHED_AT} AS pushed_at
        FROM sb1_items AS items WHERE seq = ?`,
     );
     this.#parts = parts;

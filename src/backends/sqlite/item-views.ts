@@ -1,11 +1,11 @@
 /** Items as they are looked at: what was stored, and how each recipient stands. */
 
 import type { OpenState, RecipientState, StoredItem } from "../../core/backend.js";
+import { PUSHED_AT } from "./conditions.js";
 import type { Database } from "./driver.js";
 import { NOBODY } from "./items.js";
 import { keepsFinished, type QueueRow } from "./queues.js";
 import type { End } from "./records.js";
-import { pushedAtOf } from "./schema.js";
 import { type StoredText, textOf } from "./values.js";
 
 /** Recipients of one item that are shown. */
@@ -46,7 +46,7 @@ interface EndRow {
 
 /** What {@link ItemRow} has of `items` and their `records`, but for the state. */
 export const ITEM_COLUMNS: string = `items.seq, items.id, items.header, items.data, items.urgency, items.reader,
-  ${pushedAtOf("items")} AS at, coalesce(items.expires_at, records.expires_at) AS expiresAt,
+  ${PUSHED_AT} AS at, coalesce(items.expires_at, records.expires_at) AS expiresAt,
   records.id AS record, records.updated_at AS updatedAt`;
 
 export function toStoredItem(item: ItemRow, open: readonly DeliveryRow[], ended: readonly EndRow[] = []): StoredItem {

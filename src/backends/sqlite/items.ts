@@ -1,5 +1,6 @@
 /** The items of queues, as the tables hold them: how they are found, and how they come to their end. */
 
+import { isLeased } from "./conditions.js";
 import type { Deliveries, LeaseRange } from "./deliveries.js";
 import type { Database } from "./driver.js";
 import { keepsFinished, type QueueRow, settingsOf } from "./queues.js";
@@ -168,11 +169,7 @@ export class Items {
   /** Removes some of what a reader has that is gone. @returns how many items, less than `max` when nothing is left */
   forgetSome(tx: Tx, queue: QueueRow, reader: number, max: number): number {
     const unfinished = this.#sql.unfinished.all(reader, reader, reader, max);
-    for (const { seq } of unfinished) {
-      const item = this.#sql.item.get(seq);
-      // An older build may have removed it.
-      this.#endStale(tx, queue, reader, item ?? { seq, urgency: 0 });
-    }
+    for (const item of unfinished) this.#endStale(tx, queue, reader, item);
     return unfinished.length;
   }
 
@@ -223,8 +220,6 @@ export class Items {
 
 // Parameters come in the order of the calls above.
 function prepare(db: Database) {
-  const isLeased = (item: string): string =>
-    `EXISTS (SELECT 1 FROM sb1_leased AS leased WHERE leased.reader = ${item}.reader AND leased.seq = ${item}.seq)`;
   const isGone = "EXISTS (SELECT 1 FROM sb1_readers AS readers WHERE readers.id = shares.reader AND kind = 'gone')";
   return {
     unwait: db.prepare("DELETE FROM sb1_waiting WHERE reader = ? AND urgency = ? AND seq = ?"),
@@ -233,7 +228,6 @@ function prepare(db: Database) {
       `DELETE FROM sb1_items WHERE reader = ? AND seq IN
          (SELECT seq FROM sb1_leased WHERE reader = ? AND seq BETWEEN ? AND ? AND fence = ?)`,
     ),
-    item: db.prepare<ItemPlace>("SELECT seq, urgency FROM sb1_items WHERE seq = ?"),
     held: db.prepare<HeldItem>(
       `SELECT items.seq, items.urgency, items.reader, records.id AS record, records.state,
          coalesce(items.expires_at, records.expires_at) AS expiresAt, records.finished_at AS finishedAt
@@ -271,9 +265,11 @@ function prepare(db: Database) {
        WHERE records.queue = ? AND records.state = 'open' AND records.expires_at <= ?
          AND shares.expires_at IS NOT NULL AND NOT ${isLeased("shares")} LIMIT ?`,
     ),
-    unfinished: db.prepare<{ seq: number }>(
-      `SELECT seq FROM sb1_waiting WHERE reader = ? UNION ALL SELECT seq FROM sb1_parked WHERE reader = ?
-       UNION ALL SELECT seq FROM sb1_leased WHERE reader = ? LIMIT ?`,
+    // Of what does not wait it does not matter how urgent it is.
+    unfinished: db.prepare<ItemPlace>(
+      `SELECT seq, urgency FROM sb1_waiting WHERE reader = ?
+       UNION ALL SELECT seq, 0 AS urgency FROM sb1_parked WHERE reader = ?
+       UNION ALL SELECT seq, 0 AS urgency FROM sb1_leased WHERE reader = ? LIMIT ?`,
     ),
     attempts: db.prepare<{ attempts: number }>(
       `SELECT coalesce(

@@ -14,7 +14,9 @@ const RENEW_MS = 10_000;
 const MAX_FORGOTTEN = 1_000;
 
 export interface OnlineFeed {
-  /** Called whenever the feed takes: its recipient may have been forgotten and begun anew since. */
+  /** It is open: it says so from now on. */
+  start(): void;
+  /** Its recipient was forgotten, and begins anew. */
   moveTo(tx: Tx, inbox: Reader): void;
   /** It counts no longer. Safe to call twice. */
   end(): void;
@@ -35,16 +37,17 @@ export class Online {
     this.#sql = prepare(store);
   }
 
+  /** Counts a feed that is about to open. */
   open(tx: Tx, queue: number, inbox: Reader): OnlineFeed {
     this.#opened += 1;
     const name = `${this.#process} ${this.#opened}`;
     const feed = { queue, reader: inbox.id };
     this.#sql.add.run(queue, inbox.id, name, tx.now + ONLINE_MS);
-    tx.afterCommit(() => {
-      this.#feeds.set(name, feed);
-      this.#start();
-    });
     return {
+      start: () => {
+        this.#feeds.set(name, feed);
+        this.#start();
+      },
       moveTo: (later, { id }) => {
         if (feed.reader === id) return;
         this.#sql.remove.run(queue, feed.reader, name);

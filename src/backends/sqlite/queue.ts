@@ -4,9 +4,10 @@ import type { Queue, QueueConsumer } from "../../core/backend.js";
 import { SHARED_RECIPIENT } from "../../core/backend.js";
 import { createLettersOf } from "./dead-letters.js";
 import type { Deliveries } from "./deliveries.js";
-import { createFeed, type Source } from "./feed.js";
+import { createFeed } from "./feed.js";
 import { bindItem } from "./intake.js";
 import { lookingCalls } from "./looking.js";
+import type { OnlineFeed } from "./online.js";
 import { push } from "./pushing.js";
 import { changingCalls } from "./changing.js";
 import { createQueueParts, type QueueParts } from "./queue-parts.js";
@@ -35,11 +36,11 @@ export function createQueue(store: Store, readers: Readers, deliveries: Deliveri
     async open(name, recipient, consumer) {
       store.assertOpen();
       const known = recipient === SHARED_RECIPIENT ? store.read(() => parts.find(name, recipient)) : undefined;
-      const source =
-        known === undefined
-          ? await openInbox(store, parts, name, recipient, consumer)
-          : parts.inboxes.source(name, recipient, consumer, known.id, undefined);
+      const { reader, online } =
+        known === undefined ? await openInbox(store, parts, name, recipient, consumer) : { reader: known.id };
       store.assertOpen();
+      online?.start();
+      const source = parts.inboxes.source(name, recipient, consumer, reader, online);
       return store.track((onClose) => createFeed(store, source, onClose));
     },
 
@@ -61,23 +62,21 @@ export function createQueue(store: Store, readers: Readers, deliveries: Deliveri
 }
 
 async function openInbox(
-  store: Store,
-  parts: QueueParts,
+  { writer }: Store,
+  { queues, recipients, online }: QueueParts,
   name: string,
   recipient: string,
-  consumer: QueueConsumer,
-): Promise<Source> {
-  const { queues, recipients, online, inboxes } = parts;
-  const { registration } = consumer;
-  return store.writer.run((tx) => {
+  { registration }: QueueConsumer,
+): Promise<{ readonly reader: number; readonly online?: OnlineFeed }> {
+  return writer.run((tx) => {
     const queue = queues.getOrCreate(tx, name);
-    if (registration !== undefined) recipients.meetLapsed(tx, queue);
+    if (recipient === SHARED_RECIPIENT) return { reader: recipients.inboxOf(tx, queue, recipient).id };
+    recipients.meetLapsed(tx, queue);
     const inbox =
       registration === undefined
         ? recipients.inboxOf(tx, queue, recipient)
         : recipients.register(tx, queue, recipient, registration);
-    const feed = recipient === SHARED_RECIPIENT ? undefined : online.open(tx, queue.id, inbox);
-    return inboxes.source(name, recipient, consumer, inbox.id, feed);
+    return { reader: inbox.id, online: online.open(tx, queue.id, inbox) };
   });
 }
 

@@ -1,5 +1,6 @@
 /** Room for items in a queue that is full: what may be dropped for others. */
 
+import { isLeased } from "./conditions.js";
 import type { Database } from "./driver.js";
 import type { HeldItem, ItemPlace } from "./items.js";
 
@@ -119,9 +120,7 @@ function prepare(db: Database) {
     ),
     isUnderWay: db.prepare("SELECT 1 FROM sb1_spreads WHERE record = ?"),
     shares: db.prepare<{ reader: number; isLeased: number }>(
-      `SELECT reader, EXISTS (SELECT 1 FROM sb1_leased AS leased
-         WHERE leased.reader = shares.reader AND leased.seq = shares.seq) AS isLeased
-       FROM sb1_shares AS shares WHERE seq = ? LIMIT ?`,
+      `SELECT reader, ${isLeased("shares")} AS isLeased FROM sb1_shares AS shares WHERE seq = ? LIMIT ?`,
     ),
   };
 }

@@ -15,11 +15,6 @@ export const LAYOUT = "sb1";
 export const NUMBER_BITS = 40;
 export const MAX_NUMBER: number = 2 ** NUMBER_BITS - 1;
 
-/** SQL for when an item was pushed. One that an earlier build stored was pushed no later than the file got its column. */
-export function pushedAtOf(items: string): string {
-  return `coalesce(${items}.at, (SELECT version FROM sb1_versions WHERE name = 'upgraded_at'))`;
-}
-
 /** Later than any lease or due time. */
 export const NEVER: number = Number.MAX_SAFE_INTEGER;
 
