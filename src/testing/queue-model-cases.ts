@@ -34,5 +34,5 @@ async function run(store: ContractStore, seed: number, steps: number): Promise<v
 
 export const queueModelCases: readonly ContractCase[] = [20_260_101, 7, 4_711].map((seed) => ({
   title: `queue: whatever comes to it, nothing is lost, held twice, out of order or counted wrongly (course ${seed})`,
-  run: (store) => run(store, seed, 150),
+  run: (store) => run(store, seed, 300),
 }));

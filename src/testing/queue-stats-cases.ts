@@ -18,7 +18,6 @@ import {
   quiet,
   retry,
   SHORT_LEASE_MS,
-  settle,
   settled,
   textsOf,
 } from "./fixtures.js";
@@ -133,28 +132,32 @@ const keeping: readonly ContractCase[] = [
     },
   },
   {
-    title: "queue: of two feeds with the same consumer's name each has its own deliveries, and none is lost",
+    title: "queue: of feeds with the same consumer's name each has its own deliveries, and none is lost",
     run: async (store) => {
       const work = startQueue(store);
-      const second = await store.second();
-      await work.push(...numbered("item ", 8).map((id) => item(id)));
-      const consumer = "twin";
-      const [one, other] = [
-        await work.open(undefined, { consumer }),
-        await work.open(undefined, { consumer, backend: second }),
-      ];
-      const [mine, theirs] = [await collect(store, one, 3), await collect(store, other, 3)];
-      equal(new Set(textsOf([...mine, ...theirs])).size, 6, "none is delivered twice");
-      deepEqual(await one.extend(mine.map(({ receipt }) => receipt)), []);
-      deepEqual(await settle(one, ack(first(mine))), []);
-      deepEqual(await settle(other, ack(first(theirs))), []);
+      const backends = [store.backend, store.backend, await store.second()];
+      await work.push(...numbered("item ", 11).map((id) => item(id)));
+      const feeds = await Promise.all(backends.map((backend) => work.open(undefined, { consumer: "twin", backend })));
+      const [one, near, far] = feeds;
+      ok(one && near && far);
+      const held = [await collect(store, one, 3), await collect(store, near, 3), await collect(store, far, 3)] as const;
+      equal(new Set(textsOf(held.flat())).size, 9, "none is delivered twice");
+      for (const [index, feed] of feeds.entries()) {
+        const deliveries = first(held.slice(index));
+        deepEqual(await feed.extend(deliveries.map(({ receipt }) => receipt)), []);
+        await settled(feed, ack(first(deliveries)));
+      }
       await one.close();
-      // What the other holds is still its own.
-      deepEqual(await settle(other, ...theirs.slice(1).map(ack)), []);
-      const rest = await haul(store, other, ({ deliveries }) => deliveries.length >= 4);
-      deepEqual(attemptsOf(rest.deliveries).toSorted(), [...textsOf(mine.slice(1)), "item 7", "item 8"].toSorted());
-      await settled(other, ...rest.deliveries.map(ack));
-      await quiet(store, other);
+      // What the others hold is still their own.
+      await settled(near, ...held[1].slice(1).map(ack));
+      await settled(far, ...held[2].slice(1).map(ack));
+      const rest = await haul(store, far, ({ deliveries }) => deliveries.length >= 4);
+      deepEqual(
+        attemptsOf(rest.deliveries).toSorted(),
+        [...textsOf(held[0].slice(1)), "item 10", "item 11"].toSorted(),
+      );
+      await settled(far, ...rest.deliveries.map(ack));
+      await quiet(store, near);
       equal(await work.queue.count(work.name, {}), 0);
     },
   },

@@ -300,6 +300,7 @@ const unregistering: readonly ContractCase[] = [
     run: async (store) => {
       const work = startQueue(store);
       await work.push(item("a", { recipient: "anna" }));
+      equal((await work.stats("anna")).waiting, 1);
       equal(await work.queue.unregister(work.name, "anna"), false);
       deepEqual(itemCountsOf(await work.stats("anna")), NOTHING);
       equal(await work.queue.count(work.name, {}), 0);

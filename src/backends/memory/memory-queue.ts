@@ -60,7 +60,7 @@ export class MemoryQueue implements InboxQueue {
         isNamed ? [recipient] : getOrCreate(audiences, recipient.audience, () => this.#audience(recipient, now)),
       );
     }
-    this.#makeRoom([...fresh.values()], limits, now);
+    if (this.items.size + fresh.size > limits.maxItems) this.#makeRoom([...fresh.values()], limits, now);
     return items.map((item) => {
       const recipients = fresh.get(item.id);
       if (recipients === undefined) return { id: item.id, duplicate: true, recipients: 0 };
@@ -117,9 +117,8 @@ export class MemoryQueue implements InboxQueue {
 
   /** @throws {LimitError} when there is no room, and none can be made */
   #makeRoom(fresh: readonly (readonly string[])[], { maxItems, overflow }: QueueLimits, now: number): void {
-    const coming = fresh.filter((recipients) => recipients.length > 0).length;
-    if (this.items.size + coming <= maxItems) return;
     this.update(now);
+    const coming = fresh.filter((recipients) => recipients.length > 0).length;
     const excess = this.items.size + coming - maxItems;
     if (excess <= 0) return;
     const inboxes = new Set(fresh.flat().flatMap((recipient) => this.inboxes.get(recipient) ?? []));
