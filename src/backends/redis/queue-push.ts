@@ -163,7 +163,7 @@ function pushArgs(queue: KnownQueue, items: readonly NewItem[], { maxItems, over
   const has = (isTimed ? "t" : "") + (queue.indexed === undefined ? "" : "f");
   const remembered = isRemembered ? rememberedIn(items, sent) : "";
   const args: Arg[] = [String(maxItems), overflow, queue.settings, has, remembered];
-  args.push(String(DEDUPE_MAX_IDS), String(DEDUPE_WINDOW_MS), String(sent.length));
+  args.push(String(DEDUPE_MAX_IDS), String(DEDUPE_WINDOW_MS), String(sent.length), audiences.size > 0 ? "1" : "0");
   const keys: string[] = [];
   const add = (name: string, recipient: string | undefined, indices: readonly number[]): void => {
     args.push(name, String(indices.length));

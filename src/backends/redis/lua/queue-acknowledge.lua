@@ -7,6 +7,8 @@
 -- Reply "OK" and the numbers of the ids that the recipient had to finish; GAP or FORGOTTEN
 --@ publisher
 --@ keyspace
+--@ slices
+--@ clock
 --@ names
 --@ tickets
 --@ attempts

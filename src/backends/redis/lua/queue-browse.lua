@@ -7,6 +7,8 @@
 -- Reply 1 "MORE" when it has to be called again; or "OK"  2 1 when there are more
 --       3… five of each: "w", "d" or "l", score, ticket, what `attempts` says of it, record or "" where there is none
 --@ keyspace
+--@ slices
+--@ clock
 --@ names
 --@ tickets
 --@ attempts

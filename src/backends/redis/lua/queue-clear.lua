@@ -5,6 +5,8 @@
 -- Reply 1 how many items and kept records there are  2 1 when it has to be called again for records
 --       3… names of recipients that may have items, as in keys; less than 100 of them when these are the last
 --@ keyspace
+--@ slices
+--@ clock
 --@ names
 --@ tickets
 --@ line

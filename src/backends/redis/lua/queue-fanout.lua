@@ -6,6 +6,8 @@
 -- Reply 1 how many recipients there were so far  2 1 when that was all  3 the last number  4 the last there was
 --         where others have finished it, 1 is -1, and 2 how many recipients are between the numbers that the caller gave
 --@ keyspace
+--@ slices
+--@ clock
 --@ names
 --@ tickets
 --@ bell

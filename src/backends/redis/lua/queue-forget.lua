@@ -6,6 +6,8 @@
 -- Reply 1 1 when it has to be called again, and then no more  2 1 when it was registered  3 1 when it belonged to the audience
 --       4 how many unfinished items and dead letters there were  5 how many items nobody has now, of this slice
 --@ keyspace
+--@ slices
+--@ clock
 --@ names
 --@ tickets
 --@ attempts

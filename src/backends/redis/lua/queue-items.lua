@@ -7,6 +7,8 @@
 --         of an open one for a single recipient "w", "d" or "l" and the score, and what `attempts` says,
 --         of one that several may have "s", and how many have it, and ""
 --@ keyspace
+--@ inboxes
+--@ clock
 --@ tickets
 --@ line
 --@ record

@@ -8,6 +8,8 @@
 --         of an item; GAP or FORGOTTEN
 --@ publisher
 --@ keyspace
+--@ slices
+--@ clock
 --@ names
 --@ positions
 --@ tickets

@@ -8,6 +8,9 @@
 --         line, the tickets of those that several may have; GAP or FORGOTTEN
 --@ publisher
 --@ keyspace
+--@ slices
+--@ inboxes
+--@ clock
 --@ names
 --@ tickets
 --@ line

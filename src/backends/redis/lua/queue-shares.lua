@@ -6,6 +6,8 @@
 --       2… five of each item that a recipient has: number of its ticket, recipient as in keys, "w", "d" or "l", score,
 --         what `attempts` says of it
 --@ keyspace
+--@ inboxes
+--@ clock
 --@ tickets
 local LOOKS_AT_ONCE = 2000
 local now = nowMs()

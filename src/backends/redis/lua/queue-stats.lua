@@ -8,6 +8,8 @@
 --       9 where to go on looking for the oldest, or ""  10 place of the oldest that was found, or ""
 --       11 when that was pushed, in ms, or ""
 --@ keyspace
+--@ slices
+--@ clock
 --@ names
 --@ tickets
 --@ attempts

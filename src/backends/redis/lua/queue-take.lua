@@ -19,11 +19,10 @@
 --       4 ids of items that were found expired, each on a line
 --       5… the record of each delivery; those of the lost reply first
 --@ keyspace
---@ names
+--@ slices
+--@ clock
 --@ tickets
 --@ attempts
---@ line
---@ record
 --@ bell
 local inbox = {
   recipient = ARGV[1], expiring = KEYS[3], waiting = KEYS[5], leased = KEYS[6], due = KEYS[7], attempts = KEYS[8],
@@ -35,7 +34,6 @@ local plain, replies = tonumber(ARGV[11]), tonumber(ARGV[12])
 local PLAIN = 13
 local REPLIES = PLAIN + 2 * plain
 local OTHERS = REPLIES + 6 * replies
-local AT_ONCE = 250
 
 local now = nowMs()
 local state = redis.call('HMGET', KEYS[2], 'records', 'fanout', 'line', 'ids')
@@ -46,29 +44,33 @@ if inbox.recipient ~= '' then
     return 'UNKNOWN'
   end
 end
---@ finishing
---@ expiry
 local lost, receipts, expiredIds, out = {}, {}, {}, {}
 local gone, expired, poisoned = 0, 0, 0
 local hasAttempts = redis.call('EXISTS', inbox.attempts) == 1
+
+-- Most calls acknowledge first deliveries and take others. What comes to anything else is only made when it is needed.
+local function openEndings()
+--@ names
+--@ line
+--@ record
+--@ finishing
+--@ expiry
 --@ settling_items
+end
+local endings
+local function ending()
+  endings = endings or openEndings()
+  return endings
+end
 --@ taking_items
 
 for from = PLAIN, PLAIN + plain - 1, SLICE do
   acknowledge(from, math.min(from + SLICE - 1, PLAIN + plain - 1))
 end
-local function openReplies()
---@ answering
-end
-local storeReply = replies > 0 and openReplies()
 local number = plain
 for i = OTHERS, #ARGV, 6 do
   number = number + 1
-  if settle(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]) then
-    if ARGV[i + 5] ~= '' then
-      storeReply(tonumber(ARGV[i + 5]))
-    end
-  else
+  if not ending().settle(i) then
     lost[#lost + 1] = number
   end
 end
@@ -81,8 +83,14 @@ if max > 0 then
     redis.call('HDEL', inbox.counters, 'unreported', 'gone')
     expired, gone = expired + (counters[1] or 0), gone + (counters[2] or 0)
   end
-  sweep()
-  noteExpired((expireWaiting(inbox)))
+  -- Leases that have run out, and what expires.
+  local abandoned = redis.call('ZRANGEBYSCORE', inbox.leased, '-inf', now, 'LIMIT', 0, 250)
+  if #abandoned > 0 then
+    ending().sweep(abandoned)
+  end
+  if #redis.call('ZRANGEBYSCORE', inbox.expiry, '-inf', now, 'LIMIT', 0, 1) > 0 then
+    ending().expire()
+  end
   promoteDue()
   if not isPaused then
     take(counters[4], counters[5])
@@ -90,8 +98,8 @@ if max > 0 then
 elseif ARGV[9] ~= '0' then
   takeAgain(tonumber(ARGV[9]))
 end
-if records and records.keepsThem then
-  records.trim()
+if settings then
+  ending().trim()
 end
 
 out[1] = table.concat({ gone, expired, poisoned, string.format('%.0f', isPaused and -1 or readyIn()),

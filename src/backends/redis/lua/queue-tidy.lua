@@ -4,6 +4,9 @@
 -- ARGV  1 how many of the recipients that have lapsed to tell
 -- Reply 1 how many items were ended  2 1 when there may be more of either  3… recipients that have lapsed, as in keys
 --@ keyspace
+--@ slices
+--@ inboxes
+--@ clock
 --@ names
 --@ tickets
 --@ attempts

@@ -4,6 +4,7 @@
 -- ARGV  1 number of the recipient to go on behind  2… tickets, at most 1000
 -- Reply number to go on behind, or "" at the end
 --@ keyspace
+--@ inboxes
 local LOOKS_AT_ONCE = 1000
 local tickets = { unpack(ARGV, 2) }
 local most = math.min(200, math.max(1, math.floor(LOOKS_AT_ONCE / #tickets)))

@@ -3,13 +3,13 @@ local PLACES_PER_MS = 16
 
 -- Numbers to the base of 36 with leading zeros, so that texts sort as they do.
 local function toBase36(number, width)
-  local digits = ''
-  for _ = 1, width do
-    local digit = number % 36 + 1
-    digits = string.sub('0123456789abcdefghijklmnopqrstuvwxyz', digit, digit) .. digits
-    number = math.floor(number / 36)
+  local bytes = {}
+  for i = width, 1, -1 do
+    local digit = number % 36
+    bytes[i] = digit < 10 and 48 + digit or 87 + digit
+    number = (number - digit) / 36
   end
-  return digits
+  return string.char(unpack(bytes))
 end
 
 -- The next place, where `last` is the one before it, or nothing. A ticket has it in nine digits, and behind them three for
@@ -20,8 +20,12 @@ local function nextLine(state, last, now)
   return line
 end
 
--- When a place was given, as text; nil for those that earlier builds gave, which were counted from 1.
-local function timeOfPlace(place)
-  local ms = math.floor(tonumber(string.sub(place, 1, 9), 36) / PLACES_PER_MS)
-  return ms >= 1000000000000 and string.format('%.0f', ms) or nil
+-- A place in line in 6 bytes, as records begin with it: the first is 128 or more.
+local function lineBytes(line)
+  local bytes = {}
+  for i = 6, 1, -1 do
+    bytes[i] = line % 256
+    line = (line - bytes[i]) / 256
+  end
+  return string.char(bytes[1] + 128, unpack(bytes, 2))
 end

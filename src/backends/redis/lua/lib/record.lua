@@ -6,13 +6,10 @@
 -- several may have the item; `at` is when it was pushed, where the line does not tell. What comes behind the line is made by
 -- records.ts. Records of earlier builds have nothing in front.
 
-local function lineBytes(line)
-  local bytes = {}
-  for i = 6, 1, -1 do
-    bytes[i] = line % 256
-    line = math.floor(line / 256)
-  end
-  return string.char(bytes[1] + 128, unpack(bytes, 2))
+-- When a place was given, as text; nil for those that earlier builds gave, which were counted from 1.
+local function timeOfPlace(place)
+  local ms = math.floor(tonumber(string.sub(place, 1, 9), 36) / PLACES_PER_MS)
+  return ms >= 1000000000000 and string.format('%.0f', ms) or nil
 end
 
 -- Place, expiry or '', priority and recipient of a record, where its message begins, and when it was pushed, if the place

@@ -1,4 +1,4 @@
--- The part of queue-take.lua that settles outcomes, and puts back what nobody holds any more.
+-- The part of queue-take.lua that settles outcomes other than the usual one, and puts back what nobody holds any more.
 
 local function noteExpired(ids)
   expired = expired + #ids
@@ -67,43 +67,14 @@ local function bury(ticket, attempt, holder, reason, failedAt)
   forget(ticket)
 end
 
--- Acknowledges first deliveries that are still held; the usual case, in which all of them are, takes no detours.
-local function acknowledge(from, to)
-  local scores = redis.call('ZMSCORE', inbox.leased, unpack(ARGV, from, to))
-  local states = hasAttempts and redis.call('HMGET', inbox.attempts, unpack(ARGV, from, to))
-  local tickets, ids, known, others, attempts = {}, {}, {}, {}, {}
-  for i = from, to do
-    local ticket, text = ARGV[i], states and states[i - from + 1]
-    if not scores[i - from + 1] or (text and stateOf(text) ~= 0) then
-      lost[#lost + 1] = i - PLAIN + 1
-    else
-      tickets[#tickets + 1] = ticket
-      ids[#ids + 1] = ARGV[i + plain]
-      known[#known + 1] = text and ticket or nil
-      others[#others + 1] = string.byte(ticket, PLACE + 1) ~= BAR and ticket or nil
-    end
-  end
-  if #tickets > 0 then
-    redis.call('ZREM', inbox.leased, unpack(tickets))
-    if records or #others > 0 then
-      for i = 1, #tickets do
-        attempts[i] = 1
-      end
-      finish(inbox.recipient, tickets, ids, 'acked', attempts)
-    else
-      redis.call('HDEL', KEYS[1], unpack(ids))
-    end
-  end
-  if #known > 0 then
-    redis.call('HDEL', inbox.attempts, unpack(known))
-  end
-  if #others > 0 then
-    redis.call('ZREM', inbox.expiry, unpack(others))
-  end
+local storeReply
+local function openReplies()
+--@ answering
 end
 
--- Returns false when it comes too late.
-local function settle(kind, ticket, fence, a, b)
+-- Settles the outcome whose words begin there; returns false when it comes too late.
+local function settle(i)
+  local kind, ticket, fence, a, b, reply = unpack(ARGV, i, i + 5)
   local text = hasAttempts and redis.call('HGET', inbox.attempts, ticket)
   local current, attempt, _, failedAt, putBackAt = stateOf(text)
   if current ~= tonumber(fence) or redis.call('ZREM', inbox.leased, ticket) == 0 then
@@ -120,12 +91,16 @@ local function settle(kind, ticket, fence, a, b)
     local known = current + 1 .. ' ' .. attempt + tonumber(b) .. failedAt .. putBackAt
     giveBack(ticket, known, now + tonumber(a), kind == 'retry')
   end
+  if reply ~= '' then
+    storeReply = storeReply or openReplies()
+    storeReply(tonumber(reply))
+  end
   return true
 end
 
--- Takes back the leases that have run out.
-local function sweep()
-  for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', inbox.leased, '-inf', now, 'LIMIT', 0, AT_ONCE)) do
+-- Takes back leases that have run out.
+local function sweep(abandoned)
+  for _, ticket in ipairs(abandoned) do
     local text = redis.call('HGET', inbox.attempts, ticket)
     local fence, attempt, holder, failedAt, putBackAt = stateOf(text)
     local expiresAt = expiryOf(ticket)
@@ -139,3 +114,10 @@ local function sweep()
     end
   end
 end
+
+return {
+  settle = settle, sweep = sweep, finish = finish,
+  expire = function() noteExpired((expireWaiting(inbox))) end,
+  endExpired = function(tickets) noteExpired(endExpired(inbox, tickets)) end,
+  trim = function() return records.keepsThem and records.trim() end,
+}

@@ -30,11 +30,6 @@ local function scoreOf(ticket)
   return (sign == '-' or digits == '0') and digits or '-' .. digits
 end
 
-local function nowMs()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
 -- A place in line as a number that is exact enough to tell pushes apart, and what tells apart the items of one.
 local function placeOf(ticket)
   return tonumber(string.sub(ticket, 1, 9), 36), tonumber(string.sub(ticket, 10, PLACE), 36)
