@@ -13,6 +13,7 @@ import { play, playedSoFar } from "./play.js";
 import { count, createLogger, createProgressView } from "./progress.js";
 import { ledgerFileOf, removeStore } from "./state.js";
 import { summarise } from "./summary.js";
+import { startTriage } from "./triage.js";
 
 const LOOK_EVERY_MS = 100;
 
@@ -36,7 +37,7 @@ async function main(): Promise<void> {
 async function run(
   broker: QuakeBroker,
   quakes: readonly Quake[],
-  { url, hoursPerSecond }: Arguments,
+  { url, hoursPerSecond, triage: isTriaged }: Arguments,
   stop: AbortController,
 ): Promise<void> {
   const ledger = openLedger(ledgerFileOf(url));
@@ -49,7 +50,8 @@ async function run(
   }
 
   const startedAt = performance.now();
-  const timings = await openDesk(broker, ledger);
+  const timings = await openDesk(broker, ledger, { alerts: isTriaged ? "elsewhere" : "here" });
+  await using triage = isTriaged ? startTriage(url, (tookMs) => timings.alerted.push(tookMs)) : undefined;
   let playing = true;
   const [played, done] = await Promise.all([
     play(broker, quakes, hoursPerSecond, ledger, stop.signal).finally(() => {
@@ -69,6 +71,7 @@ async function run(
     return;
   }
   console.log(await summarise(broker, ledger, { published, played, totalMs, timings }));
+  if (triage !== undefined) console.log(triage.report());
   if (broker.backend !== "memory")
     console.log("\nTo put failed alerts back, and read the busiest day again: npm start -- --afterwards");
   if (broker.backend === "sqlite") console.log("To play it again, from the beginning: npm start -- --fresh");

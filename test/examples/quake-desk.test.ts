@@ -173,6 +173,18 @@ describe.concurrent("the quake desk", { timeout: 60_000 }, () => {
   );
 
   test(
+    "triage by processes that compete: one is killed with alerts in hand, and none is lost",
+    inDir(async (dir) => {
+      const { code, stdout, stderr } = await runDesk(dir, ["--until-done", "--triage"]);
+      expect({ code, stderr: stderr.replaceAll(LEASE_PASSED, "") }).toEqual({ code: 0, stderr: "" });
+      expect(summaryOf(stdout)).toEqual(expected);
+      expect(stdout).toMatch(
+        /^Triage +3 processes .+; the first was killed with [12] in hand, and what it had went to/m,
+      );
+    }),
+  );
+
+  test(
     "afterwards puts back the alerts that failed, and reads the busiest day again without a trace",
     inDir(async (dir, url) => {
       const tooEarly = await runDesk(dir, ["--afterwards"]);
