@@ -142,13 +142,18 @@ const reaching: readonly ContractCase[] = [
       // More than a backend would do in one step.
       const names = numbered("recipient", 300);
       const work = await startAudience(store, ...names);
-      const [one, named, other] = await work.push(
+      const [one, named, other, removed] = await work.push(
         toAll("one"),
         item("named", { recipient: "recipient7" }),
         toAll("other", { priority: 1 }),
+        toAll("removed", { priority: 9 }),
       );
-      deepEqual([one?.recipients, named?.recipients, other?.recipients], [300, 1, 300]);
-      equal(await work.queue.count(work.name, {}), 3);
+      deepEqual(
+        [one, named, other, removed].map((pushed) => pushed?.recipients),
+        [300, 1, 300, 300],
+      );
+      equal(await work.queue.count(work.name, {}), 4);
+      equal(await work.queue.remove(work.name, ["removed"]), 1);
       const counts = await Promise.all(names.map(async (name) => (await work.stats(name)).waiting));
       deepEqual(
         counts,
@@ -251,6 +256,22 @@ const finishing: readonly ContractCase[] = [
       await settled(ben, ack(running));
       equal(await expired("ben"), 0);
       equal(await work.queue.count(work.name, {}), 0);
+    },
+  },
+  {
+    title: "queue: what is for many expires for every one of them",
+    run: async (store) => {
+      const names = numbered("recipient", 300);
+      const work = await startAudience(store, ...names);
+      await work.push(toAll("brief", { ttlMs: TTL_MS }), toAll("lasting"));
+      await store.elapse(TTL_MS + 100);
+      equal(await work.queue.count(work.name, {}), 1);
+      equal(await work.queue.get(work.name, "brief"), undefined);
+      const stats = await Promise.all(names.map(async (name) => itemCountsOf(await work.stats(name))));
+      deepEqual(
+        stats,
+        names.map(() => ({ waiting: 1, leased: 0, delayed: 0, dead: 0, expired: 1 })),
+      );
     },
   },
   {
