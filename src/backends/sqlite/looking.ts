@@ -1,6 +1,7 @@
 /** The calls of the queue port that look at what is there. */
 
 import type { ItemPage, Queue, StoredItem } from "../../core/backend.js";
+import { NOBODY } from "./items.js";
 import type { QueueParts } from "./queue-parts.js";
 import type { QueueRow } from "./queues.js";
 import type { Reader } from "./readers.js";
@@ -26,10 +27,7 @@ export function lookingCalls(store: Store, parts: QueueParts): LookingCalls {
     async browse(name, recipient, page, state): Promise<ItemPage> {
       store.assertOpen();
       await updateInbox(store, parts, name, () => find(name, recipient));
-      return store.read(() => {
-        const inbox = find(name, recipient);
-        return inbox === undefined ? { items: [] } : parts.browse(inbox.id, page, state, clock.now());
-      });
+      return store.read(() => parts.browse(find(name, recipient)?.id ?? NOBODY, page, state, clock.now()));
     },
 
     async get(name, id) {
