@@ -20,7 +20,8 @@ export interface Question {
   /** An abort rejects with its reason. */
   readonly signal: AbortSignal | undefined;
   /**
-   * Sends the request. What it rejects with is the asker's; its signal aborts when nobody waits any more.
+   * Sends the request, unless its signal has aborted, which it does when nobody waits any more. What it rejects with is
+   * the asker's.
    *
    * @param replyTo the inbox for the answer
    */
@@ -102,7 +103,7 @@ export class Inbox {
   async #send(send: Question["send"], over: AbortSignal): Promise<void> {
     // Answers to an inbox that is not there yet are dropped.
     await this.#open();
-    if (!over.aborted) await send(this.#recipient, over);
+    await send(this.#recipient, over);
   }
 
   #open(): Promise<Subscription> {

@@ -30,11 +30,15 @@ export interface Shared {
 
 interface Stored {
   readonly asked: RecordsAsked;
+  /** When it was last made sure of. */
+  at: number;
   /** Undefined once it is stored. */
   storing: Promise<void> | undefined;
 }
 
 const MAX_OPENED = 1_000;
+/** A server may be emptied, and somebody may change what an empty queue keeps: while a queue is used, it is asked this often. */
+const SURE_MS = 5_000;
 
 export function createShared(): Shared {
   return { opened: new Set(), stored: new Map(), inboxes: new Map() };
@@ -58,24 +62,34 @@ export function noteOpened({ opened, stored }: Shared, queue: string): void {
  * @throws {ConfigError} when the queue is stored with something else
  */
 export function prepare(handle: Handle): Promise<void> | undefined {
-  const { name, settings, shared } = handle;
+  const { runtime, name, settings, shared } = handle;
   const asked = settings.records;
   if (asked === undefined) return undefined;
+  const now = runtime.clock.now();
   const known = shared.stored.get(name);
-  if (known?.asked.key === asked.key) return known.storing;
-  const stored: Stored = { asked, storing: undefined };
-  stored.storing = store(handle, asked).then(
-    () => {
-      stored.storing = undefined;
-    },
-    (error: unknown) => {
-      // The next call tries again.
-      forget(shared, name, stored);
-      throw error;
-    },
-  );
-  shared.stored.set(name, stored);
-  return stored.storing;
+  if (known?.asked.key !== asked.key) {
+    const stored: Stored = { asked, at: now, storing: undefined };
+    shared.stored.set(name, stored);
+    stored.storing = storeOnce(handle, stored);
+    return stored.storing;
+  }
+  if (known.storing === undefined && now - known.at >= SURE_MS) {
+    known.at = now;
+    // Nobody waits for that: where it fails, the next call does.
+    storeOnce(handle, known).catch(() => undefined);
+  }
+  return known.storing;
+}
+
+async function storeOnce(handle: Handle, stored: Stored): Promise<void> {
+  try {
+    await store(handle, stored.asked);
+    stored.storing = undefined;
+  } catch (error) {
+    // The next call tries again.
+    forget(handle.shared, handle.name, stored);
+    throw error;
+  }
 }
 
 async function store({ runtime, name }: Handle, { settings }: RecordsAsked): Promise<void> {

@@ -265,6 +265,30 @@ test("[C50] a server that may evict messages is refused at the start, unless tha
   }
 });
 
+test("what a queue keeps is restored after its server was emptied, without a new start", async () => {
+  await withServer({}, async (server, open) => {
+    const broker = await open();
+    const tasks = broker.queue("tasks", { keepAckedMs: 3_600_000, index: ["source"] });
+    await tasks.publish("lost", { source: "a" });
+    await server.cli("FLUSHALL");
+    expect((await tasks.list({ filter: { source: "a" } })).items).toEqual([]);
+    const { id } = await tasks.publish("kept", { source: "a" });
+    expect(await tasks.acknowledge(id)).toBe(true);
+    expect(await tasks.count({ source: "a", acknowledged: true })).toBe(1);
+    // Also where nobody asks for a list: publishing is enough.
+    await server.cli("FLUSHALL");
+    const ids: string[] = [];
+    await until(
+      async () => {
+        ids.push((await tasks.publish("again", { source: "a" })).id);
+        await tasks.acknowledge(ids.at(-1)!);
+        return (await tasks.get(ids.at(-1)!))?.acknowledged;
+      },
+      { deadlineMs: 10_000, everyMs: 200 },
+    );
+  });
+}, 20_000);
+
 onEveryBackend("a queue's layout", (lane) => {
   test("[C10] [C11] [C12] [C13] holds a queue's messages apart, wakes who waits, keeps an inbox for each recipient and a record for each message", async () => {
     const [one, two] = [await lane.open(), await lane.open()];

@@ -149,6 +149,20 @@ onEveryBackend("a request", (lane) => {
     await until(async () => (await tasks.count()) === 0);
   });
 
+  test("is not sent when nobody waits any more by the time that it could be", async () => {
+    const broker = await lane.open();
+    const tasks = broker.queue(lane.unique("tasks"));
+    const stop = new AbortController();
+    const aborted = failureOf(tasks.request("too late", { signal: stop.signal }));
+    stop.abort(new Error("enough"));
+    expect(await aborted).toMatchObject({ message: "enough" });
+    // Behind it on the same inbox: by now that one would have been sent as well.
+    expect(await failureOf(tasks.request("in time", { timeoutMs: 500, ttlMs: null }))).toMatchObject({
+      code: "TIMEOUT",
+    });
+    expect((await tasks.pending()).items.map(({ data }) => data)).toEqual(["in time"]);
+  });
+
   test("reply is once, only where somebody has asked, and only before the end", async () => {
     const broker = await lane.open();
     const tasks = broker.queue(lane.unique("tasks"));
