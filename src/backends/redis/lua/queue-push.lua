@@ -43,10 +43,10 @@ end
 
 -- The recipients: name, number of the first item, where its words begin, how many items, and which keys are its own.
 local groups, names, ids = {}, {}, {}
-local at, nextKey = FIRST, 6
+local at, nextKey, item = FIRST, 6, 0
 while at < #ARGV do
   local name, items = ARGV[at], tonumber(ARGV[at + 1])
-  local group = { name = name, first = #ids + 1, at = at + 2, items = items, key = nextKey }
+  local group = { name = name, first = item + 1, at = at + 2, items = items, key = nextKey }
   groups[#groups + 1] = group
   if string.byte(name) == 42 then
     group.audience = string.sub(name, 2)
@@ -55,7 +55,8 @@ while at < #ARGV do
     names[#names + 1] = name ~= '' and name or nil
   end
   for i = at + 2, at + 1 + items * stride, stride do
-    ids[#ids + 1] = ARGV[i]
+    item = item + 1
+    ids[item] = ARGV[i]
   end
   at = at + 2 + items * stride
 end
@@ -86,7 +87,8 @@ for from = 1, count, SLICE do
 end
 
 local lineText, lineStart
-local toStore = {}
+-- Ids and records by turns. Appending by a count is quicker than by the length, which is looked for each time.
+local toStore, words = {}, 0
 local function getInLine()
   local line = nextLine(KEYS[2], tonumber(state[1] or 0), now)
   lineText, lineStart = toBase36(line, 9), lineBytes(line)
@@ -94,7 +96,7 @@ end
 
 -- The tickets of a group's new items; their records are stored later.
 local function batchOf(group)
-  local waiting, due, expiry = {}, {}, {}
+  local waiting, due, expiry, waits = {}, {}, {}, 0
   local item, mark = group.first - 1, group.audience and '*' or ''
   for i = group.at, group.at + (group.items - 1) * stride, stride do
     item = item + 1
@@ -113,15 +115,15 @@ local function batchOf(group)
           expiry[#expiry + 1] = ticket
         end
       end
-      toStore[#toStore + 1] = id
-      toStore[#toStore + 1] = record
+      toStore[words + 1], toStore[words + 2] = id, record
+      words = words + 2
       local delay = isTimed and tonumber(ARGV[i + 4]) or 0
       if delay > 0 then
         due[#due + 1] = string.format('%.0f', now + delay)
         due[#due + 1] = ticket
       else
-        waiting[#waiting + 1] = ARGV[i + 3]
-        waiting[#waiting + 1] = ticket
+        waiting[waits + 1], waiting[waits + 2] = ARGV[i + 3], ticket
+        waits = waits + 2
       end
     end
   end
@@ -136,11 +138,11 @@ local function handOutTo(group, batch)
 end
 
 local function noteNames()
-  local words = {}
+  local members = {}
   for i, name in ipairs(names) do
-    words[2 * i - 1], words[2 * i] = '0', name
+    members[2 * i - 1], members[2 * i] = '0', name
   end
-  callWith('ZADD', PREFIX .. 'inboxes', words)
+  callWith('ZADD', PREFIX .. 'inboxes', members)
 end
 
 -- The usual case needs nothing of what follows.
@@ -249,7 +251,7 @@ end
 getInLine()
 local results = {}
 for _, group in ipairs(groups) do
-  local from = #toStore + 1
+  local from = words + 1
   local batch = not group.isNobody and batchOf(group)
   if group.audience then
     results[#results + 1] = batch and fanOut(group, batch) or '0'

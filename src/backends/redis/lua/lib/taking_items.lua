@@ -4,23 +4,27 @@
 local function acknowledge(from, to)
   local scores = redis.call('ZMSCORE', inbox.leased, unpack(ARGV, from, to))
   local states = hasAttempts and redis.call('HMGET', inbox.attempts, unpack(ARGV, from, to))
-  local tickets, ids, known, others = {}, {}, {}, {}
+  local tickets, ids, known, others, n = {}, {}, {}, {}, 0
   for i = from, to do
     local ticket, text = ARGV[i], states and states[i - from + 1]
     if not scores[i - from + 1] or (text and stateOf(text) ~= 0) then
       lost[#lost + 1] = i - PLAIN + 1
     else
-      tickets[#tickets + 1] = ticket
-      ids[#ids + 1] = ARGV[i + plain]
-      known[#known + 1] = text and ticket or nil
-      others[#others + 1] = string.byte(ticket, PLACE + 1) ~= BAR and ticket or nil
+      n = n + 1
+      tickets[n], ids[n] = ticket, ARGV[i + plain]
+      if text then
+        known[#known + 1] = ticket
+      end
+      if string.byte(ticket, PLACE + 1) ~= BAR then
+        others[#others + 1] = ticket
+      end
     end
   end
-  if #tickets > 0 then
+  if n > 0 then
     redis.call('ZREM', inbox.leased, unpack(tickets))
     if settings or #others > 0 then
       local attempts = {}
-      for i = 1, #tickets do
+      for i = 1, n do
         attempts[i] = 1
       end
       ending().finish(inbox.recipient, tickets, ids, 'acked', attempts)
@@ -40,7 +44,7 @@ end
 
 -- Hands out tickets that are leased. What has no record any more is gone; of what several had, somebody has removed it.
 local function deliver(tickets, ids, states)
-  local missing = {}
+  local missing, n = {}, #receipts
   for i, record in ipairs(redis.call('HMGET', KEYS[1], unpack(ids))) do
     if record then
       local receipt = tickets[i]
@@ -48,8 +52,8 @@ local function deliver(tickets, ids, states)
         local fence, attempt = stateOf(states[i])
         receipt = fence == 0 and receipt or '+' .. fence .. '/' .. attempt .. '/' .. receipt
       end
-      receipts[#receipts + 1] = receipt
-      out[#receipts + 4] = record
+      n = n + 1
+      receipts[n], out[n + 4] = receipt, record
     else
       missing[#missing + 1] = tickets[i]
       gone = gone + (isShared(tickets[i]) and 0 or 1)
@@ -80,15 +84,15 @@ end
 
 -- Leases what was popped from what waits, unless it has expired.
 local function lease(popped)
-  local tickets, ids, leases, ended = {}, {}, {}, {}
+  local tickets, ids, leases, ended, n = {}, {}, {}, {}, 0
   local leaseEnd = string.format('%.0f', now + leaseMs)
   for i = 1, #popped, 2 do
     local ticket = popped[i]
-    local expiresAt = expiryOf(ticket)
+    local expiresAt = string.byte(ticket, PLACE + 1) ~= BAR and expiryOf(ticket)
     if expiresAt and expiresAt <= now then
       ended[#ended + 1] = ticket
     else
-      local n = #tickets + 1
+      n = n + 1
       tickets[n], ids[n] = ticket, idOf(ticket)
       leases[2 * n - 1], leases[2 * n] = leaseEnd, ticket
     end
@@ -96,7 +100,7 @@ local function lease(popped)
   if #ended > 0 then
     ending().endExpired(ended)
   end
-  if #tickets > 0 then
+  if n > 0 then
     callWith('ZADD', inbox.leased, leases)
     local states = hasAttempts and redis.call('HMGET', inbox.attempts, unpack(tickets))
     noteHolder(tickets, states)
