@@ -75,7 +75,7 @@ export type QueueTarget = PublishTarget<OutgoingItem, Pushed, ItemOptions>;
 export type QueuePublisher = Publisher<QueueTarget, OutgoingItem, Pushed, QueueReceipt, ItemOptions>;
 
 const ADDRESS_OPTIONS: readonly string[] = [...MESSAGE_OPTIONS, "target", "priority", "ttlMs"];
-const KNOWN = {
+const KNOWN: Readonly<Record<"queue.publish" | "queue.request", ReadonlySet<string>>> = {
   "queue.publish": new Set([...ADDRESS_OPTIONS, "audience", "delayMs", "id"]),
   // What its caller may say is checked before: this is what `request` makes of it.
   "queue.request": new Set([...ADDRESS_OPTIONS, "request"]),
