@@ -27,7 +27,10 @@ export interface Explanation {
   readonly foundIn: readonly string[];
   /** Whose inbox it was published to. Undefined: to whoever consumes the queue, to an audience, or not known. */
   readonly target: string | undefined;
-  /** Whether it is for the recipient that was named; undefined where none was, or it was not found. */
+  /**
+   * Whether it is for the recipient that was named. Undefined where none was, where it was not found, and where it was
+   * for an audience that is not known any more: then the recipient has finished it, or was not meant.
+   */
   readonly matchesRecipient: boolean | undefined;
   readonly acknowledged: boolean;
   readonly expired: boolean;
@@ -72,14 +75,17 @@ async function explainPresent(
   const one = asked === undefined && recipients.length === 1 ? recipients[0]?.recipient : asked;
   const standing = recipients.find(({ recipient }) => recipient === one);
   const paused = one !== undefined && (await runtime.backend.queue.stats(channel, one)).paused;
+  const target = targetOf(item, channel);
+  const isForAudience = target === undefined && recipients.every(({ recipient }) => recipient !== SHARED_RECIPIENT);
+  const isKnown = asked !== undefined && (standing !== undefined || !isForAudience);
   const is = standing?.state ?? (one === undefined ? state : undefined);
   const facts = {
     id,
     channel,
     found: true,
     foundIn: [],
-    target: targetOf(item, channel),
-    matchesRecipient: asked === undefined ? undefined : standing !== undefined,
+    target,
+    matchesRecipient: isKnown ? standing !== undefined : undefined,
     acknowledged: is === "acked",
     expired: is === "expired",
     dead: is === "dead",
@@ -88,7 +94,8 @@ async function explainPresent(
     delayedUntil: is === "delayed" ? standing?.until : undefined,
     recipients,
   };
-  const text = standing === undefined ? sumUp(item, asked) : `it ${tell(standing)}${pausedText(standing, paused)}`;
+  const text =
+    standing === undefined ? sumUp(item, isForAudience, asked) : `it ${tell(standing)}${pausedText(standing, paused)}`;
   return { ...facts, summary: `${show(id)} is in the queue ${show(channel)}: ${text}` };
 }
 
@@ -177,12 +184,12 @@ function pausedText({ state, recipient }: RecipientState, paused: boolean): stri
   return paused && isOpen ? `; and ${nameOf(recipient)} is paused: resume hands it out` : "";
 }
 
-function sumUp({ recipients, state }: StoredItem, asked: string | undefined): string {
+function sumUp({ recipients, state }: StoredItem, isForAudience: boolean, asked: string | undefined): string {
   const names = recipients.slice(0, 3).map(({ recipient }) => nameOf(recipient));
   const who = `${names.join(", ")}${recipients.length > names.length ? " …" : ""}`;
   if (asked !== undefined)
-    return recipients.length === 0
-      ? `${nameOf(asked)} has finished it, or it was for somebody else`
+    return isForAudience
+      ? `${nameOf(asked)} has finished it, or was not registered when it was published; it is still for ${who || "nobody"}`
       : `it is for ${who}, and not for ${nameOf(asked)}`;
   const counts = new Map<string, number>();
   for (const each of recipients) counts.set(each.state, (counts.get(each.state) ?? 0) + 1);

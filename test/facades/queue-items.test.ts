@@ -433,6 +433,19 @@ onEveryBackend("the messages of a queue", (lane) => {
       summary: expect.stringContaining("for several"),
     });
     expect(await tasks.explain(all.id, { recipient: "ada" })).toMatchObject({ matchesRecipient: true });
+    // Who has finished it, and who was never meant, cannot be told apart without a record.
+    await tasks.acknowledge(all.id, { recipient: "ada" });
+    expect(await tasks.explain(all.id, { recipient: "ada" })).toMatchObject({
+      matchesRecipient: undefined,
+      acknowledged: false,
+      summary: expect.stringContaining('"ada" has finished it, or was not registered'),
+    });
+    const shared = await tasks.publish("anyone's");
+    expect(await tasks.explain(shared.id, { recipient: "ada" })).toMatchObject({
+      target: undefined,
+      matchesRecipient: false,
+      summary: expect.stringContaining("it is for whoever consumes the queue, and not for"),
+    });
     await expect(tasks.explain(all.id, { recipient: "" })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
   });
 
