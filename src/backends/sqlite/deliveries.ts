@@ -52,9 +52,7 @@ interface Claim {
   readonly receipt: Receipt;
   readonly fence: number;
   readonly seq: number;
-}
-
-interface Ack extends Claim {
+  /** What is acknowledged may be answered. */
   readonly reply: Reply | undefined;
 }
 
@@ -87,10 +85,10 @@ export function createHolder(consumer: string): Holder {
  * A receipt is the reader, the fence of the take, and the message's number: a lease that was given back, settled or taken
  * over has another fence or none, whatever its attempt.
  */
-function parseReceipt(reader: Reader, receipt: Receipt): Claim | undefined {
+function parseReceipt(reader: Reader, receipt: Receipt, reply?: Reply): Claim | undefined {
   const [id, fence, seq] = receipt.split(".").map(Number);
   if (id !== reader.id || !Number.isSafeInteger(fence) || !Number.isSafeInteger(seq)) return undefined;
-  return { receipt, fence: Number(fence), seq: Number(seq) };
+  return { receipt, fence: Number(fence), seq: Number(seq), reply };
 }
 
 export class Deliveries {
@@ -103,14 +101,15 @@ export class Deliveries {
   /** Settles each outcome once. @returns the receipts that are no longer valid */
   settle(tx: Tx, reader: Reader, outcomes: readonly Outcome[], supply: Supply): Receipt[] {
     const lost: Receipt[] = [];
-    const acks = new Map<number, Ack[]>();
+    const acks = new Map<number, Claim[]>();
     const seen = new Set<Receipt>();
     for (const outcome of outcomes) {
       const { receipt } = outcome;
-      const claim = seen.has(receipt) ? undefined : parseReceipt(reader, receipt);
+      const reply = outcome.as === "ack" ? outcome.reply : undefined;
+      const claim = seen.has(receipt) ? undefined : parseReceipt(reader, receipt, reply);
       seen.add(receipt);
       if (claim === undefined) lost.push(receipt);
-      else if (outcome.as === "ack") append(acks, { ...claim, reply: outcome.reply });
+      else if (outcome.as === "ack") append(acks, claim);
       else if (!this.#settleOne(tx, reader, claim, outcome, supply)) lost.push(receipt);
     }
     for (const [fence, claims] of acks) lost.push(...this.#acknowledge(tx, reader, fence, claims, supply));
@@ -250,7 +249,7 @@ export class Deliveries {
    * Acknowledges deliveries of one take: with one statement, where they are all that it still holds between the first and
    * the last. @returns the receipts that are no longer valid
    */
-  #acknowledge(tx: Tx, reader: Reader, fence: number, claims: readonly Ack[], supply: Supply): Receipt[] {
+  #acknowledge(tx: Tx, reader: Reader, fence: number, claims: readonly Claim[], supply: Supply): Receipt[] {
     const end = (first: number, last: number, count: number): void => {
       supply.acknowledged(tx, reader, { first, last, fence, count });
       this.#sql.dropRange.run(reader.id, first, last, fence);
@@ -270,7 +269,7 @@ export class Deliveries {
   }
 }
 
-function append(byFence: Map<number, Ack[]>, claim: Ack): void {
+function append(byFence: Map<number, Claim[]>, claim: Claim): void {
   const claims = byFence.get(claim.fence);
   if (claims === undefined) byFence.set(claim.fence, [claim]);
   else claims.push(claim);

@@ -55,8 +55,10 @@ interface Taking {
   readonly expired: StoredText[];
 }
 
-interface ReadyItem extends Parked {
+interface ReadyItem {
+  readonly seq: number;
   readonly urgency: number;
+  readonly attempt: number;
   readonly id: StoredText;
   readonly header: StoredText;
   readonly data: Uint8Array;
@@ -293,9 +295,9 @@ function takeGone(inbox: Reader): number {
 
 // Parameters come in the order of the calls above.
 function prepare(db: Database) {
-  const ready = `SELECT waiting.urgency, waiting.seq, waiting.attempt, waiting.failed_at AS failedAt,
-      waiting.put_back_at AS putBackAt, items.id, items.header, items.data
-    FROM sb1_waiting AS waiting JOIN sb1_items AS items ON items.seq = waiting.seq`;
+  const columns = "waiting.urgency, waiting.seq, waiting.attempt, items.id, items.header, items.data";
+  const waiting =
+    "FROM sb1_waiting AS waiting JOIN sb1_items AS items ON items.seq = waiting.seq WHERE waiting.reader = ?";
   return {
     beyond: db.prepare<{ due: number }>(
       "SELECT due FROM sb1_parked WHERE reader = ? AND due <= ? ORDER BY due LIMIT 1 OFFSET ?",
@@ -307,9 +309,10 @@ function prepare(db: Database) {
        WHERE parked.reader = ? AND parked.due <= ?`,
     ),
     promoted: db.prepare("DELETE FROM sb1_parked WHERE reader = ? AND due <= ?"),
-    ready: db.prepare<ReadyItem>(`${ready} WHERE waiting.reader = ? ORDER BY waiting.urgency, waiting.seq LIMIT ?`),
-    readyAt: db.prepare<ReadyItem>(
-      `${ready} WHERE waiting.reader = ? AND waiting.urgency = ? ORDER BY waiting.seq LIMIT 1`,
+    ready: db.prepare<ReadyItem>(`SELECT ${columns} ${waiting} ORDER BY waiting.urgency, waiting.seq LIMIT ?`),
+    readyAt: db.prepare<ReadyItem & Parked>(
+      `SELECT ${columns}, waiting.failed_at AS failedAt, waiting.put_back_at AS putBackAt ${waiting}
+       AND waiting.urgency = ? ORDER BY waiting.seq LIMIT 1`,
     ),
     firstLevel: db.prepare<{ urgency: number }>(
       "SELECT urgency FROM sb1_waiting WHERE reader = ? ORDER BY urgency LIMIT 1",

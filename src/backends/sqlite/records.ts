@@ -89,25 +89,18 @@ export class Records {
     if (keepsFinished(queue)) this.#sql.addEnds.run(tx.now, ...range, MAX_ENDS);
     this.#sql.noteAcknowledged.run(tx.now, ...range);
     this.#shares.removeShares.run(reader, ...range);
-    for (const record of this.#sql.overInRange.all(...range)) this.#finish(tx, queue, record);
+    this.#finish(tx, queue, this.#sql.overInRange.all(...range));
   }
 
   /** Called when an item may have lost its last share. */
   finishWhereOver(tx: Tx, queue: QueueRow, record: RecordRef): void {
-    if (this.#shares.isOpen.get(record.seq, record.id) === undefined) this.#finish(tx, queue, record);
+    if (this.#shares.isOpen.get(record.seq, record.id) === undefined) this.#finish(tx, queue, [record]);
   }
 
   /** Forgets a record with its item, finished or open; the shares are gone already. */
-  forget(queue: QueueRow, { id, seq }: RecordRef): void {
-    const state = this.#sql.state.get(id)?.state;
-    if (state === undefined) return;
-    if (state === "open") queue.items -= 1;
-    else queue.records -= 1;
-    queue.changed = true;
-    this.#sql.removeItem.run(seq);
-    this.#sql.removeFields.run(seq);
-    this.#sql.removeEnds.run(id);
-    this.#sql.remove.run(id);
+  forget(queue: QueueRow, record: RecordRef): void {
+    const state = this.#sql.state.get(record.id)?.state;
+    if (state !== undefined) this.#forget(queue, record, state === "open" ? "items" : "records");
   }
 
   /** Takes up to `max` shares of an item from those who have them. @returns who that was */
@@ -127,7 +120,7 @@ export class Records {
   trim(tx: Tx, queue: QueueRow): boolean {
     if (queue.records === 0) return true;
     const aged = this.#sql.aged.all(queue.id, MAX_TRIMMED, tx.now - settingsOf(queue).keepAckedMs);
-    for (const record of aged) this.forget(queue, record);
+    for (const record of aged) this.#forget(queue, record, "records");
     tx.spend(aged.length);
     return aged.length < MAX_TRIMMED;
   }
@@ -153,18 +146,32 @@ export class Records {
       : JSON.stringify(Object.fromEntries(rows.map(({ name, value }) => [textOf(name), textOf(value)])));
   }
 
-  #finish(tx: Tx, queue: QueueRow, record: RecordRef): void {
-    const isKept = keepsFinished(queue) && this.#sql.finish.run(queue.finished + 1, tx.now, record.id) > 0;
-    if (!isKept) {
-      this.forget(queue, record);
-      return;
+  #finish(tx: Tx, queue: QueueRow, records: readonly RecordRef[]): void {
+    const areKept = keepsFinished(queue);
+    for (const record of records) {
+      // Nothing is kept of what nobody finished.
+      if (areKept && this.#sql.finish.run(queue.finished + 1, tx.now, record.id) > 0) {
+        queue.finished += 1;
+        queue.items -= 1;
+        queue.records += 1;
+      } else {
+        this.#forget(queue, record, "items");
+      }
     }
-    queue.finished += 1;
-    queue.items -= 1;
-    queue.records += 1;
     queue.changed = true;
     const excess = queue.records - settingsOf(queue).maxRecords;
-    if (excess > 0) for (const oldest of this.#sql.oldest.all(queue.id, excess)) this.forget(queue, oldest);
+    if (!areKept || excess <= 0) return;
+    for (const oldest of this.#sql.oldest.all(queue.id, excess)) this.#forget(queue, oldest, "records");
+  }
+
+  /** @param counted among which of the queue's */
+  #forget(queue: QueueRow, { id, seq }: RecordRef, counted: "items" | "records"): void {
+    queue[counted] -= 1;
+    queue.changed = true;
+    this.#sql.removeItem.run(seq);
+    if (settingsOf(queue).index !== undefined) this.#sql.removeFields.run(seq);
+    if (keepsFinished(queue)) this.#sql.removeEnds.run(id);
+    this.#sql.remove.run(id);
   }
 }
 
