@@ -4,6 +4,7 @@
  */
 
 import { ok } from "node:assert/strict";
+import type { RecordState } from "../core/backend.js";
 
 /** A moment between two that were read off the store's clock. */
 export interface Moment {
@@ -17,12 +18,20 @@ export function later({ from, to }: Moment, ms: number): Moment {
 
 export type Standing = "waiting" | "delayed" | "leased" | "expired";
 
+/** How a share came to its end. `gone`: removed. */
+export type End = "acked" | "dead" | "expired" | "gone";
+
 export interface ModelItem {
   readonly id: string;
   readonly priority: number;
   /** Its giver chose the id, which is remembered. */
   readonly isChosen: boolean;
-  readonly shares: ModelShare[];
+  /** The value of its indexed field. */
+  readonly kind: string;
+  /** Its place among all items; undefined where that is nobody's business: it was redriven. */
+  age: number | undefined;
+  /** One for each of its recipients. */
+  shares: readonly ModelShare[];
 }
 
 interface ModelLease {
@@ -40,7 +49,7 @@ export interface ModelShare {
   /** Not ready before. */
   dueAt: Moment | undefined;
   lease: ModelLease | undefined;
-  isOver: boolean;
+  end: End | undefined;
   /** Attempts that were counted. */
   attempts: Moment;
 }
@@ -56,9 +65,9 @@ export interface ModelRecipient {
 }
 
 /** All that may be true of a share at some time within `at`; nothing once it is over. */
-export function standingsOf({ isOver, lease, dueAt, expiresAt }: ModelShare, at: Moment): ReadonlySet<Standing> {
+export function standingsOf({ end, lease, dueAt, expiresAt }: ModelShare, at: Moment): ReadonlySet<Standing> {
   const standings = new Set<Standing>();
-  if (isOver) return standings;
+  if (end !== undefined) return standings;
   if (lease !== undefined) standings.add("leased");
   const isHeld = lease !== undefined && lease.until.from > at.to;
   if (isHeld) return standings;
@@ -83,15 +92,35 @@ export function comesBefore(a: ModelShare, b: ModelShare): boolean {
   return a.age !== undefined && b.age !== undefined && a.age < b.age;
 }
 
+function isOpen({ end }: ModelShare): boolean {
+  return end === undefined;
+}
+
+/** All that may be true of an item at some time within `at`. */
+export function recordStatesOf({ shares }: ModelItem, at: Moment): ReadonlySet<RecordState> {
+  const states = new Set<RecordState>();
+  const open = shares.filter(isOpen);
+  if (open.some((share) => !surely(share, "expired", at))) states.add("open");
+  if (open.some((share) => !standingsOf(share, at).has("expired"))) return states;
+  const ends = new Set([...shares.map(({ end }) => end), ...(open.length > 0 ? ["expired"] : [])]);
+  return states.add(ends.has("dead") ? "dead" : ends.has("expired") ? "expired" : "acked");
+}
+
 export class QueueModel {
+  /** Whether finished items stay as records. */
+  readonly keepsRecords: boolean;
+  /** The last item of each id: unfinished, a record, or where no records are kept perhaps neither. */
   readonly items = new Map<string, ModelItem>();
   readonly recipients: ReadonlyMap<string, ModelRecipient>;
   readonly #remembered = new Set<string>();
+  /** Ids of which it is not known whether a dead item opened again is the one it was. */
+  readonly #unclear = new Set<string>();
   #ages = 0;
 
-  constructor(recipients: readonly string[]) {
+  constructor(recipients: readonly string[], keepsRecords: boolean) {
     const start = { isPaused: false, dead: [], expired: { from: 0, to: 0 } };
     this.recipients = new Map(recipients.map((name) => [name, { name, ...start }]));
+    this.keepsRecords = keepsRecords;
   }
 
   recipient(name: string): ModelRecipient {
@@ -103,11 +132,11 @@ export class QueueModel {
   /** Everything unfinished, of one recipient or of all. */
   open(recipient?: string): readonly ModelShare[] {
     const shares = [...this.items.values()].flatMap((item) => item.shares);
-    return shares.filter((share) => !share.isOver && (recipient === undefined || share.recipient === recipient));
+    return shares.filter((share) => isOpen(share) && (recipient === undefined || share.recipient === recipient));
   }
 
   shareOf(id: string, recipient: string): ModelShare | undefined {
-    return this.items.get(id)?.shares.find((share) => !share.isOver && share.recipient === recipient);
+    return this.items.get(id)?.shares.find((share) => isOpen(share) && share.recipient === recipient);
   }
 
   /** The share that a receipt of this recipient's is good for. */
@@ -115,99 +144,104 @@ export class QueueModel {
     return this.open(recipient).find(({ lease }) => lease?.receipt === receipt);
   }
 
+  /** Whether the queue has an item or a record of this id; undefined where that depends on the very moment. */
+  isHeld(id: string, at: Moment): boolean | undefined {
+    const item = this.items.get(id);
+    if (item === undefined || this.keepsRecords) return item !== undefined;
+    const states = recordStatesOf(item, at);
+    return states.size > 1 ? undefined : states.has("open");
+  }
+
   /** Whether a push of this id is a duplicate; undefined where that depends on the very moment. */
   isDuplicate(id: string, at: Moment): boolean | undefined {
-    if (this.#remembered.has(id)) return true;
-    const shares = this.items.get(id)?.shares.filter(({ isOver }) => !isOver) ?? [];
-    if (shares.every((share) => surely(share, "expired", at))) return false;
-    return shares.some((share) => !standingsOf(share, at).has("expired")) ? true : undefined;
+    return this.#remembered.has(id) || this.isHeld(id, at);
   }
 
   push(
-    { id, priority, isChosen }: Omit<ModelItem, "shares">,
+    pushed: Pick<ModelItem, "id" | "priority" | "isChosen" | "kind">,
     recipients: readonly string[],
     at: Moment,
     { ttlMs, delayMs }: { readonly ttlMs: number | undefined; readonly delayMs: number },
   ): void {
-    // What had this id before has expired, or it would be a duplicate.
-    for (const share of this.items.get(id)?.shares ?? []) if (!share.isOver) this.expire(share);
-    const item: ModelItem = { id, priority, isChosen, shares: [] };
     this.#ages += 1;
-    for (const recipient of recipients) {
-      item.shares.push({
-        item,
-        recipient,
-        age: this.#ages,
-        expiresAt: ttlMs === undefined ? undefined : later(at, ttlMs),
-        dueAt: delayMs === 0 ? undefined : later(at, delayMs),
-        lease: undefined,
-        isOver: false,
-        attempts: { from: 0, to: 0 },
-      });
-    }
-    this.items.set(id, item);
-    if (isChosen) this.#remembered.add(id);
+    const expiresAt = ttlMs === undefined ? undefined : later(at, ttlMs);
+    const dueAt = delayMs === 0 ? undefined : later(at, delayMs);
+    this.#add({ ...pushed, age: this.#ages, shares: [] }, recipients, { expiresAt, dueAt });
+    if (pushed.isChosen) this.#remembered.add(pushed.id);
   }
 
-  finish(share: ModelShare): void {
-    share.isOver = true;
+  end(share: ModelShare, as: End): void {
+    share.end = as;
     share.lease = undefined;
-  }
-
-  park(share: ModelShare): void {
     const known = this.recipient(share.recipient);
-    known.dead = [...known.dead, share.item];
-    this.finish(share);
+    if (as === "dead") known.dead = [...known.dead, share.item];
+    if (as === "expired") known.expired = later(known.expired, 1);
   }
 
-  expire(share: ModelShare): void {
-    this.#countExpired(share, { from: 1, to: 1 });
-    this.finish(share);
-  }
-
-  /** It is removed, unless it has expired before. */
-  remove(share: ModelShare, at: Moment): void {
-    if (standingsOf(share, at).has("expired")) this.#countExpired(share, { from: 0, to: 1 });
-    this.finish(share);
+  /** Forgets an item or a record. */
+  remove(item: ModelItem, at: Moment): void {
+    this.settleExpired(at);
+    for (const share of item.shares.filter(isOpen)) {
+      const known = this.recipient(share.recipient);
+      if (standingsOf(share, at).has("expired")) known.expired = { ...known.expired, to: known.expired.to + 1 };
+      this.end(share, "gone");
+    }
+    this.items.delete(item.id);
   }
 
   /** What has surely expired is over. */
   settleExpired(at: Moment): void {
-    for (const share of this.open()) if (surely(share, "expired", at)) this.expire(share);
+    for (const share of this.open()) if (surely(share, "expired", at)) this.end(share, "expired");
   }
 
-  /** Nobody holds it any more; `uncounted`: the attempt that ran does not count. */
+  /** Nobody holds it any more. @param uncounted how many of its attempts do not count */
   release(share: ModelShare, uncounted: Moment = { from: 0, to: 0 }): void {
     share.lease = undefined;
     share.dueAt = undefined;
     share.attempts = { from: share.attempts.from - uncounted.to, to: share.attempts.to - uncounted.from };
   }
 
-  /** Whether this dead item can be put back: unless another one has its id now; undefined where the moment decides. */
+  /**
+   * Whether a dead item can be put back: unless the queue has its id otherwise than as this very item. Undefined where the
+   * moment decides.
+   */
   canRedrive(dead: ModelItem, at: Moment): boolean | undefined {
-    const held = this.items.get(dead.id);
-    if (held === undefined || held === dead) return true;
-    const shares = held.shares.filter(({ isOver }) => !isOver);
-    if (shares.every((share) => surely(share, "expired", at))) return true;
-    return shares.some((share) => !standingsOf(share, at).has("expired")) ? false : undefined;
+    if (this.#unclear.has(dead.id)) return undefined;
+    if (this.#isStillHeld(dead, at)) return true;
+    const isHeld = this.isHeld(dead.id, at);
+    return isHeld === undefined ? undefined : !isHeld;
   }
 
-  /** A dead one is ready again, as if it were new, and expires no more. */
-  redrive(dead: ModelItem, recipient: string): void {
+  /** A dead one is ready again, for this recipient, as if it were new, and expires no more. */
+  redrive(dead: ModelItem, recipient: string, at: Moment): void {
     const known = this.recipient(recipient);
     const index = known.dead.indexOf(dead);
-    known.dead = known.dead.filter((_item, at) => at !== index);
-    for (const share of this.items.get(dead.id)?.shares ?? []) {
-      if (this.items.get(dead.id) !== dead && !share.isOver) this.expire(share);
+    known.dead = known.dead.filter((_item, place) => place !== index);
+    if (this.isHeld(dead.id, at) === undefined) this.#unclear.add(dead.id);
+    const times = { expiresAt: undefined, dueAt: undefined };
+    if (this.#isStillHeld(dead, at)) {
+      const others = dead.shares.filter((share) => share.recipient !== recipient);
+      dead.shares = [...others, newShare(dead, recipient, undefined, times)];
+    } else {
+      this.#add({ ...dead, age: undefined, shares: [] }, [recipient], times);
     }
-    const attempts = { from: 0, to: 0 };
-    const fresh = { age: undefined, expiresAt: undefined, dueAt: undefined, lease: undefined, isOver: false, attempts };
-    dead.shares.push({ item: dead, recipient, ...fresh });
-    this.items.set(dead.id, dead);
   }
 
-  #countExpired({ recipient }: ModelShare, { from, to }: Moment): void {
-    const known = this.recipient(recipient);
-    known.expired = { from: known.expired.from + from, to: known.expired.to + to };
+  /** Whether it is an unfinished item or a record, and not forgotten and perhaps pushed anew. */
+  #isStillHeld(item: ModelItem, at: Moment): boolean {
+    return this.items.get(item.id) === item && this.isHeld(item.id, at) === true;
   }
+
+  #add(item: ModelItem, recipients: readonly string[], times: Times): void {
+    // What had this id before has expired, or it would be held.
+    for (const share of this.items.get(item.id)?.shares ?? []) if (isOpen(share)) this.end(share, "expired");
+    this.items.set(item.id, item);
+    item.shares = recipients.map((recipient) => newShare(item, recipient, item.age, times));
+  }
+}
+
+type Times = Pick<ModelShare, "expiresAt" | "dueAt">;
+
+function newShare(item: ModelItem, recipient: string, age: number | undefined, times: Times): ModelShare {
+  return { item, recipient, age, ...times, lease: undefined, end: undefined, attempts: { from: 0, to: 0 } };
 }

@@ -5,6 +5,7 @@ import type { Backend, Delivery, Feed, Outcome, Queue } from "../core/backend.js
 import type { ContractStore } from "./contract.js";
 import { ack, allLetters, deadLetter, defer, first, item, LIMITS, retry } from "./fixtures.js";
 import { comesBefore, later, type ModelShare, type Moment, QueueModel, standingsOf, surely } from "./queue-model.js";
+import { checkItems, checkRecipient, timed } from "./queue-checks.js";
 import { AUDIENCE, idsOf, startQueue, type TestQueue } from "./test-queue.js";
 
 const RECIPIENTS = ["", "anna", "ben"];
@@ -13,6 +14,7 @@ const AUDIENCE_OF = ["anna", "ben"];
 const LEASES_MS = [60_000, 400];
 /** 0: none. */
 const TTLS_MS = [0, 60_000, 500, 90];
+const KINDS = ["fizz", "buzz"];
 const DELAYS_MS = [0, 0, 0, 60, 60_000];
 /** No feed looks more rarely for what was abandoned. */
 const A_SWEEP_MS = 1_100;
@@ -27,6 +29,15 @@ interface Player {
   late: Delivery[];
 }
 
+/** What a play starts with. */
+export interface Stage {
+  readonly store: ContractStore;
+  readonly work: TestQueue;
+  readonly second: Backend;
+  readonly players: readonly Player[];
+  readonly keepsRecords: boolean;
+}
+
 /** Chance, as numbers from 0 to below 2^31: the same ones make the same play. */
 export type Chance = number;
 
@@ -35,40 +46,44 @@ export class QueuePlay {
   readonly #work: TestQueue;
   readonly #queues: readonly Queue[];
   readonly #players: readonly Player[];
-  readonly #model = new QueueModel(RECIPIENTS);
-  #pushed = 0;
+  readonly #model: QueueModel;
+  /** All that there ever were. */
+  readonly #ids: string[] = [];
   /** Expired items that takes have told of. */
   #told = 0;
 
-  constructor(store: ContractStore, work: TestQueue, second: Backend, players: readonly Player[]) {
+  constructor({ store, work, second, players, keepsRecords }: Stage) {
     this.#store = store;
     this.#work = work;
     this.#queues = [work.queue, second.queue];
     this.#players = players;
+    this.#model = new QueueModel(RECIPIENTS, keepsRecords);
   }
 
   // ----------------------------------------------------------------------------------------------- commands
 
   /** Items of any priority, for one or for all, some of them brief or delayed; now and then an id of before. */
   async push(who: Chance, priority: Chance, how: Chance): Promise<void> {
-    const known = [...this.#model.items.keys()];
-    const isAgain = how % 6 === 5 && known.length > 0;
-    const id = isAgain ? pick(known, who) : `item ${(this.#pushed += 1)}`;
+    const isAgain = how % 6 === 5 && this.#ids.length > 0;
+    const id = isAgain ? pick(this.#ids, who) : this.#newId();
     const recipients = who % 4 === 3 ? AUDIENCE_OF : [pick(RECIPIENTS, who)];
     const ttlMs = pick(TTLS_MS, how) || undefined;
     const delayMs = pick(DELAYS_MS, priority);
     const isChosen = how % 3 === 0;
+    const kind = pick(KINDS, who);
     const pushed = item(id, {
       priority: (priority % 5) - 2,
       delayMs,
       dedupe: isChosen,
+      fields: { kind },
       recipient: recipients.length > 1 ? { audience: "registered" } : first(recipients),
       ...(ttlMs !== undefined && { ttlMs }),
     });
     const [[answer], at] = await this.#timed(() => pick(this.#queues, who).push(this.#work.name, [pushed], LIMITS));
     const isDuplicate = this.#model.isDuplicate(id, at) ?? answer?.duplicate;
     deepEqual(answer, { id, duplicate: isDuplicate, recipients: isDuplicate ? 0 : recipients.length });
-    if (!isDuplicate) this.#model.push({ id, priority: pushed.priority, isChosen }, recipients, at, { ttlMs, delayMs });
+    if (!isDuplicate)
+      this.#model.push({ id, priority: pushed.priority, isChosen, kind }, recipients, at, { ttlMs, delayMs });
   }
 
   /** A consumer settles some of what it has, to any end, and takes some more. */
@@ -81,7 +96,7 @@ export class QueuePlay {
     await this.#take(
       player,
       max % 5,
-      [...late, ...ending].map((delivery, index) => anyOutcome(delivery, ends + index)),
+      [...late, ...ending].map((delivery, index) => this.#anyOutcome(delivery, ends + index)),
     );
   }
 
@@ -119,18 +134,15 @@ export class QueuePlay {
     if (share === undefined || surely(share, "expired", at)) equal(isDone, false, `${id} was not to be acknowledged`);
     else if (!standingsOf(share, at).has("expired")) equal(isDone, true, `${id} was to be acknowledged`);
     if (share === undefined) return;
-    if (isDone === true) this.#model.finish(share);
-    else this.#model.expire(share);
+    this.#model.end(share, isDone === true ? "acked" : "expired");
   }
 
   async remove(which: Chance): Promise<void> {
     const id = this.#anyId(which);
     const [count, at] = await this.#timed(() => pick(this.#queues, which).remove(this.#work.name, [id]));
-    const shares = (this.#model.items.get(id)?.shares ?? []).filter(({ isOver }) => !isOver);
-    if (shares.every((share) => surely(share, "expired", at))) equal(count, 0, `${id} was gone`);
-    if (shares.some((share) => !standingsOf(share, at).has("expired"))) equal(count, 1, `${id} was there`);
-    this.#model.settleExpired(at);
-    for (const share of shares) if (!share.isOver) this.#model.remove(share, at);
+    equal(count === 1, this.#model.isHeld(id, at) ?? count === 1, `${id} was there to be removed, or not`);
+    const item = this.#model.items.get(id);
+    if (item !== undefined) this.#model.remove(item, at);
   }
 
   async pauseOrResume(who: Chance): Promise<void> {
@@ -155,69 +167,18 @@ export class QueuePlay {
     const parked = first(dead.filter((one) => one.id === position).slice(same.findIndex((letter) => letter.id === id)));
     const [count, at] = await this.#timed(() => letters.redrive([id]));
     equal(count === 1, this.#model.canRedrive(parked, at) ?? count === 1, `${position} can be put back, or not`);
-    if (count === 1) this.#model.redrive(parked, recipient);
+    if (count === 1) this.#model.redrive(parked, recipient, at);
   }
 
   async elapse(ms: Chance): Promise<void> {
     await this.#store.elapse(ms % 7 === 0 ? A_SWEEP_MS : ms % 50);
   }
 
-  // ------------------------------------------------------------------------------------------------- checks
-
   /** Holds everything that can be seen of the queue against the model. */
   async check(): Promise<void> {
-    for (const name of RECIPIENTS) await this.#checkRecipient(name);
-    const [count, at] = await this.#timed(() => first(this.#queues).count(this.#work.name, {}));
-    const open = new Set(this.#model.open().map((share) => share.item));
-    const certain = [...open].filter(({ shares }) =>
-      shares.some((share) => !share.isOver && !standingsOf(share, at).has("expired")),
-    );
-    const possible = [...open].filter(({ shares }) =>
-      shares.some((share) => !share.isOver && !surely(share, "expired", at)),
-    );
-    ok(count >= certain.length && count <= possible.length, `${count} items, ${certain.length} to ${possible.length}`);
-  }
-
-  async #checkRecipient(name: string): Promise<void> {
-    const [[stats, shown], at] = await this.#timed(async () => {
-      const { items } = await first(this.#queues).browse(this.#work.name, name, { max: 1_000 });
-      return [await first(this.#queues).stats(this.#work.name, name), idsOf(items)] as const;
-    });
-    this.#model.settleExpired(at);
-    const { isPaused, dead, expired } = this.#model.recipient(name);
-    const shares = this.#model.open(name);
-    for (const standing of ["waiting", "delayed", "leased"] as const) {
-      const least = shares.filter((share) => surely(share, standing, at)).length;
-      const most = shares.filter((share) => standingsOf(share, at).has(standing)).length;
-      const count = stats[standing];
-      ok(count >= least && count <= most, `${count} ${standing} for "${name}", ${least} to ${most} expected`);
-    }
-    deepEqual([stats.paused, stats.dead, stats.dropped], [isPaused, dead.length, 0]);
-    const most = expired.to + shares.filter((share) => standingsOf(share, at).has("expired")).length;
-    ok(stats.expired >= expired.from && stats.expired <= most, `${stats.expired} expired, ${expired.from} to ${most}`);
-    this.#checkShown(shares, shown, at);
-  }
-
-  /** What is shown is what there is, and in order. */
-  #checkShown(shares: readonly ModelShare[], shown: readonly string[], at: Moment): void {
-    equal(new Set(shown).size, shown.length, "nothing is shown twice");
-    const places = new Map(shown.map((id, index) => [id, index]));
-    for (const share of shares) {
-      if (!standingsOf(share, at).has("expired")) ok(places.has(share.item.id), `${share.item.id} is shown`);
-    }
-    const known = new Set(shares.map((share) => share.item.id));
-    deepEqual(
-      shown.filter((id) => !known.has(id)),
-      [],
-      "nothing else is shown",
-    );
-    const placeOf = (share: ModelShare): number => places.get(share.item.id) ?? -1;
-    const ready = shares.filter((share) => surely(share, "waiting", at));
-    const others = shares.filter((share) => surely(share, "delayed", at) || surely(share, "leased", at));
-    for (const share of ready) {
-      for (const other of ready) if (comesBefore(share, other)) ok(placeOf(share) < placeOf(other), "in order");
-      for (const other of others) ok(placeOf(share) < placeOf(other), "what is ready comes first");
-    }
+    for (const { name } of this.#model.recipients.values())
+      await checkRecipient(this.#store, this.#work, this.#model, name);
+    await checkItems(this.#store, this.#work, this.#model);
   }
 
   /** Takes and acknowledges until nothing is left: whatever was not finished, and did not expire, comes. */
@@ -319,26 +280,42 @@ export class QueuePlay {
       return;
     }
     // It was held, and what is held does not expire.
-    if (outcome.as === "ack") this.#model.finish(share);
-    else this.#model.park(share);
+    this.#model.end(share, outcome.as === "ack" ? "acked" : "dead");
+    if (outcome.reply === undefined || !AUDIENCE_OF.includes(outcome.reply.recipient)) return;
+    const { id, priority, recipient, ttlMs } = outcome.reply;
+    this.#model.push({ id, priority, isChosen: false, kind: "" }, [recipient], at, { ttlMs, delayMs: 0 });
   }
 
-  /** One of all ids that there ever were. */
+  /** Any end that a delivery can come to, with an answer now and then. */
+  #anyOutcome(delivery: Delivery, chance: Chance): Outcome {
+    const ends = [ack, retry, (one: Delivery) => retry(one, 60), defer, (one: Delivery) => deadLetter(one), ack];
+    const outcome = pick(ends, chance)(delivery);
+    if (outcome.as === "retry" || chance % 4 !== 1) return outcome;
+    const id = this.#newId();
+    const recipient = pick([...RECIPIENTS, "nobody"], chance);
+    return { ...outcome, reply: { id, recipient, header: "", data: id, priority: (chance % 5) - 2, ttlMs: 60_000 } };
+  }
+
+  #newId(): string {
+    const id = `item ${this.#ids.length + 1}`;
+    this.#ids.push(id);
+    return id;
+  }
+
   #anyId(which: Chance): string {
-    const ids = [...this.#model.items.keys()];
-    return ids.length === 0 ? "no item" : pick(ids, which);
+    return this.#ids.length === 0 ? "no item" : pick(this.#ids, which);
   }
 
-  async #timed<T>(call: () => Promise<T>): Promise<readonly [T, Moment]> {
-    const from = await this.#store.now();
-    const result = await call();
-    return [result, { from, to: await this.#store.now() }];
+  #timed<T>(call: () => Promise<T>): Promise<readonly [T, Moment]> {
+    return timed(this.#store, call);
   }
 }
 
 /** Starts with an empty queue, of which an audience is registered. */
-export async function startQueuePlay(store: ContractStore): Promise<QueuePlay> {
+export async function startQueuePlay(store: ContractStore, records?: "with records"): Promise<QueuePlay> {
   const work = startQueue(store);
+  const keepsRecords = records !== undefined;
+  if (keepsRecords) await work.configure({ keepAckedMs: 3_600_000, maxRecords: 100_000, index: ["kind"] });
   await work.register(AUDIENCE_OF, AUDIENCE);
   const second = await store.second();
   const players: Player[] = [];
@@ -349,16 +326,11 @@ export async function startQueuePlay(store: ContractStore): Promise<QueuePlay> {
       players.push({ recipient, backend, leaseMs, feed, held: [], late: [] });
     }
   }
-  return new QueuePlay(store, work, second, players);
+  return new QueuePlay({ store, work, second, players, keepsRecords });
 }
 
 function openFor(work: TestQueue, recipient: string, backend: Backend, leaseMs: number): Promise<Feed> {
   return work.open(recipient, { backend, leaseMs, maxAttempts: 1_000_000, maxDeadLetters: 1_000_000 });
-}
-
-function anyOutcome(delivery: Delivery, chance: Chance): Outcome {
-  const outcomes = [ack, retry, (one: Delivery) => retry(one, 60), defer, (one: Delivery) => deadLetter(one), ack];
-  return pick(outcomes, chance)(delivery);
 }
 
 function pick<T>(list: readonly T[], chance: Chance): T {

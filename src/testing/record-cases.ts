@@ -6,6 +6,7 @@ import type { ContractCase } from "./contract.js";
 import {
   ack,
   allLetters,
+  attemptsOf,
   collect,
   collectOne,
   deadLetter,
@@ -174,6 +175,35 @@ export const recordCases: readonly ContractCase[] = [
       await settled(anna, ack(delivery));
       equal(await stateOf(work, "news"), "acked");
       equal(await work.queue.count(work.name, {}), 1);
+    },
+  },
+  {
+    title:
+      "queue: of what several recipients parked each is redriven on its own, where a record tells that it is the same",
+    run: async (store) => {
+      const names = ["anna", "ben"];
+      for (const kept of [true, false]) {
+        const work = startQueue(store);
+        if (kept) await work.configure(KEPT);
+        await work.register(names);
+        await work.push(item("news", { recipient: { audience: "registered" } }));
+        const redriven: number[] = [];
+        for (const name of names) {
+          const feed = await work.open(name);
+          await settled(feed, deadLetter(await collectOne(store, feed)));
+        }
+        for (const name of names) {
+          const letters = work.queue.deadLetters(work.name, name);
+          redriven.push(await letters.redrive([first(await allLetters(letters)).id]));
+        }
+        // Without a record the queue holds but an item of that id.
+        deepEqual(redriven, kept ? [1, 1] : [1, 0]);
+        await work.queue.acknowledge(work.name, "anna", ["news"]);
+        const letters = work.queue.deadLetters(work.name, "ben");
+        equal(await letters.redrive((await allLetters(letters)).map(({ id }) => id)), kept ? 0 : 1);
+        deepEqual(attemptsOf(await collect(store, await work.open("ben"), 1)), ["news"]);
+        equal(await work.queue.count(work.name, {}), 1);
+      }
     },
   },
   {

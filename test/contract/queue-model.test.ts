@@ -63,10 +63,10 @@ interface Effort {
 
 async function follow(openStore: OpenStore, { runs, steps }: Effort): Promise<void> {
   const course = fc.commands([...KINDS], { maxCommands: steps, size: "max" });
-  const property = fc.asyncProperty(course, async (commands) => {
+  const property = fc.asyncProperty(course, fc.constantFrom(undefined, "with records"), async (commands, records) => {
     const store = await openStore();
     try {
-      const play = await startQueuePlay(store);
+      const play = await startQueuePlay(store, records);
       await fc.asyncModelRun(() => ({ model: {}, real: play }), commands);
       await play.end();
     } finally {

@@ -269,7 +269,10 @@ const showing: readonly PlantedBug[] = [
   },
   {
     title: "items are listed the oldest first",
-    caughtBy: ["queue: items are listed the newest first, by fields and states, and counted"],
+    caughtBy: [
+      "queue: items are listed the newest first, by fields and states, and counted",
+      "queue: whatever comes to it, records are what items came to, and all are found and counted (course 7)",
+    ],
     plant: (sound) =>
       withQueue(sound, (queue) => ({
         list: async (...args) => {
@@ -365,6 +368,24 @@ const keeping: readonly PlantedBug[] = [
 ];
 
 const ending: readonly PlantedBug[] = [
+  {
+    title: "what is acknowledged by its id is removed, and leaves no record",
+    caughtBy: [
+      "queue: acknowledged by its id an item leaves a record, removed or forgotten with its recipient none",
+      "queue: whatever comes to it, records are what items came to, and all are found and counted (course 4711)",
+    ],
+    plant: (sound) =>
+      withQueue(sound, (queue) => ({
+        acknowledge: async (name, recipient, ids) => {
+          const acknowledged = await queue.acknowledge(name, recipient, ids);
+          await queue.remove(
+            name,
+            ids.filter((_id, index) => acknowledged[index]),
+          );
+          return acknowledged;
+        },
+      })),
+  },
   {
     title: "what is held cannot be acknowledged by its id",
     caughtBy: ["queue: acknowledged by its id an item that is held is finished, and its holder's outcome is lost"],
