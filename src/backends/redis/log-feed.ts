@@ -213,7 +213,7 @@ function takeArgs(
   }
   const positions = suffix === "" ? plain : plain.map((receipt) => receipt.slice(0, -suffix.length));
   const fixed = [group, consumer, String(max), SWEEPS[sweep], doubtful ? "1" : "0", base, settings.order];
-  const args: Arg[] = [...fixed, positions.join(" ")];
+  const args: Arg[] = [...fixed, JSON.stringify(positions)];
   for (const outcome of others) {
     const { position, fence } = parseReceipt(outcome.receipt);
     if (outcome.as === "ack") args.push("ack", position, fence, "", "");
