@@ -44,6 +44,10 @@ export class BlockingConnection implements OwnConnection {
     });
   }
 
+  get isOpen(): boolean {
+    return !this.#closed && this.#current !== undefined && this.#current.ended === undefined;
+  }
+
   /** Its connection was lost or could not be made. */
   get broken(): boolean {
     return [...this.#lane.missing()].some(({ problem }) => problem !== undefined);
