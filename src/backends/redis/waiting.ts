@@ -9,6 +9,8 @@ import { type Brought, MAX_AT_ONCE, type Source } from "./source.js";
 
 /** Pause after a blocking read whose connection broke. */
 const BROKEN_MS = 100;
+/** Two waits until the same moment may differ by this much. */
+const ROUNDING_MS = 2;
 /** What a wait has brought is as good as new for so long; later it may have been dropped, and the store has to be asked. */
 const FRESH_MS = 20;
 
@@ -87,7 +89,7 @@ export class Waiting {
     this.#endWith(want.signal);
     try {
       // Begun by a call before this one, it may last longer than this one waits.
-      if (current.until > uptime() + ms + 1) await this.#pause(want, ms, current.brought);
+      if (current.until > uptime() + ms + ROUNDING_MS) await this.#pause(want, ms, current.brought);
       else await current.brought;
     } catch (error) {
       this.#current = undefined;
