@@ -11,7 +11,9 @@ export interface Feed {
   /**
    * Settles `outcomes`, then takes up to `want.max` deliveries, each leased to this consumer: retries that are due,
    * abandoned ones whose lease has run out, new ones. Waits up to `want.waitMs` only when it had nothing to settle and
-   * found nothing. An abort of `want.signal` ends the wait, and the call resolves.
+   * found nothing. An abort of `want.signal` ends the wait, and the call resolves. When it had something to settle and
+   * `want.waitMs` says that the caller is going to wait, a feed may begin that wait behind the call: what comes then is
+   * leased, and the next call has it.
    *
    * Outcomes are settled once each, whatever order they are given in. When the call rejects, all of them may be given
    * again: one that had been settled after all is then reported in `lost`.

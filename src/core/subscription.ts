@@ -2,7 +2,8 @@
 
 import { randomUUID } from "node:crypto";
 import type { Feed, Taken } from "./backend.js";
-import { Consumer, type ConsumerEvents, type ConsumerOptions } from "./consumer.js";
+import { Consumer } from "./consumer.js";
+import type { ConsumerEvents, ConsumerOptions } from "./consumer-options.js";
 import type { Consuming, SubscriptionStats } from "./consumer-stats.js";
 import { Deliveries, type DeliveryStream } from "./deliveries.js";
 import type { QueueDelivery } from "./delivery.js";
@@ -28,6 +29,8 @@ export interface ConsumerPlan {
   readonly policy: RetryPolicy;
   /** Deliveries out at once. */
   readonly concurrency: number;
+  /** See {@link ConsumerOptions}. */
+  readonly fetchAhead?: boolean;
   readonly leaseMs: number;
   /** See {@link ConsumerOptions}. */
   readonly currentLeaseMs?: () => Promise<number | undefined>;
@@ -183,6 +186,7 @@ function consumerOptions(
     open: () => plan.open(`${process.pid}-${randomUUID()}`),
     handle: plan.around === undefined ? handle : plan.around(handle),
     concurrency: plan.concurrency,
+    ...(plan.fetchAhead !== undefined && { fetchAhead: plan.fetchAhead }),
     leaseMs: plan.leaseMs,
     ...(plan.currentLeaseMs !== undefined && { currentLeaseMs: plan.currentLeaseMs }),
     clock: runtime.clock,

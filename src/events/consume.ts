@@ -185,6 +185,7 @@ async function planConsumer(
     policy,
     // In strict order there is never a second one: a fetch for more would only wait, and what settles the first with it.
     concurrency: stored.order === "strict" ? 1 : concurrency,
+    fetchAhead: true,
     leaseMs: stored.leaseMs,
     async currentLeaseMs() {
       const current = await readSettings(runtime, name, group);

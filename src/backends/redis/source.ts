@@ -1,10 +1,13 @@
 /** What a feed consumes from: the part in which the log and the queue differ. */
 
 import type { Delivery, Outcome, Receipt } from "../../core/backend.js";
-import type { OwnConnection } from "./connection.js";
+import type { Connection, OwnConnection } from "./connection.js";
 
 /** How much longer than it blocks a blocking command may take. */
 export const BLOCK_GRACE_MS = 2_000;
+
+/** More than fits into one reply that comes quickly. */
+export const MAX_AT_ONCE = 1_000;
 
 /** What one script call settles and takes. */
 export interface Round {
@@ -43,8 +46,11 @@ export interface Source {
   readonly key: string;
   /** May change: it belongs to what is consumed. */
   readonly leaseMs: number;
-  /** @throws {NotFoundError} when what is consumed was deleted */
-  round(round: Round): Promise<RoundResult>;
+  /**
+   * @param own where to send it ahead of a wait, where `read` is defined; otherwise the shared connection
+   * @throws {NotFoundError} when what is consumed was deleted
+   */
+  round(round: Round, own?: Connection): Promise<RoundResult>;
   /**
    * Takes what is new and nothing else, where that is cheaper than a round: sent right behind one that only settles, while
    * nothing is due. Undefined where it is not cheaper, or must not be done.
