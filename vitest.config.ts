@@ -14,6 +14,8 @@ export default defineConfig(({ mode }) => ({
   resolve: {
     alias: [
       { find: /^signalbox$/, replacement: source("index.ts") },
+      { find: /^signalbox\/decorators$/, replacement: source("decorators/index.ts") },
+      { find: /^signalbox\/msgpack$/, replacement: source("codecs/msgpack.ts") },
       { find: /^signalbox\/testing$/, replacement: source("testing/index.ts") },
     ],
   },

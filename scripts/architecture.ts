@@ -15,10 +15,10 @@ interface Import {
   readonly line: number;
 }
 
-const ROOT_FILES = ["index.ts", "broker.ts", "connect.ts"];
+const ROOT_FILES = ["index.ts", "broker.ts", "connect.ts", "connect-options.ts"];
 const FACADES = ["pubsub", "events", "queue", "agents", "rooms", "presence"];
 /** What is built on top of the facades, and may also see the composition root. */
-const OUTER = ["gateway", "client", "decorators", "wire", "telemetry", "cli", "dashboard", "testing"];
+const OUTER = ["codecs", "gateway", "client", "decorators", "wire", "telemetry", "cli", "dashboard", "testing"];
 const MAX_LINES = 400;
 
 /** Packages that only one folder may import. */
@@ -27,6 +27,7 @@ const OWNED_PACKAGES: Readonly<Record<string, string>> = {
   "node:sqlite": "backends/sqlite",
   "@photostructure/sqlite": "backends/sqlite",
   "better-sqlite3": "backends/sqlite",
+  msgpackr: "codecs",
 };
 
 /** Where time and chance come in through `core/clock.ts`, so that tests can hold them still. */

@@ -1,21 +1,26 @@
 /** The broker: the facades over one backend, and what ends with it. */
 
 import type { Backend } from "./core/backend.js";
+import type { SubscriptionStats } from "./core/consumer-stats.js";
 import type { NoContract } from "./core/contract.js";
 import { assessHealth, findIdleGroups, type Health } from "./core/health.js";
 import { abortableCall } from "./core/lifecycle.js";
 import { aSignal, type Checks, checkOptions } from "./core/options.js";
+import { register, type Registered, type RegisterOptions } from "./core/registrations.js";
 import type { Runtime } from "./core/runtime.js";
 import { CLOSE_CHECKS, DEFAULT_DRAIN_MS } from "./core/subscription.js";
 import type { Metric } from "./core/telemetry.js";
 import { startTrimming } from "./core/trimming.js";
 import { createEvents, type Events } from "./events/index.js";
+import { createPubSub, type PubSub } from "./pubsub/index.js";
+import type { ChannelStats } from "./pubsub/stats.js";
 import { createQueues, type OpenQueue } from "./queue/index.js";
 
 /** One connection to one place where messages live. Made by `connect`. */
 export interface Broker<C = NoContract> extends AsyncDisposable {
   /** `memory`, `sqlite`, `redis`. */
   readonly backend: string;
+  readonly pubsub: PubSub<C>;
   readonly events: Events<C>;
   readonly queue: OpenQueue<C>;
   /** Round trip to the store, in milliseconds. */
@@ -25,6 +30,11 @@ export interface Broker<C = NoContract> extends AsyncDisposable {
    * streams. Rejects for an abort alone.
    */
   health(options?: { readonly signal?: AbortSignal }): Promise<Health>;
+  /**
+   * Subscribes the methods of an object that are decorated with `signalbox/decorators`: all or none. In force once it
+   * resolves.
+   */
+  register(instance: object, options?: RegisterOptions): Promise<Registered<SubscriptionStats | ChannelStats>>;
   /** Counters and durations so far. */
   metrics(): readonly Metric[];
   /** Stops taking, lets handlers and publishes finish for up to `drainMs` (default 5,000), then closes everything. Safe to call twice. */
@@ -57,8 +67,9 @@ export function createBroker<C>(runtime: Runtime, backend: Backend, groupIdleMs:
     return assessHealth([...checks, ...idle.checks], consumers, idle.groups);
   }
 
-  return {
+  const broker: Broker<C> = {
     backend: backend.name,
+    pubsub: createPubSub<C>(runtime),
     events: createEvents<C>(runtime),
     queue: createQueues<C>(runtime),
     async ping(options) {
@@ -70,8 +81,13 @@ export function createBroker<C>(runtime: Runtime, backend: Backend, groupIdleMs:
       checkOptions("health", options, CALL_CHECKS);
       return await abortableCall(health, options?.signal);
     },
+    async register(instance, options) {
+      const registered = await register(broker, instance, options, (error, where) => runtime.report(error, where));
+      return registered as Registered<SubscriptionStats | ChannelStats>; // Of these facades' subscriptions.
+    },
     metrics: () => telemetry.metrics(),
     close,
     [Symbol.asyncDispose]: () => close(),
   };
+  return broker;
 }

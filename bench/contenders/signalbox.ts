@@ -34,7 +34,7 @@ export interface OpenChannel {
   readonly variant?: string;
 }
 
-const WARM_UP: Readonly<Record<BackendName, number>> = { memory: 20_000, sqlite: 5_000, redis: 20_000 };
+export const WARM_UP: Readonly<Record<BackendName, number>> = { memory: 20_000, sqlite: 5_000, redis: 20_000 };
 
 /** One message at a time, 1,000 of them under way. */
 export function publishing(open: OpenChannel, backend: BackendName): Contender {
@@ -120,13 +120,9 @@ function contender(
     is: IS[backend],
     warmUp: WARM_UP[backend],
     async prepare(environment, count) {
-      const { broker, cleanUp } = await openBroker(environment, backend);
-      const close = async (): Promise<void> => {
-        await broker.close();
-        cleanUp();
-      };
+      const { brokers, close } = await openBrokers(environment, backend, 1);
       try {
-        return { ...(await prepare(openChannel(broker), count)), close };
+        return { ...(await prepare(openChannel(brokers[0] as Broker), count)), close }; // One was asked for.
       } catch (error) {
         await close();
         throw error;
@@ -139,24 +135,36 @@ function nameOf(backend: BackendName, { variant }: OpenChannel): string {
   return variant === undefined ? `signalbox ${backend}` : `signalbox ${backend} ${variant}`;
 }
 
-const IS: Readonly<Record<BackendName, string>> = {
+export const IS: Readonly<Record<BackendName, string>> = {
   memory: 'connect("memory:")',
   sqlite: 'connect("sqlite:…"), a new file, synchronous=FULL',
   redis: 'connect("redis://…")',
 };
 
-async function openBroker(
+/** Opens brokers on one new store. `close` closes them, and removes what they leave. */
+export async function openBrokers(
   environment: Environment,
   backend: BackendName,
-): Promise<{ readonly broker: Broker; cleanUp(): void }> {
-  if (backend === "memory") return { broker: await connect("memory:"), cleanUp: () => undefined };
+  count: number,
+): Promise<{ readonly brokers: readonly Broker[]; close(): Promise<void> }> {
+  const { url, cleanUp } = storeFor(environment, backend);
+  const brokers = await Promise.all(Array.from({ length: count }, () => connect(url)));
+  const close = async (): Promise<void> => {
+    await Promise.all(brokers.map((broker) => broker.close()));
+    cleanUp();
+  };
+  return { brokers, close };
+}
+
+function storeFor(environment: Environment, backend: BackendName): { readonly url: string; cleanUp(): void } {
+  if (backend === "memory") return { url: `memory:${environment.unique("bench")}`, cleanUp: () => undefined };
   if (backend === "redis") {
     const { redis } = environment;
     if (redis === undefined) throw new Error("no Redis was started for this run");
-    return { broker: await connect(redis.url), cleanUp: () => undefined };
+    return { url: redis.url, cleanUp: () => undefined };
   }
   const file = databaseFile(environment, "signalbox");
-  return { broker: await connect(`sqlite:${file}`), cleanUp: () => removeDatabase(file) };
+  return { url: `sqlite:${file}`, cleanUp: () => removeDatabase(file) };
 }
 
 /** The acknowledgements of the last handlers are still on their way when the last handler has run. */

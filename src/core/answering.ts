@@ -56,6 +56,7 @@ class Asker implements Asking {
       target: this.#inbox,
       priority: undefined,
       expiresAt: undefined,
+      schemaVersion: undefined,
     };
     const answer = encodeOutgoing(this.#runtime, routing, value, { correlationId, causationId: id });
     const { header, data } = answer;

@@ -6,6 +6,7 @@ import { ClosedError, LimitError, RequestError, TimeoutError, toError } from "./
 import { createDecoder, type Decoder, type Decoding, Foreign } from "./handler.js";
 import { decodeHeader, type Envelope } from "./message.js";
 import { ACK } from "./outcome.js";
+import { ANY_PAYLOAD } from "./payload.js";
 import { forgetRecipient, privateRecipient } from "./private-recipients.js";
 import { DEFAULT_RETRY } from "./retry.js";
 import type { Runtime } from "./runtime.js";
@@ -59,7 +60,7 @@ export class Inbox {
     this.#decoding = {
       channel,
       codecs: runtime.codecs,
-      validatorFor: () => (data) => data,
+      readerFor: () => ANY_PAYLOAD.read,
       isForOthers: undefined,
     };
     this.#decode = createDecoder(this.#decoding);

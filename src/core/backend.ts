@@ -29,6 +29,7 @@ export type {
   GroupStats,
   Log,
   NewEntry,
+  NewLetter,
   Range,
   Retention,
   RetentionChanges,
@@ -99,14 +100,17 @@ export interface Check {
 /** At most once, no history: whoever listens now hears it. */
 export interface Broadcast {
   /**
-   * Sends each message to the present subscribers of its channel, in order per channel and publisher.
+   * Sends each message to the present subscribers of its channel, in order per channel and publisher. This backend's own
+   * subscribers hear it before the store is asked, and whatever becomes of that.
    *
    * @returns for each message, how many subscribed backends it reached as far as is known: a hint, not an acknowledgement
+   * @throws {ConnectionError} when the store cannot be reached: others may not have heard
    */
   publish(messages: readonly BroadcastMessage[]): Promise<readonly number[]>;
   /**
    * Resolves once the subscription is in force: a message published afterwards is heard. A backend that subscribes to
-   * the same target several times hears a message once for each.
+   * the same target several times hears a message once for each; the store may be asked once for all of them, and told
+   * up to a second late that the last has gone.
    */
   subscribe(target: BroadcastTarget, listener: BroadcastListener): Promise<Unsubscribe>;
 }
@@ -114,10 +118,17 @@ export interface Broadcast {
 export interface BroadcastMessage {
   readonly channel: string;
   readonly data: Bytes;
+  /** For the sharded channel of that name, which has nothing to do with the other one. */
+  readonly sharded?: true;
 }
 
-/** One channel by its exact name, or all channels that match a Redis glob (`core/glob.ts`). */
-export type BroadcastTarget = { readonly channel: string } | { readonly pattern: string };
+/**
+ * One channel by its exact name, or all channels that match a Redis glob (`core/glob.ts`). A sharded channel lives on one
+ * node of a Cluster instead of all, and no pattern hears it.
+ */
+export type BroadcastTarget =
+  | { readonly channel: string; readonly sharded?: true }
+  | { readonly pattern: string; readonly sharded?: never };
 
 export interface BroadcastListener {
   message(channel: string, data: Uint8Array): void;

@@ -3,10 +3,10 @@
 import type { Timer } from "./clock.js";
 import { type BatchOptions, MAX_CONCURRENCY } from "./consuming.js";
 import { type Delivery, HeldDelivery, type QueueDelivery } from "./delivery.js";
+import { verdictOnFailure } from "./error-policy.js";
 import { ConfigError, toError } from "./errors.js";
 import { createDecoder, type Decoding, Foreign, type Handle, isFinal, type Running, within } from "./handler.js";
-import { GIVE_BACK, type Verdict, verdictOnReturn, verdictOnThrow, verdictOnUnreadable } from "./outcome.js";
-import type { RetryPolicy } from "./retry.js";
+import { GIVE_BACK, type Verdict, verdictOnReturn } from "./outcome.js";
 import type { Run } from "./run.js";
 
 /** What a batch handler learns besides the deliveries. */
@@ -69,7 +69,7 @@ export function createBatchRunner<T>(
       return data instanceof Foreign ? data.verdict : await gathering.add(channel, data, run);
     } catch (thrown) {
       run.thrown = toError(thrown);
-      return verdictOnUnreadable(run.thrown, delivery.attempt, batching.policy);
+      return verdictOnFailure(run.thrown, { channel, attempt: delivery.attempt, kind: "unreadable" }, batching);
     }
   };
 }
@@ -156,7 +156,7 @@ async function runBatch<T>(
   batching: Batching,
   batch: readonly HeldDelivery<T>[],
 ): Promise<void> {
-  const { policy, clock, timeoutMs } = batching;
+  const { clock, timeoutMs } = batching;
   const left = (): readonly HeldDelivery<T>[] => batch.filter((held) => !HeldDelivery.isDecided(held));
   const stop = new AbortController();
   let limit: ReturnType<typeof within<Ending>> | undefined;
@@ -183,18 +183,18 @@ async function runBatch<T>(
   const ending = await (limit?.result ?? finishing);
   const unsettled = left();
   if ("thrown" in ending && unsettled.length === 0) batching.report(ending.thrown);
-  for (const held of unsettled) end(held, ending, policy);
+  for (const held of unsettled) end(channel, held, ending, batching);
 }
 
 type Ending = { readonly returned: unknown } | { readonly thrown: Error };
 
-function end(held: HeldDelivery<unknown>, ending: Ending, policy: RetryPolicy): void {
+function end(channel: string, held: HeldDelivery<unknown>, ending: Ending, batching: Batching): void {
   const run = HeldDelivery.runOf(held);
   const { attempt } = run.delivery;
   if ("thrown" in ending) {
     run.thrown = ending.thrown;
-    HeldDelivery.decide(held, verdictOnThrow(ending.thrown, attempt, policy));
+    HeldDelivery.decide(held, verdictOnFailure(ending.thrown, { channel, attempt, kind: "thrown" }, batching));
   } else {
-    HeldDelivery.decide(held, verdictOnReturn(ending.returned, attempt, policy));
+    HeldDelivery.decide(held, verdictOnReturn(ending.returned, attempt, batching.policy));
   }
 }

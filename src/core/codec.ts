@@ -20,9 +20,12 @@ export interface Codec {
 /** The content type of a `Uint8Array` payload, which no codec touches. */
 export const BYTES_CONTENT = "bytes";
 
-const MAX_DEPTH = 64;
+/** Of values in values, in every codec. */
+export const MAX_DEPTH = 64;
+/** What others have written may be deeper, up to what can be read, checked and printed without running out of stack. */
+const MAX_READ_DEPTH = 1_000;
 /** What is shared counts each time, as it is written each time: a few nested pairs of it would take for ever. */
-const MAX_VALUES = 1_000_000;
+export const MAX_VALUES = 1_000_000;
 
 const CODEC_METHODS = anObjectWith("encode", "decode");
 
@@ -60,6 +63,9 @@ export const jsonCodec: Codec = {
   },
   decode(bytes) {
     const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
+    // Each level takes two characters: most texts need no look.
+    if (text.length > 2 * MAX_READ_DEPTH && isDeeperThan(text, MAX_READ_DEPTH))
+      throw new CodecError(`the payload is deeper than ${MAX_READ_DEPTH} levels`);
     try {
       // An own "__proto__" is harmless until somebody merges it into an object: it never leaves here.
       const value: unknown = mayHoldProto(text) ? JSON.parse(text, dropProto) : JSON.parse(text);
@@ -69,6 +75,34 @@ export const jsonCodec: Codec = {
     }
   },
 };
+
+/** Whether lists and objects of a JSON text stand in each other more than `limit` times. */
+function isDeeperThan(text: string, limit: number): boolean {
+  let depth = 0;
+  for (let at = 0; at < text.length; at += 1) {
+    const char = text[at];
+    if (char === '"') {
+      at = endOfString(text, at);
+    } else if (char === "[" || char === "{") {
+      depth += 1;
+      if (depth > limit) return true;
+    } else if (char === "]" || char === "}") {
+      depth -= 1;
+    }
+  }
+  return false;
+}
+
+/** Where the string that begins there ends; the text's end, where it does not. */
+function endOfString(text: string, start: number): number {
+  for (let at = start + 1; ; at += 1) {
+    at = text.indexOf('"', at);
+    if (at < 0) return text.length;
+    let backslashes = 0;
+    while (text[at - 1 - backslashes] === "\\") backslashes += 1;
+    if (backslashes % 2 === 0) return at;
+  }
+}
 
 /** Any of its characters may be escaped, and all of them are from U+0050 to U+007F. */
 function mayHoldProto(text: string): boolean {
@@ -117,8 +151,8 @@ function findInFields(value: object, depth: number): Problem | undefined {
   if (Object.getPrototypeOf(value) !== Object.prototype) {
     // JSON takes these out of their boxes.
     if (types.isBoxedPrimitive(value)) return findProblem(value.valueOf(), depth);
-    const found = findInInstance(value, keys.length);
-    if (found !== undefined) return found;
+    const loss = lossOf(value, keys.length);
+    if (loss !== undefined) return problem(loss);
   }
   seen += keys.length;
   if (seen > MAX_VALUES) return problem(TOO_MANY);
@@ -135,13 +169,13 @@ const TOO_MANY = `makes it more than ${MAX_VALUES} values, counting what is shar
 const HOLDS_BYTES = "holds bytes: pass a Uint8Array as the whole payload, or use a binary codec";
 const IS_PROMISE = "is a promise: await it first";
 
-/** An instance of a class is written as its fields alone: one without any would arrive empty. */
-function findInInstance(value: object, fields: number): Problem | undefined {
-  if (isThenable(value)) return problem(IS_PROMISE);
-  if (ArrayBuffer.isView(value)) return problem(HOLDS_BYTES);
+/** Says what is lost of an instance of a class. It is written as its fields alone: one without any would arrive empty. */
+export function lossOf(value: object, fields: number): string | undefined {
+  if (isThenable(value)) return IS_PROMISE;
+  if (ArrayBuffer.isView(value)) return HOLDS_BYTES;
   const isLost =
     types.isMap(value) || types.isSet(value) || types.isNativeError(value) || (fields === 0 && !isPlainObject(value));
-  return isLost ? problem(`is ${describe(value)}, which JSON would empty`) : undefined;
+  return isLost ? `is ${describe(value)}, which would arrive empty` : undefined;
 }
 
 function describe({ constructor }: object): string {

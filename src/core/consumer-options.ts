@@ -2,7 +2,6 @@
 
 import type { Delivery, Feed, Taken } from "./backend.js";
 import type { Clock } from "./clock.js";
-import type { NotFoundError } from "./errors.js";
 import type { Verdict } from "./outcome.js";
 import type { Run } from "./run.js";
 
@@ -32,6 +31,6 @@ export interface ConsumerEvents {
   lost(count: number): void;
   failing(error: unknown, failures: number): void;
   recovered(): void;
-  /** What it reads from is no more: the consumer has ended by itself, and takes nothing again. */
-  ended(error: NotFoundError): void;
+  /** The consumer has ended by itself: what it reads from is no more, or a delivery has stopped it with this error. */
+  ended(error: Error): void;
 }

@@ -1,7 +1,7 @@
 /** What is known of consumers while they run: for their subscription, for `health()` and for whoever closes them. Types only. */
 
 export interface ConsumerStats {
-  /** `ended`: by itself, because its group was deleted. */
+  /** `ended`: by itself, because its group was deleted or a delivery's outcome was `stop()`. */
   readonly state: "running" | "failing" | "draining" | "closed" | "ended";
   /** Handlers that run now. */
   readonly running: number;

@@ -9,7 +9,7 @@ import type { ConsumerOptions } from "./consumer-options.js";
 import type { ConsumerStats } from "./consumer-stats.js";
 import { ClosedError, LeaseLostError, NotFoundError, toError } from "./errors.js";
 import { HeldFeed } from "./held-feed.js";
-import { GIVE_BACK, type Verdict } from "./outcome.js";
+import { GIVE_BACK, STOP, type Verdict } from "./outcome.js";
 import { Renewal } from "./renewal.js";
 import { backoffMs, RECONNECT } from "./retry.js";
 import { Run } from "./run.js";
@@ -22,6 +22,8 @@ const MIN_SPLIT = 32;
 const MAX_AHEAD_MS = 1_000;
 /** Outcomes that are known when draining ends get this long to be settled. */
 const FINAL_SETTLE_MS = 2_000;
+/** Handlers that run while another one stops the consumer may finish. */
+const STOP_DRAIN_MS = 5_000;
 /** Beyond this the backoff has reached its longest. */
 const MAX_BACKOFF_STEPS = 10;
 
@@ -55,7 +57,7 @@ export class Consumer {
   #wake: (() => void) | undefined;
   #closing: Promise<void> | undefined;
   #closed = false;
-  #ended: NotFoundError | undefined;
+  #ended: Error | undefined;
 
   constructor(options: ConsumerOptions) {
     this.#options = options;
@@ -268,6 +270,7 @@ export class Consumer {
     this.#running.delete(receipt);
     if (run.failure !== undefined) run.onSettled?.(run.failure);
     else this.#settlements.push({ outcome: { receipt, ...verdict }, run });
+    if (verdict === STOP) this.#end(run.thrown ?? stopped(), STOP_DRAIN_MS);
     this.#settleSoon();
   }
 
@@ -290,7 +293,7 @@ export class Consumer {
   }
 
   #failToRenew(error: unknown): void {
-    if (error instanceof NotFoundError) this.#end(error);
+    if (error instanceof NotFoundError) this.#end(error, 0);
     else this.#options.events.failing(error, this.#failures);
   }
 
@@ -316,7 +319,7 @@ export class Consumer {
   async #fail(error: unknown): Promise<void> {
     const stopping = this.#stopping.signal;
     if (error instanceof NotFoundError) {
-      this.#end(error);
+      this.#end(error, 0);
       return;
     }
     if (error instanceof ClosedError) {
@@ -333,11 +336,11 @@ export class Consumer {
   }
 
   /** A group that was deleted does not come back, and what it had handed out is nobody's any more. */
-  #end(error: NotFoundError): void {
+  #end(error: Error, drainMs: number): void {
     if (this.#ended !== undefined || this.#stopping.signal.aborted) return;
     this.#ended = error;
     this.#options.events.ended(error);
-    void this.close(0);
+    void this.close(drainMs);
   }
 
   #recover(): void {
@@ -385,6 +388,10 @@ export class Consumer {
 
 function leaseLost(): LeaseLostError {
   return new LeaseLostError("the delivery's lease ran out and passed on: this attempt's outcome changes nothing");
+}
+
+function stopped(): ClosedError {
+  return new ClosedError("its handler has stopped the consumer");
 }
 
 function closing(): ClosedError {

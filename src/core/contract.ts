@@ -1,21 +1,37 @@
 /** The contract: names, payloads and their validators in one place. Types every facade; checked at both ends. */
 
 import type { StandardSchemaV1 } from "@standard-schema/spec";
-import { ConfigError, InvalidArgumentError, SchemaError, toError } from "./errors.js";
+import { ConfigError, toError } from "./errors.js";
 import { validName } from "./names.js";
-import { isPlainObject, show, suggestion } from "./options.js";
-import { isThenable } from "./thenable.js";
+import { aFunction, anInteger, isPlainObject, show, suggestion } from "./options.js";
+import { type AnyChannel, channel, type FilledIn, findAmbiguities, type Params, type ParamsOf } from "./template.js";
 
 /** Any Standard Schema validator: zod, valibot, arktype … */
 export type Schema = StandardSchemaV1;
 
+/** A schema that has changed, so that old messages are still understood. */
+export interface Versioned<S extends Schema = Schema> {
+  readonly schema: S;
+  /** Travels with every message that is published. A whole number from 1. */
+  readonly version: number;
+  /**
+   * Makes the data of an older message what the schema takes: it is validated afterwards. What it throws refuses the
+   * message, as a schema does.
+   *
+   * @param fromVersion 0 for messages that name none
+   */
+  readonly upgrade?: (data: unknown, fromVersion: number) => unknown;
+}
+
 type Schemas = Readonly<Record<string, Schema>>;
+type Entries = Readonly<Record<string, Schema | Versioned>>;
 
 /** What `defineContract` takes. A section that is absent stays untyped and unchecked. */
 export interface ContractDefinition {
-  readonly channels?: Schemas;
-  readonly events?: Schemas;
-  readonly queues?: Schemas;
+  /** By name, or by template: `chat.{room}`. */
+  readonly channels?: Entries;
+  readonly events?: Entries;
+  readonly queues?: Entries;
   readonly agents?: Readonly<Record<string, { readonly receives: Schema; readonly replies: Schema }>>;
   /** By room template, then by message type. */
   readonly rooms?: Readonly<Record<string, Schemas>>;
@@ -37,33 +53,70 @@ type Section<C, S extends keyof ContractDefinition> = C extends { readonly [K in
   ? Entries
   : undefined;
 
-/** The names of a section; any string where the contract has none. */
+type KeyIn<C, S extends keyof ContractDefinition> = Extract<keyof Section<C, S>, string>;
+
+/** The names of a section, those that its templates make included; any string where the contract has none. */
 export type NameIn<C, S extends keyof ContractDefinition> =
-  Section<C, S> extends undefined ? string : Extract<keyof Section<C, S>, string>;
+  Section<C, S> extends undefined ? string : FilledIn<KeyIn<C, S>>;
+
+/** What may be subscribed to: names, templates, and the patterns that fit one. */
+export type ChannelIn<C> =
+  Section<C, "channels"> extends undefined ? string : KeyIn<C, "channels"> | NameIn<C, "channels">;
+
+/** The entry that a name belongs to: of its own, or of the most specific template. */
+type KeyOf<K extends string, N> = N extends K ? N : Narrowest<Making<K, N>>;
+
+type Making<K extends string, N> = K extends string ? (N extends FilledIn<K> ? K : never) : never;
+
+/** Of templates that all make one name, those whose names are not all made by another. */
+type Narrowest<K extends string, All extends string = K> = K extends string
+  ? [Narrower<K, All>] extends [never]
+    ? K
+    : never
+  : never;
+
+type Narrower<K extends string, Other extends string> = Other extends K
+  ? never
+  : FilledIn<Other> extends FilledIn<K>
+    ? Other
+    : never;
+
+type SchemaOf<C, S extends keyof ContractDefinition, N> = Section<C, S>[KeyOf<KeyIn<C, S>, N> &
+  keyof Section<C, S>] extends infer Entry
+  ? Entry extends Schema
+    ? Entry
+    : Entry extends { readonly schema: infer Inner extends Schema }
+      ? Inner
+      : never
+  : never;
 
 /** What may be published under a name; of several names, what may be published under each of them. */
 export type InputOf<C, S extends keyof ContractDefinition, N> =
   Section<C, S> extends undefined ? unknown : Accepting<C, S, N> extends (input: infer Input) => void ? Input : never;
 
 /** A function for each name: what is inferred for the parameter of them all is the intersection. */
-type Accepting<C, S extends keyof ContractDefinition, N> = N extends keyof Section<C, S>
-  ? Section<C, S>[N] extends Schema
-    ? (input: StandardSchemaV1.InferInput<Section<C, S>[N]>) => void
-    : never
+type Accepting<C, S extends keyof ContractDefinition, N> = N extends string
+  ? (input: StandardSchemaV1.InferInput<SchemaOf<C, S, N>>) => void
   : never;
 
 /** What a handler of that name gets. */
 export type OutputOf<C, S extends keyof ContractDefinition, N> =
-  Section<C, S> extends undefined
-    ? unknown
-    : N extends keyof Section<C, S>
-      ? Section<C, S>[N] extends Schema
-        ? StandardSchemaV1.InferOutput<Section<C, S>[N]>
-        : never
-      : never;
+  Section<C, S> extends undefined ? unknown : StandardSchemaV1.InferOutput<SchemaOf<C, S, N>>;
+
+/** What a handler of that name, template or pattern finds in `params`. */
+export type ParamsIn<C, N extends string> = N extends `${string}${"*" | "?" | "["}${string}`
+  ? Params
+  : N extends `${string}{${string}`
+    ? ParamsOf<N>
+    : Section<C, "channels"> extends undefined
+      ? Params
+      : ParamsOf<KeyOf<KeyIn<C, "channels">, N>>;
 
 const SECTIONS = ["channels", "events", "queues", "agents", "rooms"] as const;
 const AGENT_KEYS = ["receives", "replies"] as const;
+const VERSIONED_KEYS = ["schema", "version", "upgrade"] as const;
+const MAX_VERSION = 1_000_000_000;
+const NOT_NORMAL = "is not in Unicode's normal form C: call normalize() on it";
 
 /**
  * Declares names and payloads once, for types, validation and documentation.
@@ -98,18 +151,59 @@ function checkSection(
     const at = `contract.${section}["${name}"]`;
     if (section === "agents") checkAgent(at, entry, problems);
     else if (section === "rooms") checkRoom(at, entry, problems);
-    else checkSchema(at, entry, problems);
+    else checkEntry(at, entry, problems);
     // Those of the other sections are templates.
     if (section === "events" || section === "queues") checkName(at, name, problems);
+  }
+  if (section === "channels" || section === "rooms") checkTemplates(section, Object.keys(entries), problems);
+}
+
+/** Every template on its own, and then that no name could belong to two of them. */
+function checkTemplates(section: string, templates: readonly string[], problems: string[]): void {
+  const channels: AnyChannel[] = [];
+  for (const template of templates) {
+    const at = `contract.${section}["${template}"]`;
+    try {
+      if (template !== template.normalize("NFC")) problems.push(`${at} ${NOT_NORMAL}`);
+      channels.push(channel(template));
+    } catch (error) {
+      problems.push(`${at} is no legal template: ${toError(error).message}`);
+    }
+  }
+  problems.push(...findAmbiguities(channels).map((problem) => `contract.${section}: ${problem}`));
+}
+
+function checkEntry(at: string, entry: unknown, problems: string[]): void {
+  if (isSchema(entry) || !isPlainObject(entry) || !VERSIONED_KEYS.some((key) => Object.hasOwn(entry, key))) {
+    checkSchema(at, entry, problems);
+    return;
+  }
+  checkKeys(at, entry, VERSIONED_KEYS, problems);
+  checkSchema(`${at}.schema`, entry["schema"], problems);
+  const told = [
+    ["version", anInteger(1, MAX_VERSION)(entry["version"])],
+    ["upgrade", entry["upgrade"] === undefined ? undefined : aFunction(entry["upgrade"])],
+  ] as const;
+  for (const [key, problem] of told) {
+    if (problem !== undefined) problems.push(`${at}.${key} ${problem}, not ${show(entry[key])}`);
+  }
+}
+
+function checkKeys(
+  at: string,
+  entry: Readonly<Record<string, unknown>>,
+  known: readonly string[],
+  problems: string[],
+): void {
+  for (const key of Object.keys(entry)) {
+    if (!known.includes(key)) problems.push(`${at}: unknown key "${key}"${suggestion(key, known)}`);
   }
 }
 
 function checkAgent(at: string, agent: unknown, problems: string[]): void {
   if (isSchema(agent)) problems.push(`${at} must be { receives, replies }, not one schema`);
   if (isSchema(agent) || !isPlain(at, agent, "{ receives, replies }", problems)) return;
-  for (const key of Object.keys(agent)) {
-    if (!isOneOf(AGENT_KEYS, key)) problems.push(`${at}: unknown key "${key}"${suggestion(key, AGENT_KEYS)}`);
-  }
+  checkKeys(at, agent, AGENT_KEYS, problems);
   for (const key of AGENT_KEYS) {
     if (agent[key] === undefined) problems.push(`${at}.${key} is missing`);
     else checkSchema(`${at}.${key}`, agent[key], problems);
@@ -130,8 +224,7 @@ function checkSchema(at: string, schema: unknown, problems: string[]): void {
 /** A name that no call accepts, or that no lookup finds since calls normalise theirs, would never be used. */
 function checkName(at: string, name: string, problems: string[]): void {
   try {
-    if (validName("name", name) !== name)
-      problems.push(`${at} is not in Unicode's normal form C: call normalize() on it`);
+    if (validName("name", name) !== name) problems.push(`${at} ${NOT_NORMAL}`);
   } catch (error) {
     problems.push(`${at} is no legal name: ${toError(error).message}`);
   }
@@ -157,49 +250,4 @@ function isSchema(value: unknown): value is Schema {
   if ((typeof value !== "object" || value === null) && typeof value !== "function") return false;
   const standard: unknown = Reflect.get(value, "~standard");
   return typeof standard === "object" && standard !== null && typeof Reflect.get(standard, "validate") === "function";
-}
-
-/** Checks the payloads of one name. Resolves with what the schema made of the data. */
-export type Validate = (data: unknown) => unknown;
-
-const ACCEPT: Validate = (data) => data;
-
-/**
- * The validator of a name, or one that accepts everything where the contract has no such section.
- *
- * @returns a function that returns the validated data, or a promise of it where the schema is asynchronous
- * @throws {InvalidArgumentError} when the contract has the section but not the name
- */
-export function validatorOf(
-  contract: ContractDefinition | undefined,
-  section: "channels" | "events" | "queues",
-  name: string,
-): Validate {
-  const schemas = contract?.[section];
-  if (schemas === undefined) return ACCEPT;
-  const schema = Object.hasOwn(schemas, name) ? schemas[name] : undefined;
-  if (schema === undefined) {
-    throw new InvalidArgumentError(
-      `the contract's ${section} have no "${name}"${suggestion(name, Object.keys(schemas))}`,
-    );
-  }
-  return (data) => {
-    const result: unknown = schema["~standard"].validate(data);
-    // The schema vouches for what it resolves with.
-    if (isThenable(result)) return Promise.resolve(result).then((settled) => unwrap(name, settled as Result));
-    return unwrap(name, result as Result);
-  };
-}
-
-type Result = StandardSchemaV1.Result<unknown>;
-
-function unwrap(name: string, result: Result): unknown {
-  if (result.issues === undefined) return result.value;
-  const issues = result.issues.map(({ path, message }) => ({ path: pathOf(path), message }));
-  const text = issues.map(({ path, message }) => (path === "" ? message : `${path}: ${message}`)).join("; ");
-  throw new SchemaError(`the payload of "${name}" does not match its schema: ${text}`, issues);
-}
-
-function pathOf(path: StandardSchemaV1.Issue["path"]): string {
-  return (path ?? []).map((part) => String(typeof part === "object" ? part.key : part)).join(".");
 }

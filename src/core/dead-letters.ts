@@ -11,7 +11,7 @@ import { anAge, anInteger, aSignal, type Check, type Checks, checkOptions } from
 export interface DeadLetter<T = unknown> {
   /** Of the letter itself. */
   readonly id: string;
-  /** Where the message stood: in its stream, or its id in a queue. */
+  /** Where the message stood: in its stream, its id in a queue, its channel in pub/sub. */
   readonly position: string;
   /** Undefined where the stored bytes cannot be decoded any more: then `raw` is what there is. */
   readonly message: Message<T> | undefined;
@@ -59,6 +59,8 @@ export const PURGE_CHECKS: Checks<PurgeOptions> = { olderThanMs: anAge(), ids: a
 export interface LetterBox<P> {
   readonly letters: DeadLetters;
   readonly decoding: Decoding;
+  /** Where they come from several: the channel of each. Default: that of `decoding`. */
+  readonly channelOf?: (letter: StoredLetter) => string;
   readonly place: P;
 }
 
@@ -153,13 +155,13 @@ async function inSlices(
   return count;
 }
 
-function createReader<T, P extends object>({ decoding, place }: LetterBox<P>) {
-  // Not validated again, and of whatever type: a payload that its schema refuses is just what one wants to see here.
-  const decode = createDecoder<T>({ ...decoding, validatorFor: () => (data) => data });
+function createReader<T, P extends object>({ decoding, channelOf = () => decoding.channel, place }: LetterBox<P>) {
   const tryDecode = async (letter: StoredLetter): Promise<Message<T> | undefined> => {
     try {
-      const data = await decode(letter);
-      return data instanceof Foreign ? undefined : toMessage(decoding.channel, letter, data);
+      const channel = channelOf(letter);
+      // Not validated again, and of whatever type: a payload that its schema refuses is just what one wants to see here.
+      const data = await createDecoder<T>({ ...decoding, channel, readerFor: () => (given) => given })(letter);
+      return data instanceof Foreign ? undefined : toMessage(channel, letter, data);
     } catch {
       // Undecodable is one of the reasons for being here; the letter says so, and `raw` holds the bytes.
       return undefined;

@@ -59,8 +59,12 @@ export class InvalidArgumentError extends SignalboxError {
 export class SchemaError extends SignalboxError {
   readonly issues: readonly { readonly path: string; readonly message: string }[];
 
-  constructor(message: string, issues: readonly { readonly path: string; readonly message: string }[]) {
-    super("SCHEMA", message);
+  constructor(
+    message: string,
+    issues: readonly { readonly path: string; readonly message: string }[],
+    options: { cause?: unknown } = {},
+  ) {
+    super("SCHEMA", message, options);
     this.issues = issues;
   }
 }

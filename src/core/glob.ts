@@ -6,6 +6,8 @@ interface Any {
 interface One {
   readonly kind: "one";
   readonly accepts: (char: string) => boolean;
+  /** It stands for itself, so that what it matched says nothing. */
+  readonly isLiteral: boolean;
 }
 type Part = Any | One;
 
@@ -17,12 +19,33 @@ const ANY: Any = { kind: "any" };
  */
 export function compileGlob(pattern: string): (name: string) => boolean {
   const parts = parse(pattern);
-  return (name) => matches(parts, name);
+  return (name) => placesOf(parts, Array.from(name)) !== undefined;
 }
 
-/** Walks name and parts together, going back to behind the last star on a mismatch. */
-function matches(parts: readonly Part[], name: string): boolean {
-  const chars = Array.from(name);
+/**
+ * Compiles a pattern to what each of its `*`, `?` and sets stands for in a name, in their order; stars side by side are one.
+ * The earlier ones stand for as little as can be. Undefined for a name that does not match.
+ */
+export function compileCaptures(pattern: string): (name: string) => readonly string[] | undefined {
+  const parts = parse(pattern);
+  return (name) => {
+    const chars = Array.from(name);
+    const places = placesOf(parts, chars);
+    if (places === undefined) return undefined;
+    return parts.flatMap((part, index) => {
+      if (part.kind === "one") return part.isLiteral ? [] : [String(chars[places[index] ?? 0])];
+      return [chars.slice(places[index], index + 1 < parts.length ? places[index + 1] : undefined).join("")];
+    });
+  };
+}
+
+/**
+ * Walks name and parts together, going back to behind the last star on a mismatch.
+ *
+ * @returns where in the name each part begins; undefined where it does not match
+ */
+function placesOf(parts: readonly Part[], chars: readonly string[]): readonly number[] | undefined {
+  const places: number[] = [];
   let part = 0;
   let at = 0;
   // Where to go on after a mismatch: behind the last star, one character further.
@@ -30,6 +53,7 @@ function matches(parts: readonly Part[], name: string): boolean {
   let starAt = 0;
   while (at < chars.length) {
     const current = parts[part];
+    places[part] = at;
     if (current?.kind === "any") {
       starPart = part;
       starAt = at;
@@ -42,11 +66,11 @@ function matches(parts: readonly Part[], name: string): boolean {
       starAt += 1;
       at = starAt;
     } else {
-      return false;
+      return undefined;
     }
   }
-  while (parts[part]?.kind === "any") part += 1;
-  return part === parts.length;
+  for (; parts[part]?.kind === "any"; part += 1) places[part] = at;
+  return part === parts.length ? places : undefined;
 }
 
 function parse(pattern: string): Part[] {
@@ -57,15 +81,15 @@ function parse(pattern: string): Part[] {
     if (char === "*") {
       if (parts.at(-1) !== ANY) parts.push(ANY);
     } else if (char === "?") {
-      parts.push({ kind: "one", accepts: () => true });
+      parts.push({ kind: "one", accepts: () => true, isLiteral: false });
     } else if (char === "[") {
       const set = parseSet(chars, at + 1);
-      parts.push({ kind: "one", accepts: set.accepts });
+      parts.push({ kind: "one", accepts: set.accepts, isLiteral: false });
       at = set.end;
     } else {
       // A trailing backslash stands for itself, as in Redis.
       const literal = char === "\\" && at + 1 < chars.length ? String(chars[(at += 1)]) : char;
-      parts.push({ kind: "one", accepts: (other) => other === literal });
+      parts.push({ kind: "one", accepts: (other) => other === literal, isLiteral: true });
     }
   }
   return parts;

@@ -2,24 +2,22 @@
 
 import type { Delivery } from "./backend.js";
 import type { Clock } from "./clock.js";
-import { BYTES_CONTENT, type Codec } from "./codec.js";
-import type { Validate } from "./contract.js";
+import type { Codecs } from "./codecs.js";
+import { type Judging, verdictOnFailure } from "./error-policy.js";
 import { CodecError, LeaseLostError, TimeoutError, toError } from "./errors.js";
-import { decodeHeader, isBareHeader, JSON_CONTENT, type Message } from "./message.js";
-import {
-  LEFT_TO_OTHERS,
-  PASSED_BY,
-  type Verdict,
-  verdictOnReturn,
-  verdictOnThrow,
-  verdictOnUnreadable,
-} from "./outcome.js";
-import type { RetryPolicy } from "./retry.js";
+import { decodeHeader, isBareHeader, type Message } from "./message.js";
+import { LEFT_TO_OTHERS, PASSED_BY, type Verdict, verdictOnReturn } from "./outcome.js";
+import type { Read } from "./payload.js";
 import type { Run } from "./run.js";
+import type { Params } from "./template.js";
 import { isThenable } from "./thenable.js";
 
-/** What a handler learns besides the data. */
-export interface Context<T = unknown> {
+/**
+ * What a handler learns besides the data.
+ *
+ * @typeParam P what a template's parameters stand for
+ */
+export interface Context<T = unknown, P extends Params = Params> {
   /** The envelope, with its data and position. */
   readonly message: Message<T>;
   /** From 1. */
@@ -29,11 +27,11 @@ export interface Context<T = unknown> {
   /** The stream, queue or channel. */
   readonly channel: string;
   /** What a template's parameters stand for; empty for names without any. */
-  readonly params: Readonly<Record<string, string>>;
+  readonly params: P;
 }
 
 /** Returning nothing acknowledges, throwing retries; `retry`, `defer`, `deadLetter` and `skip` make the other outcomes. */
-export type Handler<T> = (data: T, context: Context<T>) => unknown;
+export type Handler<T, P extends Params = Params> = (data: T, context: Context<T, P>) => unknown;
 
 /** The same, where the message may be a request. */
 export interface QueueContext<T = unknown> extends Context<T> {
@@ -51,9 +49,11 @@ export type QueueHandler<T> = (data: T, context: QueueContext<T>) => unknown;
 
 export interface Decoding {
   readonly channel: string;
-  readonly codecs: ReadonlyMap<string, Codec>;
-  /** The validator for a message of that type; undefined for types that are not handled here. */
-  readonly validatorFor: (type: string) => Validate | undefined;
+  /** What a template's parameters stand for in the channel's name. Default: none. */
+  readonly params?: Params;
+  readonly codecs: Codecs;
+  /** What checks a message of that type; undefined for types that are not handled here. */
+  readonly readerFor: (type: string) => Read | undefined;
   /**
    * Where the channel holds several types: whether other consumers of the group handle this one, which is not handled
    * here. It is left to them, or passed by when nobody does. Undefined: any other type is a mistake.
@@ -65,19 +65,19 @@ export interface Decoding {
 export type Handle = (delivery: Delivery, run: Run) => Promise<Verdict>;
 
 /** What a run goes by besides its delivery. */
-export interface Running {
-  readonly policy: RetryPolicy;
+export interface Running extends Judging {
   readonly clock: Clock;
   /** How long a run may take, decoding included. Undefined: as long as it likes. */
   readonly timeoutMs: number | undefined;
 }
 
 /** Of what is addressed by its exact name. */
-export const NO_PARAMS: Readonly<Record<string, string>> = Object.freeze({});
+export const NO_PARAMS: Params = Object.freeze({});
 
 /** Binds a handler to a channel. */
 export function createRunner<T>(decoding: Decoding, handler: QueueHandler<T>, running: Running): Handle {
   const { policy, clock, timeoutMs } = running;
+  const { channel } = decoding;
   const decode = createDecoder<T>(decoding);
   const handle: Handle = async (delivery, run) => {
     const { attempt } = delivery;
@@ -88,14 +88,14 @@ export function createRunner<T>(decoding: Decoding, handler: QueueHandler<T>, ru
       data = isThenable(decoded) ? await decoded : decoded;
     } catch (thrown) {
       run.thrown = toError(thrown);
-      return verdictOnUnreadable(run.thrown, attempt, policy);
+      return verdictOnFailure(run.thrown, { channel, attempt, kind: "unreadable" }, running);
     }
     try {
-      const returned = handler(data, new DeliveryContext(decoding.channel, delivery, data, run));
+      const returned = handler(data, new DeliveryContext(decoding, delivery, data, run));
       return verdictOnReturn(isThenable(returned) ? await returned : returned, attempt, policy);
     } catch (thrown) {
       run.thrown = toError(thrown);
-      return verdictOnThrow(run.thrown, attempt, policy);
+      return verdictOnFailure(run.thrown, { channel, attempt, kind: "thrown" }, running);
     }
   };
   if (timeoutMs === undefined) return handle;
@@ -103,7 +103,7 @@ export function createRunner<T>(decoding: Decoding, handler: QueueHandler<T>, ru
     const { result, cancel } = within(clock, timeoutMs, handle(delivery, run), (error) => {
       run.thrown = error;
       run.abort(error);
-      return verdictOnThrow(error, delivery.attempt, policy);
+      return verdictOnFailure(error, { channel, attempt: delivery.attempt, kind: "thrown" }, running);
     });
     run.onFailed = (reason) => {
       if (isFinal(reason)) cancel();
@@ -144,13 +144,15 @@ export function within<T>(
 /** A class for its lazy members: most handlers look at neither, and both cost more than the rest of a delivery. */
 class DeliveryContext<T> implements QueueContext<T> {
   readonly channel: string;
+  readonly params: Params;
   readonly #delivery: Delivery;
   readonly #data: T;
   readonly #run: Run;
   #message: Message<T> | undefined;
 
-  constructor(channel: string, delivery: Delivery, data: T, run: Run) {
+  constructor({ channel, params = NO_PARAMS }: Decoding, delivery: Delivery, data: T, run: Run) {
     this.channel = channel;
+    this.params = params;
     this.#delivery = delivery;
     this.#data = data;
     this.#run = run;
@@ -165,9 +167,6 @@ class DeliveryContext<T> implements QueueContext<T> {
   }
   get signal(): AbortSignal {
     return this.#run.signal;
-  }
-  get params(): Readonly<Record<string, string>> {
-    return NO_PARAMS;
   }
   reply(value: unknown): void {
     this.#run.reply(value);
@@ -189,8 +188,8 @@ const OTHERS = new Foreign(LEFT_TO_OTHERS);
 export type Decoder<T> = (message: Stored) => T | PromiseLike<T> | Foreign;
 
 export function createDecoder<T>(decoding: Decoding): Decoder<T> {
-  const { channel, codecs, validatorFor, isForOthers } = decoding;
-  const validateOwnType = validatorFor(channel);
+  const { channel, codecs, readerFor, isForOthers } = decoding;
+  const readOwnType = readerFor(channel);
   const foreign = (type: string): Foreign => {
     if (isForOthers !== undefined) return isForOthers(type) ? OTHERS : NOBODYS;
     throw new CodecError(`"${channel}" holds a message of the type "${type}": declare the stream's types at connect`);
@@ -198,15 +197,16 @@ export function createDecoder<T>(decoding: Decoding): Decoder<T> {
   return ({ header, data, position }) => {
     // Nothing but an id: JSON, of the type that the channel is named after.
     if (isBareHeader(header)) {
-      if (validateOwnType === undefined) return foreign(channel);
-      return validateOwnType(decodeData(JSON_CONTENT, data, codecs)) as T | PromiseLike<T>;
+      if (readOwnType === undefined) return foreign(channel);
+      return readOwnType(codecs.decode(data, undefined), undefined) as T | PromiseLike<T>;
     }
-    const { type, contentType } = decodeHeader(header, channel, position);
-    const validate = validatorFor(type);
+    const envelope = decodeHeader(header, channel, position);
+    const { type } = envelope;
+    const read = readerFor(type);
     // The schema vouches for T; without one T is unknown.
-    return validate === undefined
+    return read === undefined
       ? foreign(type)
-      : (validate(decodeData(contentType, data, codecs)) as T | PromiseLike<T>);
+      : (read(codecs.decode(data, envelope), envelope.schemaVersion) as T | PromiseLike<T>);
   };
 }
 
@@ -216,14 +216,4 @@ export type Stored = Pick<Delivery, "header" | "data" | "position">;
 export function toMessage<T>(channel: string, { header, position }: Stored, data: T): Message<T> {
   // Not a spread: what is added behind one costs half a microsecond for each property on Node 20.
   return Object.assign(decodeHeader(header, channel, position), { data, position });
-}
-
-/** @throws {CodecError} */
-function decodeData(contentType: string, data: Uint8Array, codecs: ReadonlyMap<string, Codec>): unknown {
-  if (contentType === BYTES_CONTENT) return data;
-  const codec = codecs.get(contentType);
-  if (codec === undefined) {
-    throw new CodecError(`no codec for "${contentType}": pass the one it was published with to connect`);
-  }
-  return codec.decode(data);
 }

@@ -55,7 +55,7 @@ export function assessHealth(
 function assessConsumer(stats: SubscriptionStats): ConsumerHealth {
   if (stats.state === "failing") return { ...stats, ok: false, error: "its backend fails; it tries again" };
   if (stats.state === "ended")
-    return { ...stats, ok: false, error: "its group was deleted: it takes nothing any more" };
+    return { ...stats, ok: false, error: "it has ended by itself: its group was deleted, or stop() was its outcome" };
   if (stats.state === "running" && stats.idleMs > STALE_MS) {
     return { ...stats, ok: false, error: `no fetch completed for ${stats.idleMs} ms` };
   }

@@ -28,6 +28,8 @@ export type LogEvent =
   | "reply_dropped"
   | "subscribing_to_channel"
   | "unsubscribed_from_channel"
+  | "subscription_gap"
+  | "messages_dropped"
   | "consumer_failing"
   | "consumer_recovered"
   | "consumer_ended"
@@ -65,9 +67,11 @@ export const LOG_EVENTS: Readonly<Record<LogEvent, { readonly level: LogLevel; r
   reply_dropped: { level: "info", text: "an answer came when nobody waited for it any more" },
   subscribing_to_channel: { level: "info", text: "a consumer starts" },
   unsubscribed_from_channel: { level: "info", text: "a consumer ended" },
+  subscription_gap: { level: "warn", text: "a subscription is in force again; messages may have been missed" },
+  messages_dropped: { level: "warn", text: "a subscriber was too slow: messages were dropped" },
   consumer_failing: { level: "warn", text: "a consumer cannot reach its backend and tries again" },
   consumer_recovered: { level: "info", text: "a consumer reaches its backend again" },
-  consumer_ended: { level: "warn", text: "a consumer ended by itself: its group was deleted" },
+  consumer_ended: { level: "warn", text: "a consumer ended by itself" },
   fallback_engaged: { level: "warn", text: "the server is away; events are kept in the fallback until it is back" },
   fallback_drained: { level: "info", text: "the fallback is empty again; events go to the server" },
   initializing_redis_single: { level: "info", text: "connecting to one Redis, or by Sentinels" },

@@ -1,6 +1,6 @@
 /** The port of streams: ordered, durable, replayable, read by groups that share a cursor. Types only. */
 
-import type { Bytes, DeadLetters, Feed } from "./feed-port.js";
+import type { Bytes, DeadLetter, DeadLetters, Feed } from "./feed-port.js";
 
 /** What a write attained: process memory, a synced disk, or a replica's memory as well. */
 export type Durability = "memory" | "fsync" | "replicated";
@@ -78,8 +78,21 @@ export interface Log {
   open(stream: string, group: string, consumer: string): Promise<Feed>;
   /** The dead letters of a group. */
   deadLetters(stream: string, group: string): DeadLetters;
+  /**
+   * Parks messages that no delivery brought among the dead letters of a group: beyond its `maxDeadLetters` the oldest go.
+   *
+   * @throws {NotFoundError} when there is no such group
+   * @throws {OutOfMemoryError} when the store refuses to grow
+   * @throws {ConnectionError} when the store was lost on the way: some of them may be parked
+   */
+  park(stream: string, group: string, letters: readonly NewLetter[]): Promise<void>;
   /** Counts of a stream and its groups. An unknown stream is empty and has no groups. */
   stats(stream: string): Promise<StreamStats>;
+}
+
+/** A dead letter that was never in a stream. When its attempts failed is when it is parked. */
+export interface NewLetter extends Pick<DeadLetter, "position" | "header" | "attempts" | "consumer" | "reason"> {
+  readonly data: Bytes;
 }
 
 export interface NewEntry {

@@ -40,6 +40,20 @@ export interface Message<T = unknown> extends Envelope {
   readonly position: string;
 }
 
+/** What may be said of a message when it is published. */
+export interface MessageOptions {
+  /** Who publishes it. Default: the broker's `source`. */
+  readonly source?: string;
+  readonly correlationId?: string;
+  readonly causationId?: string;
+  /** W3C trace context. */
+  readonly traceparent?: string;
+  /** Version of the payload's schema, a whole number from 0. */
+  readonly schemaVersion?: number;
+  /** At most 64, and 16 KiB as JSON. */
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
 export const DEFAULT_SOURCE = "signalbox";
 export const JSON_CONTENT = "json";
 

@@ -5,7 +5,7 @@ import { CodecError, InvalidArgumentError, SchemaError } from "./errors.js";
 import { show } from "./options.js";
 import { backoffMs, type RetryPolicy } from "./retry.js";
 
-/** A handler's own decision, made by `retry`, `defer`, `deadLetter` or `skip`. Any other value is not an outcome. */
+/** A handler's own decision, made by `retry`, `defer`, `deadLetter`, `skip` or `stop`. Any other value is not an outcome. */
 export class HandlerOutcome {
   readonly decision: Decision;
 
@@ -19,7 +19,8 @@ type Decision =
   | { readonly as: "retry"; readonly delayMs: number | undefined }
   | { readonly as: "defer"; readonly delayMs: number }
   | { readonly as: "deadLetter"; readonly reason: string }
-  | { readonly as: "skip" };
+  | { readonly as: "skip" }
+  | { readonly as: "stop" };
 
 /** Try again, counted as an attempt: after `delayMs`, or after the policy's backoff. @throws {InvalidArgumentError} */
 export function retry(options: { readonly delayMs?: number } = {}): HandlerOutcome {
@@ -44,6 +45,11 @@ export function skip(): HandlerOutcome {
   return new HandlerOutcome({ as: "skip" });
 }
 
+/** End the subscription. Where messages are durable this one goes back, uncounted, for whoever consumes next. */
+export function stop(): HandlerOutcome {
+  return new HandlerOutcome({ as: "stop" });
+}
+
 /** Computed delays are rounded; what is no delay at all must not reach a store. */
 function validDelay(delayMs: number): number {
   const rounded = Math.round(delayMs);
@@ -61,6 +67,8 @@ export const PASSED_BY: Verdict = { as: "ack" };
 export const LEFT_TO_OTHERS: Verdict = { as: "retry", delayMs: 1_000, counted: false };
 /** As if it had not been taken. */
 export const GIVE_BACK: Verdict = { as: "retry", delayMs: 0, counted: false };
+/** The same, and its subscription is to end: told apart by being this very object. */
+export const STOP: Verdict = { as: "retry", delayMs: 0, counted: false };
 
 /** The verdict on a handler that returned `value`. Whatever is no outcome acknowledges. */
 export function verdictOnReturn(value: unknown, attempt: number, policy: RetryPolicy): Verdict {
@@ -69,6 +77,8 @@ export function verdictOnReturn(value: unknown, attempt: number, policy: RetryPo
   switch (decision.as) {
     case "skip":
       return ACK;
+    case "stop":
+      return STOP;
     case "defer":
       return { as: "retry", delayMs: decision.delayMs, counted: false };
     case "deadLetter":

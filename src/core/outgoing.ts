@@ -2,27 +2,15 @@
 
 import type { Bytes } from "./backend.js";
 import { BYTES_CONTENT } from "./codec.js";
-import type { Validate } from "./contract.js";
 import { InvalidArgumentError, LimitError } from "./errors.js";
-import { bareHeader, DEFAULT_SOURCE, encodeHeader, JSON_CONTENT } from "./message.js";
+import { bareHeader, DEFAULT_SOURCE, encodeHeader, JSON_CONTENT, type MessageOptions } from "./message.js";
 import { validText } from "./names.js";
 import { isPlainObject, show } from "./options.js";
+import type { Validate } from "./payload.js";
 import type { Runtime } from "./runtime.js";
 import { isThenable } from "./thenable.js";
 
-/** What may be said of a message when it is published. */
-export interface MessageOptions {
-  /** Who publishes it. Default: the broker's `source`. */
-  readonly source?: string;
-  readonly correlationId?: string;
-  readonly causationId?: string;
-  /** W3C trace context. */
-  readonly traceparent?: string;
-  /** Version of the payload's schema, a whole number from 0. */
-  readonly schemaVersion?: number;
-  /** At most 64, and 16 KiB as JSON. */
-  readonly headers?: Readonly<Record<string, string>>;
-}
+export type { MessageOptions } from "./message.js";
 
 /** The names of `MessageOptions`, and the signal that every call takes. */
 export const MESSAGE_OPTIONS: readonly string[] = [
@@ -58,6 +46,8 @@ export interface Routing {
   readonly expiresAt: number | undefined;
   /** The inbox that an answer goes to. */
   readonly replyTo?: string | undefined;
+  /** What the contract says: of a message that has one, it is not bare. */
+  readonly schemaVersion: number | undefined;
 }
 
 const MAX_ID_CHARS = 200;
@@ -78,14 +68,19 @@ export function encodeOutgoing(
   givenId?: string,
 ): Outgoing {
   const isBytes = payload instanceof Uint8Array;
-  const data = isBytes ? payload : runtime.codec.encode(payload);
-  assertSize(runtime, data);
+  let data: Bytes = isBytes ? payload : runtime.codec.encode(payload);
+  let contentType = isBytes ? BYTES_CONTENT : runtime.codec.contentType;
   const id = givenId ?? runtime.createId();
+  if (runtime.codecs.isTransforming) {
+    const { channel, type } = routing;
+    ({ data, contentType } = runtime.codecs.transform(data, contentType, { id, channel, type }));
+  }
+  assertSize(runtime, data);
   const header = headerOf(
     runtime,
     routing.idIsPosition ? "" : id,
     givenId === undefined ? undefined : runtime.clock.now(),
-    isBytes ? BYTES_CONTENT : runtime.codec.contentType,
+    contentType,
     routing,
     options,
   );
@@ -119,7 +114,7 @@ function headerOf(
     causationId: optionalText("causationId", options?.causationId),
     replyTo: routing.replyTo,
     traceparent: optionalText("traceparent", options?.traceparent),
-    schemaVersion: checkedVersion(options?.schemaVersion),
+    schemaVersion: checkedVersion(options?.schemaVersion, routing.schemaVersion),
     headers: options?.headers === undefined ? undefined : checkedHeaders(options.headers),
   });
 }
@@ -173,9 +168,15 @@ function optionalText(name: string, text: string | undefined): string | undefine
   return text === undefined ? undefined : validText(name, text);
 }
 
-function checkedVersion(version: number | undefined): number | undefined {
-  if (version === undefined || (Number.isSafeInteger(version) && version >= 0)) return version;
-  throw new InvalidArgumentError(`schemaVersion must be a whole number from 0, not ${show(version)}`);
+function checkedVersion(given: number | undefined, declared: number | undefined): number | undefined {
+  if (given === undefined) return declared;
+  if (!Number.isSafeInteger(given) || given < 0)
+    throw new InvalidArgumentError(`schemaVersion must be a whole number from 0, not ${show(given)}`);
+  if (declared !== undefined && declared !== given)
+    throw new InvalidArgumentError(
+      `schemaVersion is ${given}, and the contract's version is ${declared}: leave it out`,
+    );
+  return given;
 }
 
 function checkedHeaders(headers: Readonly<Record<string, string>>): Readonly<Record<string, string>> {

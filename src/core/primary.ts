@@ -142,6 +142,7 @@ export function logOf(primary: Primary): Log {
     deleteGroup: async (...args) => log().deleteGroup(...args),
     open: async (...args) => log().open(...args),
     deadLetters: (...args) => lettersOf(() => log().deadLetters(...args)),
+    park: async (...args) => log().park(...args),
     stats: async (...args) => log().stats(...args),
   };
 }

@@ -4,9 +4,11 @@ import { Batcher } from "./batcher.js";
 import { atMost } from "./clock.js";
 import { LimitError, PublishIndeterminateError, toError } from "./errors.js";
 import { abortable } from "./lifecycle.js";
-import type { Validate } from "./contract.js";
+import type { MessageOptions } from "./message.js";
+import { type FacadeName, type Publication, publishThrough, type PublishThrough } from "./middleware.js";
 import { assertArray, assertKnown, assertSignal } from "./options.js";
 import { type Outgoing, validatePayload } from "./outgoing.js";
+import type { Validate } from "./payload.js";
 import type { Runtime } from "./runtime.js";
 import { METRICS } from "./telemetry.js";
 import { isWithoutRoom, WaitingLane } from "./waiting-lane.js";
@@ -30,10 +32,14 @@ const MAX_MANY = 50_000;
 
 /** Where messages go, and how they are made fit for it. */
 export interface PublishTarget<I, R, O> {
-  /** The stream or queue. */
+  /** What its publisher calls it: the channel, event type or queue. */
+  readonly name: string;
+  /** The stream, queue or channel. */
   readonly channel: string;
   /** Targets of the same lane travel together, and in order: whichever comes first says how. */
   readonly lane: string;
+  /** What metrics call it. Default: the channel. */
+  readonly label?: string;
   readonly validate: Validate;
   /** How long a message waits for room in the channel. Undefined: it is refused at once. */
   readonly blockMs: number | undefined;
@@ -44,10 +50,13 @@ export interface PublishTarget<I, R, O> {
 }
 
 export interface PublisherOptions<P, I, R, T, O> {
-  /** For messages: `events.publish`, `queue.publish`. */
-  readonly name: string;
+  readonly facade: FacadeName;
+  /** The facade's call, for messages. Default `publish`. */
+  readonly call?: string;
   /** @throws {InvalidArgumentError} for a name that is none */
   readonly target: (place: P) => PublishTarget<I, R, O>;
+  /** What may wait for one stream, queue or channel. Default 100,000. */
+  readonly maxPending?: number;
   /** What the options of a publish may hold. */
   readonly known: ReadonlySet<string>;
   readonly toReceipt: (message: I, stored: R) => T;
@@ -63,6 +72,10 @@ interface Lane<I, R> {
   idle(): Promise<void>;
 }
 
+interface PublishOptions extends MessageOptions {
+  readonly signal?: AbortSignal;
+}
+
 /**
  * @typeParam P how the facade names its targets
  * @typeParam I what the port stores
@@ -70,21 +83,31 @@ interface Lane<I, R> {
  * @typeParam T the caller's receipt
  * @typeParam O the caller's options
  */
-export class Publisher<P, I extends Outgoing, R, T, O extends { readonly signal?: AbortSignal }> {
+export class Publisher<P, I extends Outgoing, R, T extends { readonly id: string }, O extends PublishOptions> {
   readonly #runtime: Runtime;
   readonly #options: PublisherOptions<P, I, R, T, O>;
+  /** Undefined: nothing stands around publishing, and nothing is paid for it. */
+  readonly #through: PublishThrough | undefined;
+  readonly #maxPending: number;
   readonly #lanes = new Map<string, Lane<I, R>>();
   readonly #stop = new AbortController();
 
   constructor(runtime: Runtime, options: PublisherOptions<P, I, R, T, O>) {
     this.#runtime = runtime;
     this.#options = options;
+    this.#maxPending = options.maxPending ?? LIMITS.maxPending;
+    this.#through = publishThrough(runtime.middleware);
   }
 
   /** Sends one message with what else is published in this tick. An abort stops the waiting, not the message. */
   async publish(place: P, data: unknown, options: O | undefined): Promise<T> {
     const signal = this.#check(options);
     const target = this.#options.target(place);
+    if (this.#through !== undefined) {
+      const publications = [this.#toPublication(target, data, options)];
+      const [receipt] = await abortable(this.#sendThrough(this.#through, target, publications, "one"), signal);
+      return receipt as T; // One message, one receipt.
+    }
     const validation = validatePayload(target.validate, data);
     if (validation !== undefined) await abortable(validation, signal);
     const message = target.encode(data, options);
@@ -108,13 +131,16 @@ export class Publisher<P, I extends Outgoing, R, T, O extends { readonly signal?
       throw new LimitError(`publishMany takes at most ${MAX_MANY} messages at a time, not ${data.length}: divide them`);
     }
     const target = this.#options.target(place);
-    const messages: I[] = [];
-    for (const each of data) {
-      const validation = validatePayload(target.validate, each);
-      if (validation !== undefined) await abortable(validation, signal);
-      messages.push(target.encode(each, options, messages.length));
+    if (this.#through === undefined) {
+      return await this.#sendAll(
+        target,
+        data.map((each) => ({ data: each, options })),
+        signal,
+        "many",
+      );
     }
-    return await Promise.all(messages.map((message) => this.#send(target, message, signal)));
+    const publications = data.map((each) => this.#toPublication(target, each, options));
+    return await abortable(this.#sendThrough(this.#through, target, publications, "many"), signal);
   }
 
   /**
@@ -133,11 +159,51 @@ export class Publisher<P, I extends Outgoing, R, T, O extends { readonly signal?
 
   #check(options: O | undefined): AbortSignal | undefined {
     if (options === undefined) return undefined;
-    assertKnown(this.#options.name, options, this.#options.known);
+    const { facade, call = "publish", known } = this.#options;
+    assertKnown(`${facade}.${call}`, options, known);
     const { signal } = options;
     assertSignal(signal);
     signal?.throwIfAborted();
     return signal;
+  }
+
+  #toPublication({ name }: PublishTarget<I, R, O>, data: unknown, options: O | undefined): Publication {
+    return { facade: this.#options.facade, name, data, options: options ?? {} };
+  }
+
+  async #sendThrough(
+    through: PublishThrough,
+    target: PublishTarget<I, R, O>,
+    publications: readonly Publication[],
+    howMany: "one" | "many",
+  ): Promise<readonly T[]> {
+    return await through(publications, async (changed) => {
+      const drafts = changed.map(({ data, options }) => ({ data, options: options as O })); // Checked in the next line.
+      const signals = drafts.map(({ options }) => this.#check(options));
+      return await this.#sendAll(target, drafts, signals[0], howMany);
+    });
+  }
+
+  /** Validates and encodes all before the first leaves. */
+  async #sendAll(
+    target: PublishTarget<I, R, O>,
+    drafts: readonly { readonly data: unknown; readonly options: O | undefined }[],
+    signal: AbortSignal | undefined,
+    howMany: "one" | "many",
+  ): Promise<readonly T[]> {
+    const messages: I[] = [];
+    for (const { data, options } of drafts) {
+      const validation = validatePayload(target.validate, data);
+      if (validation !== undefined) await abortable(validation, signal);
+      messages.push(target.encode(data, options, howMany === "many" ? messages.length : undefined));
+    }
+    const receipts: T[] = [];
+    // No more at a time than may wait, whatever was asked for.
+    for (let from = 0; from < messages.length; from += this.#maxPending) {
+      const slice = messages.slice(from, from + this.#maxPending);
+      receipts.push(...(await Promise.all(slice.map((message) => this.#send(target, message, signal)))));
+    }
+    return receipts;
   }
 
   async #send(target: PublishTarget<I, R, O>, message: I, signal: AbortSignal | undefined): Promise<T> {
@@ -154,17 +220,18 @@ export class Publisher<P, I extends Outgoing, R, T, O extends { readonly signal?
     return lane.add(message, signal);
   }
 
-  #createLane({ channel, lane: name, blockMs, store: write }: PublishTarget<I, R, O>): Lane<I, R> {
+  #createLane(target: PublishTarget<I, R, O>): Lane<I, R> {
+    const { channel, lane: name, label = channel, blockMs } = target;
     if (this.#lanes.size >= MAX_IDLE_LANES) {
       for (const [other, lane] of this.#lanes) if (lane.isIdle) this.#lanes.delete(other);
     }
     const { telemetry, clock } = this.#runtime;
-    const sent = telemetry.counter(METRICS.sent, { channel });
+    const sent = telemetry.counter(METRICS.sent, { channel: label });
     const failed = (count: number, error: unknown): void =>
       telemetry.log("message_publish_failed", { channel, count, err: toError(error) });
     const store = async (batch: readonly I[]): Promise<readonly R[]> => {
       try {
-        const results = await write(batch);
+        const results = await target.store(batch);
         sent.add(batch.length);
         this.#tell(channel, batch);
         return results;
@@ -175,10 +242,11 @@ export class Publisher<P, I extends Outgoing, R, T, O extends { readonly signal?
       }
     };
     const sizeOf = ({ size }: I): number => size;
+    const limits = { ...LIMITS, maxPending: this.#maxPending };
     const lane: Lane<I, R> =
       blockMs === undefined
-        ? new Batcher<I, R>({ ...LIMITS, maxInFlight: MAX_IN_FLIGHT, flush: store, sizeOf })
-        : new WaitingLane<I, R>({ ...LIMITS, store, sizeOf, blockMs, clock, failed, stop: this.#stop.signal });
+        ? new Batcher<I, R>({ ...limits, maxInFlight: MAX_IN_FLIGHT, flush: store, sizeOf })
+        : new WaitingLane<I, R>({ ...limits, store, sizeOf, blockMs, clock, failed, stop: this.#stop.signal });
     this.#lanes.set(name, lane);
     return lane;
   }

@@ -1,10 +1,11 @@
 /** Which stream an event's type belongs to, and how long streams may grow: what `connect` is told of them. */
 
 import type { Log, Retention } from "./backend.js";
-import { type ContractDefinition, type NameIn, type NoContract, validatorOf } from "./contract.js";
+import type { ContractDefinition, NameIn, NoContract } from "./contract.js";
 import { ConfigError, InvalidArgumentError, toError } from "./errors.js";
 import { validName } from "./names.js";
 import { aDuration, anAge, anInteger, type Checks, findProblems, isPlainObject, oneOf, show } from "./options.js";
+import { payloadOf } from "./payload.js";
 
 /** What is said of one stream. Limits are stored with it: whoever says something else later is refused; `events.configure` changes them. */
 export interface StreamOptions<C = NoContract> {
@@ -115,7 +116,7 @@ function legalName(at: string, kind: string, name: unknown, problems: string[]):
 
 function findUnknown(at: string, type: string, contract: ContractDefinition): string[] {
   try {
-    validatorOf(contract, "events", type);
+    payloadOf(contract, "events", type);
     return [];
   } catch (error) {
     return [`${at}: ${toError(error).message}`];

@@ -7,12 +7,13 @@ import type { ConsumerEvents, ConsumerOptions } from "./consumer-options.js";
 import type { Consuming, SubscriptionStats } from "./consumer-stats.js";
 import { Deliveries, type DeliveryStream } from "./deliveries.js";
 import type { QueueDelivery } from "./delivery.js";
+import { type ErrorRules, verdictOnFailure } from "./error-policy.js";
 import { DataLossDetected, toError } from "./errors.js";
 import { createFailureNews } from "./failure-news.js";
 import { createDecoder, type Decoding, Foreign, type Handle } from "./handler.js";
 import { abortable } from "./lifecycle.js";
 import { aDuration, type Checks, checkOptions } from "./options.js";
-import { GIVE_BACK, LEFT_TO_OTHERS, PASSED_BY, verdictOnUnreadable } from "./outcome.js";
+import { GIVE_BACK, LEFT_TO_OTHERS, PASSED_BY, STOP } from "./outcome.js";
 import type { RetryPolicy } from "./retry.js";
 import type { Runtime } from "./runtime.js";
 import { METRICS, type Labels } from "./telemetry.js";
@@ -27,6 +28,8 @@ export interface ConsumerPlan {
   readonly labels: Labels;
   readonly decoding: Decoding;
   readonly policy: RetryPolicy;
+  /** They come before it. */
+  readonly rules?: ErrorRules | undefined;
   /** Deliveries out at once. */
   readonly concurrency: number;
   /** See {@link ConsumerOptions}. */
@@ -155,7 +158,8 @@ async function end(plan: ConsumerPlan, consumer: Consumer, drainMs: number): Pro
 }
 
 /** Hands each delivery that can be read to the loop. */
-function createOfferer<T>({ channel, decoding, policy }: ConsumerPlan, stream: Deliveries<T>): Handle {
+function createOfferer<T>(plan: ConsumerPlan, stream: Deliveries<T>): Handle {
+  const { channel, decoding, policy } = plan;
   const decode = createDecoder<T>(decoding);
   return async (delivery, run) => {
     try {
@@ -163,7 +167,7 @@ function createOfferer<T>({ channel, decoding, policy }: ConsumerPlan, stream: D
       return data instanceof Foreign ? data.verdict : await stream.offer(channel, data, run, policy);
     } catch (thrown) {
       run.thrown = toError(thrown);
-      return verdictOnUnreadable(run.thrown, delivery.attempt, policy);
+      return verdictOnFailure(run.thrown, { channel, attempt: delivery.attempt, kind: "unreadable" }, plan);
     }
   };
 }
@@ -216,7 +220,8 @@ function consumerEvents(runtime: Runtime, plan: ConsumerPlan, onEnd?: (error: Er
         return;
       }
       // Nobody has handled it, or what it came to changes nothing any more.
-      if (verdict === GIVE_BACK || verdict === LEFT_TO_OTHERS || failure !== undefined) return;
+      const isUnhandled = verdict === GIVE_BACK || verdict === STOP || verdict === LEFT_TO_OTHERS;
+      if (isUnhandled || failure !== undefined) return;
       processing.record(clock.now() - startedAt);
       if (verdict.as === "retry") {
         retried.add(1);

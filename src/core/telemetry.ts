@@ -26,10 +26,14 @@ export interface Counter {
 export interface Histogram {
   record(ms: number): void;
 }
+/** Something that is there now, and may be less later. */
+export interface Gauge {
+  add(change: number): void;
+}
 
 /** One metric's present value. */
 export type Metric =
-  | { readonly kind: "counter"; readonly name: string; readonly labels: Labels; readonly value: number }
+  | { readonly kind: "counter" | "gauge"; readonly name: string; readonly labels: Labels; readonly value: number }
   | {
       readonly kind: "histogram";
       readonly name: string;
@@ -45,6 +49,7 @@ export interface Telemetry {
   /** Whether anybody reads such an event, for those that are told of each message. */
   isLogged(event: LogEvent): boolean;
   counter(name: string, labels: Labels): Counter;
+  gauge(name: string, labels: Labels): Gauge;
   histogram(name: string, labels: Labels): Histogram;
   metrics(): readonly Metric[];
 }
@@ -57,6 +62,9 @@ export const METRICS = {
   consumed: "messaging.client.consumed.messages",
   operation: "messaging.client.operation.duration",
   processing: "messaging.process.duration",
+  channelMessages: "pubsub.messages",
+  channelSubscribers: "pubsub.subscribers",
+  channelProcessing: "pubsub.processing.duration",
 } as const;
 
 /** Without a logger only warnings and errors are written, to stderr. */
@@ -95,13 +103,22 @@ const OVERFLOW: Labels = { "otel.metric.overflow": "true" };
 export function createTelemetry(logger: Logger): Telemetry {
   const metrics = new Map<
     string,
-    { counter: Counter & { read(): Metric } } | { histogram: Histogram & { read(): Metric } }
+    { sum: Counter & Gauge & { read(): Metric } } | { histogram: Histogram & { read(): Metric } }
   >();
   const keyOf = (name: string, labels: Labels): string => `${name} ${JSON.stringify(labels)}`;
   const seriesOf = (name: string, labels: Labels): { key: string; labels: Labels } => {
     const key = keyOf(name, labels);
     if (metrics.size < MAX_SERIES || metrics.has(key)) return { key, labels };
     return { key: keyOf(name, OVERFLOW), labels: OVERFLOW };
+  };
+
+  const sumOf = (kind: "counter" | "gauge", name: string, labels: Labels): Counter & Gauge => {
+    const series = seriesOf(name, labels);
+    const found = metrics.get(series.key);
+    if (found !== undefined && "sum" in found) return found.sum;
+    const sum = createSum(kind, name, series.labels);
+    metrics.set(series.key, { sum });
+    return sum;
   };
 
   return {
@@ -122,14 +139,8 @@ export function createTelemetry(logger: Logger): Telemetry {
         return true;
       }
     },
-    counter(name, labels) {
-      const series = seriesOf(name, labels);
-      const found = metrics.get(series.key);
-      if (found !== undefined && "counter" in found) return found.counter;
-      const counter = createCounter(name, series.labels);
-      metrics.set(series.key, { counter });
-      return counter;
-    },
+    counter: (name, labels) => sumOf("counter", name, labels),
+    gauge: (name, labels) => sumOf("gauge", name, labels),
     histogram(name, labels) {
       const series = seriesOf(name, labels);
       const found = metrics.get(series.key);
@@ -138,18 +149,17 @@ export function createTelemetry(logger: Logger): Telemetry {
       metrics.set(series.key, { histogram });
       return histogram;
     },
-    metrics: () =>
-      [...metrics.values()].map((entry) => ("counter" in entry ? entry.counter.read() : entry.histogram.read())),
+    metrics: () => [...metrics.values()].map((entry) => ("sum" in entry ? entry.sum.read() : entry.histogram.read())),
   };
 }
 
-function createCounter(name: string, labels: Labels): Counter & { read(): Metric } {
+function createSum(kind: "counter" | "gauge", name: string, labels: Labels): Counter & Gauge & { read(): Metric } {
   let value = 0;
   return {
     add(count) {
       value += count;
     },
-    read: () => ({ kind: "counter", name, labels, value }),
+    read: () => ({ kind, name, labels, value }),
   };
 }
 
@@ -198,6 +208,7 @@ export function observeBackend(backend: Backend, telemetry: Telemetry, clock: Cl
     deleteGroup: timed("deleteGroup", log.deleteGroup.bind(log)),
     open: async (...args) => observeFeed(await log.open(...args)),
     deadLetters: (...args) => observeLetters(log.deadLetters(...args)),
+    park: timed("park", log.park.bind(log)),
     stats: timed("stats", log.stats.bind(log)),
   };
   const observedQueue: Queue = {

@@ -13,11 +13,11 @@ import {
   type HandlerOptions,
   retryPolicy,
 } from "../core/consuming.js";
-import { type Validate, validatorOf } from "../core/contract.js";
 import { ConfigError, InvalidArgumentError, NotFoundError } from "../core/errors.js";
 import type { Decoding } from "../core/handler.js";
 import { validName } from "../core/names.js";
 import { anInteger, type Check, type Checks, findProblems, oneOf, show } from "../core/options.js";
+import { payloadOf, type Read } from "../core/payload.js";
 import type { Runtime } from "../core/runtime.js";
 import type { Stream } from "../core/streams.js";
 import type { ConsumerPlan } from "../core/subscription.js";
@@ -112,7 +112,7 @@ function streamsOf(runtime: Runtime, form: string, types: string | readonly stri
   if (names.length === 0) throw new InvalidArgumentError(`${form} takes one event type or several, not none`);
   const byStream = new Map<string, { stream: Stream; types: string[] }>();
   for (const type of new Set(names.map((name) => validName("event type", name)))) {
-    validatorOf(runtime.contract, "events", type);
+    payloadOf(runtime.contract, "events", type);
     const stream = runtime.streams.of(type);
     const wanted = byStream.get(stream.name) ?? { stream, types: [] };
     byStream.set(stream.name, wanted);
@@ -183,6 +183,7 @@ async function planConsumer(
     labels: { channel: name, reader: group },
     decoding: decodingOf(runtime, stream, types, (type) => groupTypes?.includes(type) === true),
     policy,
+    rules: runtime.rules,
     // In strict order there is never a second one: a fetch for more would only wait, and what settles the first with it.
     concurrency: stored.order === "strict" ? 1 : concurrency,
     fetchAhead: true,
@@ -238,11 +239,11 @@ export function decodingOf(
   types: readonly string[],
   isForOthers: (type: string) => boolean = () => false,
 ): Decoding {
-  const validators = new Map<string, Validate>(types.map((type) => [type, validatorOf(contract, "events", type)]));
+  const readers = new Map<string, Read>(types.map((type) => [type, payloadOf(contract, "events", type).read]));
   return {
     channel: stream.name,
     codecs,
-    validatorFor: (type) => validators.get(type),
+    readerFor: (type) => readers.get(type),
     isForOthers: stream.isShared ? isForOthers : undefined,
   };
 }

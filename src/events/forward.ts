@@ -1,13 +1,13 @@
 /** Forwarding streams to another broker, live: from SQLite to Redis, for one. */
 
 import type { Consuming } from "../core/consumer-stats.js";
-import { validatorOf } from "../core/contract.js";
 import { DataLossDetected, InvalidArgumentError, toError } from "../core/errors.js";
 import { createFailureNews } from "../core/failure-news.js";
 import { Forwarding, type ForwardingEvents, type ForwardingStats } from "../core/forwarding.js";
 import { abortable } from "../core/lifecycle.js";
 import { validName } from "../core/names.js";
 import { aSignal, assertSignal, type Checks, checkOptions, show } from "../core/options.js";
+import { payloadOf } from "../core/payload.js";
 import type { Runtime } from "../core/runtime.js";
 import { CLOSE_CHECKS, DEFAULT_DRAIN_MS } from "../core/subscription.js";
 import { METRICS } from "../core/telemetry.js";
@@ -117,7 +117,7 @@ function streamsOf({ contract, streams }: Runtime, types: string | readonly stri
   if (names.length === 0) throw new InvalidArgumentError("events.forward takes one event type or several, not none");
   const found = names.map((name) => {
     const type = validName("event type", name);
-    validatorOf(contract, "events", type);
+    payloadOf(contract, "events", type);
     return streams.of(type).name;
   });
   return [...new Set(found)];

@@ -3,12 +3,15 @@
 import type { Retention } from "../core/backend.js";
 import { type BatchHandler, batchSizeOf, createBatchRunner } from "../core/batches.js";
 import { assertHandler } from "../core/consuming.js";
-import { type InputOf, type NameIn, type OutputOf, validatorOf } from "../core/contract.js";
+import type { InputOf, NameIn, OutputOf } from "../core/contract.js";
 import type { DeliveryStream } from "../core/deliveries.js";
+import { ErrorRules, type OnError } from "../core/error-policy.js";
 import { createRunner, type Handler } from "../core/handler.js";
 import { abortable, abortableCall } from "../core/lifecycle.js";
+import { handleBatchThrough, handleThrough } from "../core/middleware.js";
 import { validName } from "../core/names.js";
 import { aSignal, type Checks, checkOptions } from "../core/options.js";
+import { payloadOf } from "../core/payload.js";
 import type { Runtime } from "../core/runtime.js";
 import type { Stream } from "../core/streams.js";
 import { iterate, subscribe, type Subscription } from "../core/subscription.js";
@@ -99,11 +102,18 @@ export interface Events<C> {
   configure(type: NameIn<C, "events">, changes: StreamLimits): Promise<Retention>;
   /** Counts of the type's stream, and what each group has still to do. */
   stats(type: NameIn<C, "events">, options?: CallOptions): Promise<EventStats>;
+  /**
+   * What becomes of deliveries that fail, for all consumers of this facade: the first rule that fits decides. Without one a
+   * failed delivery is retried and becomes a dead letter; one that cannot be read becomes a dead letter at once.
+   */
+  readonly onError: OnError;
 }
 
 const CALL_CHECKS: Checks<CallOptions> = { signal: aSignal };
 
-export function createEvents<C>(runtime: Runtime): Events<C> {
+export function createEvents<C>(common: Runtime): Events<C> {
+  const rules = new ErrorRules((error, where) => common.report(error, where));
+  const runtime: Runtime = { ...common, rules };
   const { backend, clock } = runtime;
   const publisher = createEventPublisher(runtime);
   runtime.owner.ownPublisher(publisher);
@@ -111,7 +121,7 @@ export function createEvents<C>(runtime: Runtime): Events<C> {
   /** @throws {InvalidArgumentError} for a type that the contract does not have */
   const knownName = (type: string): string => {
     const name = validName("event type", type);
-    validatorOf(runtime.contract, "events", name);
+    payloadOf(runtime.contract, "events", name);
     return name;
   };
   const streamOf = (type: string): Stream => runtime.streams.of(validName("event type", type));
@@ -131,10 +141,11 @@ export function createEvents<C>(runtime: Runtime): Events<C> {
       const wanted = checkConsume(runtime, "events.subscribe", types, options);
       const plans = await abortable(planConsumers(runtime, wanted, options), options.signal);
       const timeoutMs = options.handlerTimeoutMs;
+      const handle = handleThrough(runtime.middleware, "events", handler);
       return await subscribe(
         runtime,
         plans,
-        ({ decoding, policy }) => createRunner(decoding, handler, { policy, clock, timeoutMs }),
+        ({ decoding, policy }) => createRunner(decoding, handle, { policy, rules, clock, timeoutMs }),
         options.signal,
       );
     },
@@ -150,7 +161,7 @@ export function createEvents<C>(runtime: Runtime): Events<C> {
     async replay(type, options, handler) {
       runtime.owner.assertOpen();
       const name = knownName(type);
-      return await replay(runtime, streamOf(name), name, options, handler);
+      return await replay(runtime, streamOf(name), name, options, handleThrough(runtime.middleware, "events", handler));
     },
     forward: (types, target, options) => forward(runtime, types, target, options),
     group: (type, name) => createGroup(runtime, streamOf(type), validName("group", name)),
@@ -160,6 +171,7 @@ export function createEvents<C>(runtime: Runtime): Events<C> {
     },
     configure: async (type, changes) => await changeLimits(runtime, streamOf(knownName(type)), changes),
     stats: (type, options) => statsOf("stats", type, options),
+    onError: rules.adding(),
   };
   rememberRuntime(events, runtime);
   return events;
@@ -174,12 +186,14 @@ async function subscribeBatch<T>(
   const { max, waitMs, concurrency } = batchSizeOf("events.subscribeBatch", options);
   const { signal } = options;
   const plans = await abortable(planConsumers(runtime, wanted, options, max * concurrency), signal);
+  const handle = handleBatchThrough(runtime.middleware, "events", handler);
   return await subscribe(
     runtime,
     plans,
     ({ channel, reader, decoding, policy, settings }) =>
-      createBatchRunner(decoding, handler, {
+      createBatchRunner(decoding, handle, {
         policy,
+        rules: runtime.rules,
         clock: runtime.clock,
         timeoutMs: options.handlerTimeoutMs,
         // In strict order there is never a second one to wait for.

@@ -1,7 +1,6 @@
 /** From what a caller publishes to an entry of a stream. */
 
 import type { Appended, Durability } from "../core/backend.js";
-import { validatorOf } from "../core/contract.js";
 import { NameCache, validName, validText } from "../core/names.js";
 import {
   encodeOutgoing,
@@ -11,9 +10,9 @@ import {
   ownId,
   type Routing,
 } from "../core/outgoing.js";
+import { payloadOf } from "../core/payload.js";
 import { Publisher, type PublishTarget } from "../core/publisher.js";
 import type { Runtime } from "../core/runtime.js";
-import type { Stream } from "../core/streams.js";
 
 /** Proof that an event is stored, naming how safely. */
 export interface EventReceipt {
@@ -65,7 +64,7 @@ export function createEventPublisher(runtime: Runtime): EventPublisher {
   const { backend } = runtime;
   const targets = new NameCache((name) => targetOf(runtime, name));
   return new Publisher(runtime, {
-    name: "events.publish",
+    facade: "events",
     target: (type: string) => targets.get(type),
     known: PUBLISH_OPTIONS,
     toReceipt: ({ id }, { position, duplicate, fallback }) =>
@@ -79,10 +78,11 @@ function targetOf(runtime: Runtime, name: string): PublishTarget<OutgoingEvent, 
   const { backend, contract, streams } = runtime;
   const type = validName("event type", name);
   const stream = streams.of(type);
-  const validate = validatorOf(contract, "events", type);
+  const { validate, version } = payloadOf(contract, "events", type);
   streams.use(stream);
-  const routing = routingOf(stream, type, undefined);
+  const routing = routingOf(stream.name, type, version, undefined);
   return {
+    name: type,
     channel: stream.name,
     lane: stream.name,
     validate,
@@ -92,16 +92,17 @@ function targetOf(runtime: Runtime, name: string): PublishTarget<OutgoingEvent, 
   };
 }
 
-function routingOf({ name }: Pick<Stream, "name">, type: string, key: string | undefined): Routing {
+function routingOf(stream: string, type: string, schemaVersion: number | undefined, key: string | undefined): Routing {
   return {
-    channel: name,
+    channel: stream,
     type,
     idIsPosition: false,
-    isBare: type === name && key === undefined,
+    isBare: type === stream && key === undefined && schemaVersion === undefined,
     key,
     target: undefined,
     priority: undefined,
     expiresAt: undefined,
+    schemaVersion,
   };
 }
 
@@ -116,7 +117,7 @@ function encodeEvent(
   const key = keyOf(options.key, payload, index);
   // The functions among the options get what they are declared for.
   const dedupeId = ownId("events.publishMany", options.id, payload, index);
-  const routed = key === undefined ? routing : routingOf({ name: routing.channel }, routing.type, key);
+  const routed = key === undefined ? routing : routingOf(routing.channel, routing.type, routing.schemaVersion, key);
   const outgoing = encodeOutgoing(runtime, routed, payload, options, dedupeId);
   if (key === undefined && dedupeId === undefined) return outgoing;
   // Field by field: a spread costs more than the rest.

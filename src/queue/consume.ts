@@ -83,7 +83,7 @@ export function planConsumer(
   const policy = retryPolicy(options.retry);
   const leaseMs = options.leaseMs ?? DEFAULT_LEASE_MS;
   const ttlMs = isFanout ? Math.min(settings.recipientTtlMs, MAX_FANOUT_TTL_MS) : settings.recipientTtlMs;
-  const rules = {
+  const terms = {
     leaseMs,
     maxAttempts: policy.maxAttempts,
     maxDeadLetters: options.maxDeadLetters ?? DEFAULT_MAX_DEAD_LETTERS,
@@ -97,12 +97,13 @@ export function planConsumer(
     labels: { channel: name },
     decoding,
     policy,
+    rules: runtime.rules,
     concurrency,
     leaseMs,
     mayLose: settings.limits.overflow === "drop-oldest",
     async open(consumer) {
       await prepare(handle);
-      return await runtime.backend.queue.open(name, recipient, { consumer, ...rules });
+      return await runtime.backend.queue.open(name, recipient, { consumer, ...terms });
     },
     around: (handler) => answering(runtime, name, handler),
     ...(settings.onExpired !== undefined && { onTaken: (taken: Taken) => tellExpired(handle, recipient, taken) }),

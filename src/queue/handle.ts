@@ -1,11 +1,11 @@
 /** One opened queue: its name, what is said of it, what all queues of a broker share, and how each call is made. */
 
 import type { Inbox } from "../core/asking.js";
-import type { Validate } from "../core/contract.js";
 import { ConfigError, SignalboxError, toError, UnsupportedError } from "../core/errors.js";
 import type { Decoding } from "../core/handler.js";
 import { abortableCall } from "../core/lifecycle.js";
 import type { LogEvent } from "../core/log-events.js";
+import type { Payload } from "../core/payload.js";
 import type { Runtime } from "../core/runtime.js";
 import { recordProblems, type RecordsAsked, type Settings } from "./options.js";
 
@@ -13,7 +13,7 @@ export interface Handle {
   readonly runtime: Runtime;
   readonly name: string;
   readonly settings: Settings;
-  readonly validate: Validate;
+  readonly payload: Payload;
   readonly decoding: Decoding;
   readonly shared: Shared;
 }

@@ -3,12 +3,15 @@
 import type { QueueStats } from "../core/backend.js";
 import { type BatchHandler, batchSizeOf, createBatchRunner } from "../core/batches.js";
 import { assertGiven, assertHandler } from "../core/consuming.js";
-import { type InputOf, type NameIn, type OutputOf, validatorOf } from "../core/contract.js";
+import type { InputOf, NameIn, OutputOf } from "../core/contract.js";
 import type { DeliveryStream } from "../core/deliveries.js";
 import type { QueueDelivery } from "../core/delivery.js";
+import { ErrorRules, type OnError } from "../core/error-policy.js";
 import { createRunner, type QueueHandler } from "../core/handler.js";
+import { handleBatchThrough, handleThrough } from "../core/middleware.js";
 import { NameCache, validName } from "../core/names.js";
 import { checkOptions } from "../core/options.js";
+import { payloadOf } from "../core/payload.js";
 import type { Runtime } from "../core/runtime.js";
 import { iterate, subscribe, type Subscription } from "../core/subscription.js";
 import {
@@ -63,6 +66,8 @@ export interface Queue<T, R = T> extends ItemCalls<R>, RecipientCalls, LetterCal
   explain(id: string, options?: ExplainOptions): Promise<Explanation>;
   /** Counts of a recipient. Default: of whoever consumes the queue. */
   stats(recipient?: string, options?: QueueCallOptions): Promise<QueueStats>;
+  /** What becomes of deliveries that fail, for all consumers of this queue in this broker: see `broker.events.onError`. */
+  readonly onError: OnError;
 }
 
 /** What `broker.queue` is. */
@@ -76,28 +81,31 @@ interface Publishers {
   readonly requests: QueuePublisher;
 }
 
-export function createQueues<C>(runtime: Runtime): OpenQueue<C> {
+export function createQueues<C>(common: Runtime): OpenQueue<C> {
+  const rules = new ErrorRules((error, where) => common.report(error, where));
+  const runtime: Runtime = { ...common, rules };
   const { contract, codecs } = runtime;
   const shared = createShared();
   const publishers: Publishers = {
-    messages: createItemPublisher(runtime, "queue.publish"),
-    requests: createItemPublisher(runtime, "queue.request"),
+    messages: createItemPublisher(runtime, "publish"),
+    requests: createItemPublisher(runtime, "request"),
   };
   const open = (given: string, options?: QueueOptions): Queue<never> => {
     const name = validName("queue", given);
     const settings = settingsOf(name, options);
-    const validate = validatorOf(contract, "queues", name);
+    const payload = payloadOf(contract, "queues", name);
     noteOpened(shared, name);
-    const decoding = { channel: name, codecs, validatorFor: () => validate, isForOthers: undefined };
-    return createQueue<never, never>({ runtime, name, settings, validate, decoding, shared }, publishers);
+    const decoding = { channel: name, codecs, readerFor: () => payload.read, isForOthers: undefined };
+    const handle: Handle = { runtime, name, settings, payload, decoding, shared };
+    return { ...createQueue<never, never>(handle, publishers), onError: rules.adding(name) };
   };
   // Opened as it is wherever something is published, a queue is made once.
   const plain = new NameCache((name) => open(name));
-  // The contract's types, which `validatorOf` checks.
+  // The contract's types, which `payloadOf` checks.
   return (name, options) => (options === undefined ? plain.get(name) : open(name, options));
 }
 
-function createQueue<T, R>(handle: Handle, publishers: Publishers): Queue<T, R> {
+function createQueue<T, R>(handle: Handle, publishers: Publishers): Omit<Queue<T, R>, "onError"> {
   const { runtime, name } = handle;
   return {
     name,
@@ -119,8 +127,7 @@ function publishing<T>(
   handle: Handle,
   { messages, requests }: Publishers,
 ): Pick<Queue<T>, "publish" | "publishMany" | "request"> {
-  const { runtime, name, settings, validate } = handle;
-  const target = createTarget(runtime, name, settings, validate);
+  const target = createTarget(handle);
   return {
     publish(data, options) {
       const preparing = prepare(handle);
@@ -136,33 +143,36 @@ function publishing<T>(
   };
 }
 
-function consuming<R>(handle: Handle): Pick<Queue<never, R>, "subscribe" | "subscribeBatch" | "deliveries"> {
-  const { runtime, decoding } = handle;
-  const { clock } = runtime;
+function consuming<R>(queue: Handle): Pick<Queue<never, R>, "subscribe" | "subscribeBatch" | "deliveries"> {
+  const { runtime, decoding } = queue;
+  const { clock, middleware, rules } = runtime;
   return {
     async subscribe(options, handler) {
       assertHandler(handler);
       assertGiven("queue.subscribe", options);
-      const plan = planConsumer(handle, "queue.subscribe", options);
-      const running = { policy: plan.policy, clock, timeoutMs: options.handlerTimeoutMs };
-      return await subscribe(runtime, [plan], () => createRunner(decoding, handler, running), options.signal);
+      const plan = planConsumer(queue, "queue.subscribe", options);
+      const running = { policy: plan.policy, rules, clock, timeoutMs: options.handlerTimeoutMs };
+      const handle = handleThrough(middleware, "queue", handler);
+      return await subscribe(runtime, [plan], () => createRunner(decoding, handle, running), options.signal);
     },
     async subscribeBatch(options, handler) {
       assertHandler(handler);
       assertGiven("queue.subscribeBatch", options);
       const size = batchSizeOf("queue.subscribeBatch", options);
-      const plan = planConsumer(handle, "queue.subscribeBatch", options, size.max * size.concurrency);
+      const plan = planConsumer(queue, "queue.subscribeBatch", options, size.max * size.concurrency);
       const batching = {
         ...size,
         policy: plan.policy,
+        rules,
         clock,
         timeoutMs: options.handlerTimeoutMs,
         report: (error: unknown) => runtime.report(error, `batch handler of ${plan.channel} (${plan.reader})`),
       };
-      return await subscribe(runtime, [plan], () => createBatchRunner(decoding, handler, batching), options.signal);
+      const handle = handleBatchThrough(middleware, "queue", handler);
+      return await subscribe(runtime, [plan], () => createBatchRunner(decoding, handle, batching), options.signal);
     },
     deliveries(options = {}) {
-      const plan = planConsumer(handle, "queue.deliveries", options);
+      const plan = planConsumer(queue, "queue.deliveries", options);
       return iterate(runtime, async () => [plan], options.signal);
     },
   };

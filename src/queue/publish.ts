@@ -1,7 +1,6 @@
 /** From what a caller publishes to an item of a queue. */
 
 import { type Audience, type Durability, type NewItem, type Pushed, SHARED_RECIPIENT } from "../core/backend.js";
-import type { Validate } from "../core/contract.js";
 import { InvalidArgumentError } from "../core/errors.js";
 import { decodeHeader } from "../core/message.js";
 import { validName } from "../core/names.js";
@@ -16,6 +15,7 @@ import {
 } from "../core/outgoing.js";
 import { Publisher, type PublishTarget } from "../core/publisher.js";
 import type { Runtime } from "../core/runtime.js";
+import type { Handle } from "./handle.js";
 import type { IndexedField, Settings } from "./options.js";
 
 /** Proof that a message is stored, naming how safely. */
@@ -66,8 +66,12 @@ export interface PublishManyQueueOptions<T = unknown> extends Addressed {
 /** Everything that a publish or a request may say. */
 export interface ItemOptions extends Addressed {
   readonly id?: string | ((data: unknown, index: number) => string);
-  /** Of a request: its id, which was made before, and the inbox for the answer. */
-  readonly request?: { readonly id: string; readonly replyTo: string };
+}
+
+/** Of a request: its id, which was made before, and the inbox for the answer. */
+export interface Requested {
+  readonly id: string;
+  readonly replyTo: string;
 }
 
 type OutgoingItem = Outgoing & NewItem;
@@ -75,10 +79,9 @@ export type QueueTarget = PublishTarget<OutgoingItem, Pushed, ItemOptions>;
 export type QueuePublisher = Publisher<QueueTarget, OutgoingItem, Pushed, QueueReceipt, ItemOptions>;
 
 const ADDRESS_OPTIONS: readonly string[] = [...MESSAGE_OPTIONS, "target", "priority", "ttlMs"];
-const KNOWN: Readonly<Record<"queue.publish" | "queue.request", ReadonlySet<string>>> = {
-  "queue.publish": new Set([...ADDRESS_OPTIONS, "audience", "delayMs", "id"]),
-  // What its caller may say is checked before: this is what `request` makes of it.
-  "queue.request": new Set([...ADDRESS_OPTIONS, "request"]),
+const KNOWN: Readonly<Record<"publish" | "request", ReadonlySet<string>>> = {
+  publish: new Set([...ADDRESS_OPTIONS, "audience", "delayMs", "id"]),
+  request: new Set(ADDRESS_OPTIONS),
 };
 const priorityCheck = anInteger(Number.MIN_SAFE_INTEGER);
 const delayCheck = aDuration();
@@ -86,11 +89,12 @@ export const ttlCheck: Check = (value) => (value === null ? undefined : aDuratio
 const audienceCheck = oneOf("registered", "online");
 
 /** Publishes to the queues of one broker; of messages that travel alone, each is told to the log. */
-export function createItemPublisher(runtime: Runtime, name: keyof typeof KNOWN): QueuePublisher {
+export function createItemPublisher(runtime: Runtime, call: keyof typeof KNOWN): QueuePublisher {
   const { durability } = runtime.backend;
   const publisher: QueuePublisher = new Publisher(runtime, {
-    name,
-    known: KNOWN[name],
+    facade: "queue",
+    call,
+    known: KNOWN[call],
     target: (target) => target,
     toReceipt: ({ id }, { duplicate, recipients }) => ({ id, duplicate, recipients, durability }),
     describe,
@@ -105,45 +109,54 @@ function describe(channel: string, { id, header }: OutgoingItem): object {
 }
 
 /** Where the messages of a handle go. What is published by handles of the same limits travels together. */
-export function createTarget(runtime: Runtime, name: string, settings: Settings, validate: Validate): QueueTarget {
+export function createTarget(handle: Handle): QueueTarget {
+  const { runtime, name, settings, payload } = handle;
   const { limits, blockMs } = settings;
   return {
+    name,
     channel: name,
     lane: JSON.stringify([name, limits, blockMs]),
-    validate,
+    validate: payload.validate,
     blockMs,
-    encode: (data, options, index) => encodeItem(runtime, name, settings, data, options, index),
+    encode: (data, options, index) => encodeItem(handle, data, options, index),
     store: (batch) => runtime.backend.queue.push(name, batch, limits),
   };
 }
 
+/** The same for one request. */
+export function requestTarget(handle: Handle, target: QueueTarget, request: Requested): QueueTarget {
+  return { ...target, encode: (data, options) => encodeItem(handle, data, options, undefined, request) };
+}
+
 function encodeItem(
-  runtime: Runtime,
-  queue: string,
-  settings: Settings,
-  payload: unknown,
+  { runtime, name: queue, settings, payload }: Handle,
+  given: unknown,
   options: ItemOptions | undefined,
   index: number | undefined,
+  request?: Requested,
 ): OutgoingItem {
-  const { target, audience, priority = 0, delayMs = 0, request } = options ?? {};
+  const { target, audience, priority = 0, delayMs = 0 } = options ?? {};
   const ttlMs = options?.ttlMs === null ? undefined : (options?.ttlMs ?? settings.ttlMs);
   assertArgument("priority", priorityCheck(priority), priority);
   assertArgument("delayMs", delayCheck(delayMs), delayMs);
   if (ttlMs !== undefined) assertArgument("ttlMs", ttlCheck(ttlMs), ttlMs);
-  const ownOne = ownId("queue.publishMany", options?.id, payload, index);
+  const ownOne = ownId("queue.publishMany", options?.id, given, index);
   const recipient = audience === undefined ? recipientOf(target) : audienceOf(audience, target);
+  const { version } = payload;
+  const isPlain = target === undefined && priority === 0 && ttlMs === undefined;
   const routing: Routing = {
     channel: queue,
     type: queue,
     idIsPosition: true,
-    isBare: target === undefined && priority === 0 && ttlMs === undefined && request === undefined,
+    isBare: isPlain && request === undefined && version === undefined,
     key: undefined,
     target: typeof recipient === "string" && recipient !== SHARED_RECIPIENT ? recipient : undefined,
     priority: priority === 0 ? undefined : priority,
     expiresAt: ttlMs === undefined ? undefined : runtime.clock.now() + ttlMs,
     replyTo: request?.replyTo,
+    schemaVersion: version,
   };
-  const { id, header, data, size } = encodeOutgoing(runtime, routing, payload, options, ownOne ?? request?.id);
+  const { id, header, data, size } = encodeOutgoing(runtime, routing, given, options, ownOne ?? request?.id);
   const fields = fieldsOf(settings, options?.source ?? runtime.source, routing.target);
   return { id, dedupe: ownOne !== undefined, header, data, size, recipient, priority, delayMs, ttlMs, fields };
 }

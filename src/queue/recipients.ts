@@ -14,14 +14,14 @@ export interface QueueCallOptions {
   readonly signal?: AbortSignal;
 }
 
-export interface RegisterOptions extends QueueCallOptions {
+export interface RegisterRecipientOptions extends QueueCallOptions {
   /** It is forgotten when nobody has read it for this long. Default: the queue's `recipientTtlMs`. */
   readonly ttlMs?: number;
 }
 
 export interface RecipientCalls {
   /** Makes a recipient known to audiences before anybody reads it; again, its time begins anew. `as` registers as well. */
-  register(recipient: string, options?: RegisterOptions): Promise<void>;
+  register(recipient: string, options?: RegisterRecipientOptions): Promise<void>;
   /** Forgets a recipient, with all that it has. @returns whether it was registered */
   unregister(recipient: string, options?: QueueCallOptions): Promise<boolean>;
   /** Those that are registered, in the order of their registration. */
@@ -32,7 +32,7 @@ export interface RecipientCalls {
 }
 
 export const CALL_CHECKS: Checks<QueueCallOptions> = { signal: aSignal };
-const REGISTER_CHECKS: Checks<RegisterOptions> = { signal: aSignal, ttlMs: recipientTtlCheck };
+const REGISTER_CHECKS: Checks<RegisterRecipientOptions> = { signal: aSignal, ttlMs: recipientTtlCheck };
 const PAGE = 1_000;
 
 export function recipientCalls(handle: Handle): RecipientCalls {

@@ -5,7 +5,7 @@ import { abortable } from "../core/lifecycle.js";
 import { aDuration, anInteger, aSignal, type Checks, checkOptions } from "../core/options.js";
 import type { MessageOptions } from "../core/outgoing.js";
 import { type Handle, prepare } from "./handle.js";
-import { type QueuePublisher, type QueueTarget, ttlCheck } from "./publish.js";
+import { type QueuePublisher, type QueueTarget, requestTarget, ttlCheck } from "./publish.js";
 
 export interface RequestOptions extends MessageOptions {
   /** Whom to ask. Default: whoever consumes the queue. */
@@ -54,7 +54,7 @@ export async function request(
     signal,
     async send(replyTo, over) {
       await abortable(prepare(handle) ?? Promise.resolve(), over);
-      await publisher.publish(target, data, { ...sent, request: { id, replyTo }, signal: over });
+      await publisher.publish(requestTarget(handle, target, { id, replyTo }), data, { ...sent, signal: over });
     },
   });
 }

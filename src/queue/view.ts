@@ -4,6 +4,7 @@ import type { ItemPage, OpenState, RecipientState, RecordState, StoredItem } fro
 import { SchemaError } from "../core/errors.js";
 import { createDecoder, type Decoding, Foreign, toMessage } from "../core/handler.js";
 import type { Message } from "../core/message.js";
+import { ANY_PAYLOAD } from "../core/payload.js";
 
 /** A message of a queue that is unfinished, or kept as a record. Times are the store's (ms since the epoch). */
 export interface QueuedMessage<T = unknown> {
@@ -45,7 +46,7 @@ export type Viewer<T> = (item: StoredItem) => Promise<QueuedMessage<T>>;
 
 export function createViewer<T>(decoding: Decoding): Viewer<T> {
   const read = createDecoder<T>(decoding);
-  const readUnchecked = createDecoder<T>({ ...decoding, validatorFor: () => (data) => data });
+  const readUnchecked = createDecoder<T>({ ...decoding, readerFor: () => ANY_PAYLOAD.read });
   const decode = async (stored: StoredItem & { readonly position: string }): Promise<Message<T> | undefined> => {
     let data: T | Foreign;
     try {

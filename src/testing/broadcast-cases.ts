@@ -1,43 +1,10 @@
 /** Broadcast: who hears what, in which order, from when and until when. */
 
 import { deepEqual, equal, ok } from "node:assert/strict";
-import type { Backend, BroadcastTarget, Unsubscribe } from "../core/backend.js";
-import type { ContractCase, ContractStore } from "./contract.js";
-import { numbered, textOf } from "./fixtures.js";
+import type { ContractCase } from "./contract.js";
+import { expectHeard, listen, say } from "./ears.js";
+import { numbered } from "./fixtures.js";
 import { eventually } from "./waiting.js";
-
-/** A subscription that writes down what it hears. */
-interface Ear {
-  /** `"channel: text"` each. */
-  readonly heard: readonly string[];
-  readonly texts: readonly string[];
-  readonly unsubscribe: Unsubscribe;
-}
-
-async function listen(backend: Backend, target: BroadcastTarget): Promise<Ear> {
-  const heard: string[] = [];
-  const texts: string[] = [];
-  const unsubscribe = await backend.broadcast.subscribe(target, {
-    message: (channel, data) => {
-      heard.push(`${channel}: ${textOf({ data })}`);
-      texts.push(textOf({ data }));
-    },
-    gap: () => {},
-  });
-  return { heard, texts, unsubscribe };
-}
-
-function say(backend: Backend, channel: string, ...texts: readonly string[]): Promise<readonly number[]> {
-  return backend.broadcast.publish(texts.map((data) => ({ channel, data })));
-}
-
-/** Expects each ear to have heard just these texts, once all that is under way has come. */
-async function expectHeard(store: ContractStore, pairs: readonly (readonly [Ear, readonly string[]])[]): Promise<void> {
-  const enough = (): boolean => pairs.every(([ear, texts]) => ear.texts.length >= texts.length);
-  // Whatever else is wrong shows best in the comparison.
-  await eventually(store, enough, "what was published").catch(() => {});
-  for (const [ear, texts] of pairs) deepEqual(ear.texts, texts);
-}
 
 const hearing: readonly ContractCase[] = [
   {

@@ -5,6 +5,7 @@ import { ageCases } from "./age-cases.js";
 import { audienceCases } from "./audience-cases.js";
 import { broadcastCases } from "./broadcast-cases.js";
 import { browseCases } from "./browse-cases.js";
+import { broadcastPayloadCases } from "./broadcast-payload-cases.js";
 import type { ContractCase } from "./contract.js";
 import { dedupeCases } from "./dedupe-cases.js";
 import { expiryCases } from "./expiry-cases.js";
@@ -51,6 +52,7 @@ export { until } from "./waiting.js";
 export const contractCases: readonly ContractCase[] = [
   ...lifecycleCases,
   ...broadcastCases,
+  ...broadcastPayloadCases,
   ...logCases,
   ...dedupeCases,
   ...groupCases,

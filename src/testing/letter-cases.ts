@@ -1,7 +1,7 @@
 /** Dead letters, the same for the log and the queue. */
 
 import { deepEqual, equal, ok } from "node:assert/strict";
-import type { DeadReason } from "../core/backend.js";
+import type { DeadReason, NewLetter } from "../core/backend.js";
 import type { ContractCase } from "./contract.js";
 import {
   allLetters,
@@ -9,8 +9,11 @@ import {
   collectOne,
   deadLetter,
   first,
+  GROUP,
   numbered,
   quiet,
+  REASON,
+  rejectsWith,
   retry,
   settle,
   settled,
@@ -18,7 +21,52 @@ import {
 } from "./fixtures.js";
 import { bothPorts } from "./work.js";
 
+const parking: readonly ContractCase[] = [
+  {
+    title:
+      "log: what no delivery brought is parked with its reason beside the others, and beyond maxDeadLetters the oldest goes",
+    run: async (store) => {
+      const { log } = store.backend;
+      const stream = store.name();
+      await log.createGroup(stream, "g", { ...GROUP, maxDeadLetters: 2 });
+      const reason: DeadReason = { kind: "rejected", message: "not today\n😀", stack: "at line 1" };
+      const letterOf = (text: string, data: string | Uint8Array): NewLetter => {
+        return { position: `from ${text}`, header: `header of ${text}`, data, attempts: 3, consumer: "me", reason };
+      };
+      const before = await store.now();
+      await log.park(stream, "g", [letterOf("a", "a"), letterOf("b", Uint8Array.of(0, 255, 10)), letterOf("c", "c")]);
+      const after = await store.now();
+      const [b, c, ...more] = await allLetters((await store.second()).log.deadLetters(stream, "g"));
+      ok(b !== undefined && c !== undefined && more.length === 0, "the two newest are kept");
+      deepEqual([[...b.data], textsOf([c])], [[0, 255, 10], ["c"]]);
+      const { id, data: _data, at, firstFailedAt, ...rest } = c;
+      deepEqual(rest, { position: "from c", header: "header of c", attempts: 3, consumer: "me", reason });
+      ok(at >= before && at <= after && firstFailedAt === at, `parked at ${at}, between ${before} and ${after}`);
+      equal((await log.stats(stream)).groups[0]?.dead, 2);
+      equal((await log.stats(stream)).length, 0);
+      equal(await log.deadLetters(stream, "g").remove([id]), 1);
+      equal(await log.deadLetters(stream, "g").purge(0), 1);
+    },
+  },
+  {
+    title: "log: what was parked can be redriven to its group, and is parked in none that does not exist",
+    run: async (store) => {
+      const { log } = store.backend;
+      const stream = store.name();
+      const letter = { position: "p", header: "header of a", data: "a", attempts: 1, consumer: "me", reason: REASON };
+      await rejectsWith("NOT_FOUND", () => log.park(stream, "g", [letter]));
+      await log.createGroup(stream, "g", GROUP);
+      await log.park(stream, "g", [letter]);
+      const letters = log.deadLetters(stream, "g");
+      equal(await letters.redrive([first(await allLetters(letters)).id]), 1);
+      const delivery = await collectOne(store, await log.open(stream, "g", store.name()));
+      deepEqual([delivery.header, delivery.attempt, ...textsOf([delivery])], ["header of a", 1, "a"]);
+    },
+  },
+];
+
 export const letterCases: readonly ContractCase[] = [
+  ...parking,
   ...bothPorts("a dead letter keeps the message, its attempts, its consumer and its reason", async (store, start) => {
     const work = await start();
     const [position] = await work.add("a");

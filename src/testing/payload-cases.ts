@@ -122,7 +122,7 @@ export const payloadCases: readonly ContractCase[] = [
     run: async (store) => {
       const { log } = store.backend;
       const stream = store.name();
-      const given = Uint8Array.of(1, 2, 3);
+      const given = Buffer.of(1, 2, 3);
       await log.append(stream, [{ ...entry("a"), data: given }], ROOMY);
       given.fill(9);
       const read = first(await log.read(stream, { max: 1 }));
@@ -136,7 +136,7 @@ export const payloadCases: readonly ContractCase[] = [
     run: async (store) => {
       const { queue } = store.backend;
       const name = store.name();
-      const given = Uint8Array.of(1, 2, 3);
+      const given = Buffer.of(1, 2, 3);
       await queue.push(name, [item("a", { data: given })], LIMITS);
       given.fill(9);
       const consumer = { consumer: store.name(), leaseMs: LONG_LEASE_MS, maxAttempts: 3, maxDeadLetters: 10 };

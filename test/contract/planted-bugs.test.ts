@@ -7,6 +7,7 @@ import { contractCases, createFakeClock } from "../../src/testing/index.js";
 import { type LaneStore, laneStore } from "./support/lane-store.js";
 import { openMemoryStore } from "./support/memory-store.js";
 import { openNothing } from "./support/nothing.js";
+import { broadcastBugs } from "./support/planted-broadcast.js";
 import { consumingBugs } from "./support/planted-consuming.js";
 import { groupBugs } from "./support/planted-groups.js";
 import { keepingBugs } from "./support/planted-keeping.js";
@@ -35,16 +36,20 @@ function caseOf(title: string): ContractCase {
   return found;
 }
 
-describe.concurrent.each([...consumingBugs, ...storingBugs, ...groupBugs, ...keepingBugs, ...queueBugs])(
-  "where $title",
-  (bug) => {
-    test.each(bug.caughtBy)("this fails: %s", async (title) => {
-      const contractCase = caseOf(title);
-      await runCase(contractCase, openMemoryStore);
-      await expect(runCase(contractCase, () => openWith(bug))).rejects.toThrow();
-    });
-  },
-);
+describe.concurrent.each([
+  ...consumingBugs,
+  ...storingBugs,
+  ...groupBugs,
+  ...keepingBugs,
+  ...queueBugs,
+  ...broadcastBugs,
+])("where $title", (bug) => {
+  test.each(bug.caughtBy)("this fails: %s", async (title) => {
+    const contractCase = caseOf(title);
+    await runCase(contractCase, openMemoryStore);
+    await expect(runCase(contractCase, () => openWith(bug))).rejects.toThrow();
+  });
+});
 
 test("a backend that does nothing passes only what asks for nothing", async () => {
   const passes = contractCases.map(async (contractCase) => {

@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 import { type BatchContext, type BatchHandler, type Batching, createBatchRunner } from "../../src/core/batches.js";
+import { Codecs } from "../../src/core/codecs.js";
 import type { Delivery as Held } from "../../src/core/delivery.js";
 import { createRunner, type Decoding, type Handle, type Handler } from "../../src/core/handler.js";
 import { PASSED_BY, type Verdict } from "../../src/core/outcome.js";
@@ -14,8 +15,8 @@ const clock = createFakeClock();
 const policy = { ...DEFAULT_RETRY, initialMs: 50, jitter: 0 };
 const decoding: Decoding = {
   channel: "numbers",
-  codecs: new Map([[jsonCodec.contentType, jsonCodec]]),
-  validatorFor: () => (data) => data,
+  codecs: new Codecs({ namespace: "default", codec: jsonCodec, transforms: [] }),
+  readerFor: () => (data) => data,
   isForOthers: undefined,
 };
 
@@ -347,7 +348,7 @@ describe("a handler's time limit", () => {
   });
 
   test("holds for a schema that never answers as well", async () => {
-    const hanging: Decoding = { ...decoding, validatorFor: () => () => new Promise(() => undefined) };
+    const hanging: Decoding = { ...decoding, readerFor: () => () => new Promise(() => undefined) };
     const stage = createStage(createRunner(hanging, () => undefined, { policy, clock, timeoutMs: 1_000 }));
     stage.give(1);
     await clock.advance(1_000);
@@ -362,7 +363,7 @@ describe("a message of another type", () => {
     const shared: Decoding = {
       ...decoding,
       isForOthers: (type) => type === "theirs",
-      validatorFor: (type) => (type === "mine" ? (data) => data : undefined),
+      readerFor: (type) => (type === "mine" ? (data) => data : undefined),
     };
     const seen: unknown[] = [];
     const stage = createStage(
@@ -382,7 +383,7 @@ describe("a message of another type", () => {
   });
 
   test("is a dead letter where the stream is not: handled as something else it would do harm", async () => {
-    const own: Decoding = { ...decoding, validatorFor: (type) => (type === "numbers" ? (data) => data : undefined) };
+    const own: Decoding = { ...decoding, readerFor: (type) => (type === "numbers" ? (data) => data : undefined) };
     const stage = createStage(createRunner(own, () => undefined, { policy, clock, timeoutMs: undefined }));
     stage.give(1, { header });
     await clock.advance(0);

@@ -4,8 +4,9 @@ import { type as arktype } from "arktype";
 import * as v from "valibot";
 import { expect, test } from "vitest";
 import { z } from "zod";
-import { defineContract, validatorOf } from "../../src/core/contract.js";
+import { defineContract } from "../../src/core/contract.js";
 import { validatePayload } from "../../src/core/outgoing.js";
+import { payloadOf } from "../../src/core/payload.js";
 
 const text = z.string();
 
@@ -53,7 +54,7 @@ test("a schema may answer with any thenable, such as another library's promise",
       resolve(value === 1 ? { value: "one" } : { issues: [{ message: "is not 1" }] }),
   });
   const schema = { "~standard": { version: 1, vendor: "test", validate } } as unknown as typeof text;
-  const check = validatorOf({ events: { number: schema } }, "events", "number");
+  const { validate: check } = payloadOf({ events: { number: schema } }, "events", "number");
   expect(await check(1)).toBe("one");
   await expect(Promise.resolve(1).then(() => check(2))).rejects.toMatchObject({ code: "SCHEMA" });
   await expect(Promise.resolve(validatePayload(check, 2))).rejects.toMatchObject({ code: "SCHEMA" });

@@ -4,6 +4,7 @@ import { runInNewContext } from "node:vm";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { jsonCodec } from "../../src/core/codec.js";
+import { Codecs } from "../../src/core/codecs.js";
 import { createIdFactory, timeOfId } from "../../src/core/ids.js";
 import { Owner } from "../../src/core/lifecycle.js";
 import { decodeHeader, encodeHeader, type Envelope, isBareHeader } from "../../src/core/message.js";
@@ -219,7 +220,8 @@ describe("what is published", () => {
     telemetry: createTelemetry(stderrLogger),
     contract: undefined,
     codec: jsonCodec,
-    codecs: new Map(),
+    codecs: new Codecs({ namespace: "default", codec: jsonCodec, transforms: [] }),
+    middleware: [],
     source: "signalbox",
     maxPayloadBytes: 1_000,
     streams: {} as Streams, // Nor of these.
@@ -227,7 +229,14 @@ describe("what is published", () => {
     createId: () => "id",
     report: () => undefined,
   };
-  const nothing = { idIsPosition: false, key: undefined, target: undefined, priority: undefined, expiresAt: undefined };
+  const nothing = {
+    idIsPosition: false,
+    key: undefined,
+    target: undefined,
+    priority: undefined,
+    expiresAt: undefined,
+    schemaVersion: undefined,
+  };
   const routing: Routing = { channel: "c", type: "c", isBare: true, ...nothing };
 
   test("takes the short way to its header when nothing is said of it", () => {

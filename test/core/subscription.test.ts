@@ -4,6 +4,7 @@ import { expect, test } from "vitest";
 import { openMemory } from "../../src/backends/memory/index.js";
 import { createBroker } from "../../src/broker.js";
 import { jsonCodec } from "../../src/core/codec.js";
+import { Codecs } from "../../src/core/codecs.js";
 import { AuthError, ConnectionError, OutOfMemoryError } from "../../src/core/errors.js";
 import { Owner } from "../../src/core/lifecycle.js";
 import type { Runtime } from "../../src/core/runtime.js";
@@ -45,7 +46,8 @@ async function openFailing() {
     telemetry: createTelemetry(logger),
     contract: undefined,
     codec: jsonCodec,
-    codecs: new Map(),
+    codecs: new Codecs({ namespace: "default", codec: jsonCodec, transforms: [] }),
+    middleware: [],
     source: "s",
     maxPayloadBytes: 1_000,
     streams: await declareStreams(backend.log, {}),

@@ -3,6 +3,7 @@
 import { expect, test, vi } from "vitest";
 import { createBroker } from "../../src/broker.js";
 import { jsonCodec } from "../../src/core/codec.js";
+import { Codecs } from "../../src/core/codecs.js";
 import { Owner } from "../../src/core/lifecycle.js";
 import type { Runtime } from "../../src/core/runtime.js";
 import { declareStreams } from "../../src/core/streams.js";
@@ -21,7 +22,8 @@ async function openBroker(trim: () => Promise<number>, told: string[] = []) {
     telemetry: createTelemetry(silentLogger),
     contract: undefined,
     codec: jsonCodec,
-    codecs: new Map(),
+    codecs: new Codecs({ namespace: "default", codec: jsonCodec, transforms: [] }),
+    middleware: [],
     source: "s",
     maxPayloadBytes: 1_000,
     streams: await declareStreams(backend.log, { orders: { maxAgeMs: 50_000 } }),

@@ -37,7 +37,7 @@ test("docs/reference/errors.md lists exactly the error classes and codes that th
 
 test("docs/reference/connect.md lists exactly the options of connect", () => {
   const options = namesIn(
-    "src/connect.ts",
+    "src/connect-options.ts",
     /export interface ConnectOptions<[^{]*\{\n([\s\S]*?)\n\}/,
     /^ {2}readonly (\w+)\??:/gm,
   );
@@ -55,6 +55,7 @@ test("docs/reference/connect.md lists exactly what a broker, its events, its gro
   const listed = new Map(lines.flatMap((line) => (line.startsWith("broker.") ? [split(line)] : [])));
   await using broker = await signalbox.connect("memory:");
   const parts = {
+    "broker.pubsub": broker.pubsub,
     "broker.events": broker.events,
     "broker.events.group(type, name)": broker.events.group("type", "name"),
     "broker.queue(name, options?)": broker.queue("name"),

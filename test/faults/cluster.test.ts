@@ -1,11 +1,10 @@
 /** Cluster: masters die or come back unaware, slots move, the majority is lost. */
 
 import { describe, expect, test } from "vitest";
-import { logKeys, queueKeys } from "../../src/backends/redis/keys.js";
-import { slotOfKey } from "../../src/backends/redis/slots.js";
-import type { RedisCluster, RedisServer } from "../support/redis-servers.js";
+import { queueKeys } from "../../src/backends/redis/keys.js";
 import { until } from "../support/wait.js";
 import { clientsOf } from "./support/clients.js";
+import { moveSlot } from "./support/slots.js";
 import { loadKey, loadNames, startMasters } from "./support/systems.js";
 import { moreAcked, survive } from "./support/survive.js";
 
@@ -100,27 +99,3 @@ describe.concurrent("Cluster", { timeout: 60_000 }, () => {
     }
   });
 });
-
-/** Moves the slot of a key to the next master, as an operator's tool does. */
-async function moveSlot(cluster: RedisCluster, key: string): Promise<void> {
-  const slot = slotOfKey(key);
-  const from = await cluster.masterOf(key);
-  const to = await anotherMaster(cluster, from);
-  const [fromId, toId] = await Promise.all([from.cli("CLUSTER", "MYID"), to.cli("CLUSTER", "MYID")]);
-  await to.cli("CLUSTER", "SETSLOT", slot, "IMPORTING", String(fromId));
-  await from.cli("CLUSTER", "SETSLOT", slot, "MIGRATING", String(toId));
-  for (;;) {
-    const keys = (await from.cli("CLUSTER", "GETKEYSINSLOT", slot, 100)) as string[];
-    if (keys.length === 0) break;
-    await from.cli("MIGRATE", "127.0.0.1", to.port, "", 0, 5_000, "KEYS", ...keys);
-  }
-  for (const node of [to, from]) await node.cli("CLUSTER", "SETSLOT", slot, "NODE", String(toId));
-  await until(async () => (await cluster.masterOf(key)) === to, { what: "the slot to be known at its new owner" });
-}
-
-async function anotherMaster(cluster: RedisCluster, owner: RedisServer): Promise<RedisServer> {
-  for (let number = 0; ; number += 1) {
-    const node = await cluster.masterOf(logKeys("default", `s${number}`).stream);
-    if (node !== owner) return node;
-  }
-}

@@ -14,7 +14,7 @@ interface LockedPackage {
   readonly hasInstallScript?: boolean;
 }
 
-const PROMISED = ["connect", "defineContract", "retry", "defer", "deadLetter", "skip"];
+const PROMISED = ["connect", "defineContract", "channel", "encryption", "retry", "defer", "deadLetter", "skip"];
 const MAX_RUNTIME_PACKAGES = 10;
 
 const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
@@ -94,11 +94,17 @@ test("plain Node imports every entry point and finds the promised names", async 
   const names = await runProgram(
     folder,
     `const main = await import("signalbox"), testing = await import("signalbox/testing");
-     console.log(JSON.stringify({ main: Object.keys(main), testing: Object.keys(testing) }));`,
+     const decorators = await import("signalbox/decorators");
+     const { code } = await import("signalbox/msgpack").catch((error) => error);
+     const keys = Object.keys;
+     console.log(JSON.stringify({ main: keys(main), testing: keys(testing), decorators: keys(decorators), msgpack: code }));`,
   );
   expect(names).toEqual({
     main: expect.arrayContaining(PROMISED),
     testing: expect.arrayContaining([expect.any(String)]),
+    decorators: expect.arrayContaining(["Consume", "decoratorsFor"]),
+    // An optional peer: whoever wants it installs it.
+    msgpack: "ERR_MODULE_NOT_FOUND",
   });
   expect(names).not.toHaveProperty("main", expect.arrayContaining(["default"]));
 });
@@ -124,6 +130,16 @@ test("[E3] the start page's first commands, in an empty folder, lead to a stored
   expect(performance.now() - startedAt).toBeLessThan(300_000);
 }, 300_000);
 
+test("the msgpack codec works beside the optional msgpackr", async () => {
+  const folder = installWith("msgpack", [...runtimePackages, "node_modules/msgpackr"]);
+  const payload = await runProgram(
+    folder,
+    `import { msgpackCodec } from "signalbox/msgpack";
+     console.log(JSON.stringify(msgpackCodec.decode(msgpackCodec.encode({ a: [1] }))));`,
+  );
+  expect(payload).toEqual({ a: [1] });
+});
+
 test("a memory broker works where no other package is installed, so it loads no server's client", async () => {
   const folder = installWith("bare", []);
   const state = await runProgram(
@@ -138,14 +154,17 @@ test("a memory broker works where no other package is installed, so it loads no 
 });
 
 test("a strict TypeScript program compiles against the packed types, declarations checked as well", async () => {
-  const folder = installWith("typed", [...runtimePackages, "node_modules/@types/node", "node_modules/undici-types"]);
+  const types = ["node_modules/@types/node", "node_modules/undici-types", "node_modules/msgpackr"];
+  const folder = installWith("typed", [...runtimePackages, ...types]);
   writeFileSync(
     join(folder, "main.ts"),
     `import { ${PROMISED.join(", ")} } from "signalbox";
      import * as testing from "signalbox/testing";
+     import * as decorators from "signalbox/decorators";
+     import { msgpackCodec } from "signalbox/msgpack";
      const broker = await connect("memory:");
      await broker.close({ drainMs: 0 });
-     export const used: readonly unknown[] = [${PROMISED.join(", ")}, testing];\n`,
+     export const used: readonly unknown[] = [${PROMISED.join(", ")}, testing, decorators, msgpackCodec];\n`,
   );
   const options = "--noEmit --strict --exactOptionalPropertyTypes --module nodenext --target es2022 --types node";
   const lib = ["--lib", "es2023,esnext.disposable"];

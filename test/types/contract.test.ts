@@ -30,6 +30,36 @@ const contract = defineContract({
   },
 });
 
+const versioned = defineContract({
+  events: {
+    "order.created": {
+      schema: z.object({ euros: z.number().default(1) }),
+      version: 2,
+      upgrade: (data, fromVersion) => {
+        expectTypeOf(data).toEqualTypeOf<unknown>();
+        expectTypeOf(fromVersion).toEqualTypeOf<number>();
+        return data;
+      },
+    },
+  },
+  queues: { tasks: { schema: z.string(), version: 1 } },
+});
+
+/** A schema with a version types as the schema does. Never called. */
+export function versionedUse({ events, queue }: Broker<typeof versioned>): void {
+  void events.publish("order.created", {});
+  // @ts-expect-error a payload of the wrong type
+  void events.publish("order.created", { euros: "1" });
+  void events.subscribe("order.created", { group: "g", from: "new" }, (order) => {
+    expectTypeOf(order).toEqualTypeOf<{ euros: number }>();
+  });
+  void queue("tasks").publish("review");
+  // @ts-expect-error a payload of the wrong type
+  void queue("tasks").publish(1);
+  // @ts-expect-error a version is a number
+  defineContract({ events: { a: { schema: z.string(), version: "1" } } });
+}
+
 type Typed = Broker<typeof contract>;
 
 /** Never called: it only has to compile. */
@@ -282,7 +312,7 @@ export function namedUse(named: {
     signalbox.SubscribeQueueOptions,
     signalbox.SubscribeQueueBatchOptions,
     signalbox.RequestOptions,
-    signalbox.RegisterOptions,
+    signalbox.RegisterRecipientOptions,
     signalbox.QueueCallOptions,
     signalbox.PendingOptions,
     signalbox.ListOptions,
@@ -313,6 +343,20 @@ export function namedUse(named: {
   batch: readonly [signalbox.BatchContext, signalbox.BatchHandler<unknown>];
   handler: signalbox.QueueHandler<unknown>;
   queue: signalbox.Queue<unknown>;
+  contract: readonly [signalbox.Versioned, signalbox.AsyncApiDocument, signalbox.AsyncApiInfo, signalbox.NameRules];
+  templates: readonly [signalbox.AnyChannel, signalbox.Channel<"a.{b}">, signalbox.Params];
+  middleware: readonly [
+    signalbox.Middleware,
+    signalbox.Publication,
+    signalbox.PublishNext,
+    signalbox.HandlerRun,
+    signalbox.Received,
+    signalbox.FacadeName,
+    signalbox.PayloadTransform,
+    signalbox.PayloadPlace,
+    signalbox.EncryptionOptions,
+  ];
+  registered: readonly [signalbox.Registered, signalbox.RegisterOptions];
 }): void {
   expectTypeOf(named.name).toEqualTypeOf<"tasks" | "visits">();
   expectTypeOf(named.input).toEqualTypeOf<{ task: string }>();

@@ -1,41 +1,36 @@
 /** Whoever listens now hears it; the readable specification of the broadcast port. */
 
-import type { BackendContext, Broadcast, BroadcastListener, BroadcastTarget } from "../../core/backend.js";
-import { compileGlob } from "../../core/glob.js";
-import { toBytes } from "./stored.js";
+import type { BackendContext, Broadcast, BroadcastListener } from "../../core/backend.js";
+import { Hub } from "../../core/hub.js";
 import { getOrCreate, type Session } from "./session.js";
+import { toBytes } from "./stored.js";
 
-/** The subscriptions of one namespace. */
-export interface MemoryChannels {
-  readonly exact: Map<string, Set<Subscription>>;
-  readonly patterns: Set<Subscription & { readonly matches: (channel: string) => boolean }>;
-}
-
-interface Subscription {
+export interface Subscription {
   readonly session: Session;
   readonly listener: BroadcastListener;
 }
 
+/** @param byNamespace the subscriptions of each namespace */
 export function createBroadcast(
   session: Session,
-  byNamespace: Map<string, MemoryChannels>,
+  byNamespace: Map<string, Hub<Subscription>>,
   context: BackendContext,
 ): Broadcast {
-  const channels: MemoryChannels = getOrCreate(byNamespace, context.namespace, createChannels);
+  const hub = getOrCreate(byNamespace, context.namespace, () => new Hub<Subscription>());
 
   return {
     async publish(messages) {
       session.assertOpen();
-      return messages.map(({ channel, data }) => {
-        const hearing = listenersOf(channels, channel);
-        for (const { listener } of hearing) deliver(context, listener, channel, toBytes(data));
+      return messages.map((message) => {
+        const hearing = hub.listeners(message);
+        for (const { listener } of hearing) deliver(context, listener, message.channel, toBytes(message.data));
         return new Set(hearing.map((subscription) => subscription.session)).size;
       });
     },
 
     async subscribe(target, listener) {
       session.assertOpen();
-      const remove = add(channels, target, { session, listener });
+      const remove = hub.add(target, { session, listener });
       const forget = session.onClose(remove);
       return async () => {
         remove();
@@ -43,30 +38,6 @@ export function createBroadcast(
       };
     },
   };
-}
-
-function createChannels(): MemoryChannels {
-  return { exact: new Map(), patterns: new Set() };
-}
-
-function add({ exact, patterns }: MemoryChannels, target: BroadcastTarget, subscription: Subscription): () => void {
-  if ("pattern" in target) {
-    const entry = { ...subscription, matches: compileGlob(target.pattern) };
-    patterns.add(entry);
-    return () => patterns.delete(entry);
-  }
-  const { channel } = target;
-  getOrCreate(exact, channel, () => new Set<Subscription>()).add(subscription);
-  return () => {
-    const left = exact.get(channel);
-    left?.delete(subscription);
-    if (left?.size === 0) exact.delete(channel);
-  };
-}
-
-function listenersOf({ exact, patterns }: MemoryChannels, channel: string): readonly Subscription[] {
-  const matching = [...patterns].filter(({ matches }) => matches(channel));
-  return [...(exact.get(channel) ?? []), ...matching];
 }
 
 /** A listener that throws must not keep the message from the others. */

@@ -1,11 +1,12 @@
 /** One group of a stream: where it has read to, and what it has read and not finished. */
 
-import type { GroupSettings, GroupStart, Outcome, Receipt, Taken } from "../../core/backend.js";
+import type { GroupSettings, GroupStart, NewLetter, Outcome, Receipt, Taken } from "../../core/backend.js";
 import { ConfigError, NotFoundError } from "../../core/errors.js";
 import { type Entries, numberOf, positionOf, type StoredEntry } from "./entries.js";
 import type { FeedSource } from "./feed.js";
 import { createHeap, type Heap } from "./heap.js";
 import { KeyLines, type Ordered } from "./key-lines.js";
+import { toStored } from "./stored.js";
 import { type Holder, type Owner, type Work, WorkList } from "./worklist.js";
 
 export interface LogWork extends Work, Ordered {
@@ -14,6 +15,7 @@ export interface LogWork extends Work, Ordered {
   readonly key: string | undefined;
 }
 
+const NEVER_AN_ENTRY = -1;
 /** The line that all entries stand in when order is strict. */
 const ONE_LINE = "";
 
@@ -70,6 +72,13 @@ export class Group implements FeedSource, Owner<LogWork> {
 
   giveBack(holder: Holder, now: number): void {
     this.list.giveBack(holder, now);
+  }
+
+  /** Makes a dead letter of what was never an entry. */
+  park({ position, header, data, attempts, consumer, reason }: NewLetter, now: number): void {
+    const place = { number: NEVER_AN_ENTRY, line: undefined, key: undefined, at: now };
+    const work = { ...place, position, header, data: toStored(data), attempts, firstFailedAt: now };
+    this.list.bury(work, { consumer, reason, at: now }, this.settings.maxDeadLetters);
   }
 
   nextReadyAt(): number {

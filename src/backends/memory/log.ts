@@ -128,7 +128,7 @@ function grouping(
   };
 }
 
-function consuming(streams: Streams, session: Session, clock: Clock): Pick<Log, "open" | "deadLetters"> {
+function consuming(streams: Streams, session: Session, clock: Clock): Pick<Log, "open" | "deadLetters" | "park"> {
   return {
     async open(name, groupName, consumer) {
       const { stream, group } = streams.getGroup(name, groupName);
@@ -148,5 +148,10 @@ function consuming(streams: Streams, session: Session, clock: Clock): Pick<Log, 
           },
         };
       }),
+    async park(name, groupName, letters) {
+      const { group } = streams.getGroup(name, groupName);
+      const now = clock.now();
+      for (const letter of letters) group.park(letter, now);
+    },
   };
 }

@@ -1,6 +1,7 @@
 /** Where a memory backend's messages live: one store per `connect("memory:")`, shared by name within the process. */
 
-import type { MemoryChannels } from "./broadcast.js";
+import type { Hub } from "../../core/hub.js";
+import type { Subscription } from "./broadcast.js";
 import type { MemoryStream } from "./stream.js";
 import type { MemoryQueue } from "./memory-queue.js";
 
@@ -8,7 +9,8 @@ export interface MemoryStore {
   /** By `scoped` names, the other maps as well. */
   readonly streams: Map<string, MemoryStream>;
   readonly queues: Map<string, MemoryQueue>;
-  readonly channels: Map<string, MemoryChannels>;
+  /** By namespace: who listens. */
+  readonly channels: Map<string, Hub<Subscription>>;
 }
 
 const shared = new Map<string, { store: MemoryStore; users: number }>();

@@ -210,15 +210,18 @@ export class WorkList<W extends Work> {
     return poisoned;
   }
 
-  #bury(lease: Lease<W>, reason: DeadReason, now: number, rules: LeaseRules): void {
+  #bury({ work, holder }: Lease<W>, reason: DeadReason, now: number, rules: LeaseRules): void {
+    this.bury(work, { consumer: holder.consumer, reason, at: now }, rules.maxDeadLetters);
+    this.#owner.finished(work, "dead", now);
+  }
+
+  /** Adds a dead letter; beyond `max` the oldest goes. */
+  bury(work: W, burial: Pick<BuriedWork<W>, "consumer" | "reason" | "at">, max: number): void {
     this.#letters += 1;
-    const { work } = lease;
-    const { consumer } = lease.holder;
-    this.dead.set(String(this.#letters), { number: this.#letters, work, consumer, reason, at: now });
+    this.dead.set(String(this.#letters), { number: this.#letters, work, ...burial });
     for (const id of this.dead.keys()) {
-      if (this.dead.size <= rules.maxDeadLetters) break;
+      if (this.dead.size <= max) break;
       this.dead.delete(id);
     }
-    this.#owner.finished(work, "dead", now);
   }
 }

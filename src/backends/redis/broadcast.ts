@@ -1,62 +1,126 @@
-/** Broadcast over Redis pub/sub: at most once, to whoever is subscribed now. */
+/** Broadcast over Redis pub/sub: at most once, to whoever is subscribed now. Listeners here hear without Redis. */
 
-import type { Broadcast, BroadcastMessage, Bytes } from "../../core/backend.js";
+import type { BackendContext, Broadcast, BroadcastListener, BroadcastMessage, Bytes } from "../../core/backend.js";
 import { compileGlob } from "../../core/glob.js";
-import type { Reply } from "./connection.js";
+import { Hub } from "../../core/hub.js";
+import { fitting, type Wire } from "./frame.js";
 import { channelKey, channelPattern } from "./keys.js";
 import type { Pool } from "./pool.js";
 import type { Subscriber } from "./subscriber.js";
 
 /** Channels of the health check begin with it; users' names hold no control characters. */
-const PROBE = "\u0001probe:";
+export const PROBE = "\u0001probe:";
 
 /** The Redis channel of a health check, beside those of the users so that the same ACL covers it. */
 export function probeChannel(namespace: string, id: string): string {
   return channelKey(namespace, PROBE + id);
 }
 
-/** The broadcast port. In a Cluster every node passes messages on to all others. */
-export function createBroadcast(pool: Pool, subscriber: Subscriber, namespace: string): Broadcast {
+/** The broadcast port. In a Cluster every node passes messages on to all others, but for those of sharded channels. */
+export function createBroadcast(
+  pool: Pool,
+  subscriber: Subscriber,
+  wire: Wire,
+  { namespace, report }: BackendContext,
+): Broadcast {
   const { connections } = pool;
+  const hub = new Hub<{ readonly listener: BroadcastListener }>();
   // What stands before every channel is made once, not for every message.
   const prefix = channelKey(namespace, "");
   const prefixBytes = Buffer.byteLength(prefix);
-  const publishOne = ({ channel, data }: BroadcastMessage): Promise<Reply> => {
+
+  function deliverHere(message: BroadcastMessage): boolean {
+    const listeners = hub.listeners(message);
+    if (listeners.length === 0) return false;
+    const data = Buffer.from(message.data as string); // Copied where it is bytes already.
+    for (const { listener } of listeners) {
+      try {
+        listener.message(message.channel, data);
+      } catch (error) {
+        // A listener that throws must not keep the message from the others.
+        report(error, "broadcast listener");
+      }
+    }
+    return true;
+  }
+
+  /** @returns how many connections Redis has passed it on to */
+  async function send({ channel, sharded }: BroadcastMessage, messages: readonly Bytes[]): Promise<number> {
     const key = prefix + channel;
     // One channel is always published by one node, which keeps its order.
-    return connections.shared(key).command(["PUBLISH", key, toArg(data)]);
-  };
+    return Number(await connections.shared(key).command([sharded ? "SPUBLISH" : "PUBLISH", key, wire.pack(messages)]));
+  }
+
   return {
-    publish(messages) {
-      const [first] = messages;
-      if (first !== undefined && messages.length === 1) return publishOne(first).then(asCounts);
-      return Promise.all(messages.map(publishOne)).then(asManyCounts);
+    async publish(messages) {
+      subscriber.assertOpen();
+      const heardHere = messages.map(deliverHere);
+      const reached = await Promise.all(
+        togethers(messages).map(async ({ first, indexes }) => {
+          const count = await send(
+            first,
+            indexes.map((index) => (messages[index] as BroadcastMessage).data),
+          );
+          return { indexes, count };
+        }),
+      );
+      const counts = messages.map(() => 0);
+      for (const { indexes, count } of reached)
+        for (const index of indexes) counts[index] = Math.max(count, heardHere[index] ? 1 : 0);
+      return counts;
     },
+
     async subscribe(target, listener) {
       const gap = (reason: string): void => listener.gap(reason);
-      if ("channel" in target)
-        return subscriber.subscribe("channel", prefix + target.channel, {
-          message: (data) => listener.message(target.channel, data),
-          gap,
-        });
-      const { wider, matches } = redisPattern(target.pattern);
-      return subscriber.subscribe("pattern", channelPattern(namespace, wider), {
-        message(data, key) {
+      let leave: () => void;
+      if ("channel" in target) {
+        const { channel } = target;
+        const message = (data: Buffer): void => listener.message(channel, data);
+        leave = await subscriber.subscribe(target.sharded ? "sharded" : "channel", prefix + channel, { message, gap });
+      } else {
+        const { wider, matches } = redisPattern(target.pattern);
+        const message = (data: Buffer, key: Buffer): void => {
           const channel = key.toString("utf8", prefixBytes);
           if (!channel.startsWith(PROBE) && matches(channel)) listener.message(channel, data);
-        },
-        gap,
-      });
+        };
+        leave = await subscriber.subscribe("pattern", channelPattern(namespace, wider), { message, gap });
+      }
+      const remove = hub.add(target, { listener });
+      return async () => {
+        remove();
+        leave();
+      };
     },
   };
 }
 
-function asCounts(reply: Reply): readonly number[] {
-  return [Number(reply)];
+/** Messages that one PUBLISH takes: of one channel, in order, and no more than it may be. */
+interface Together {
+  readonly first: BroadcastMessage;
+  readonly indexes: readonly number[];
 }
 
-function asManyCounts(replies: readonly Reply[]): readonly number[] {
-  return replies.map(Number);
+function togethers(messages: readonly BroadcastMessage[]): readonly Together[] {
+  const [only] = messages;
+  if (only !== undefined && messages.length === 1) return [{ first: only, indexes: [0] }];
+  const byChannel = new Map<string, number[]>();
+  messages.forEach(({ channel, sharded }, index) => {
+    const key = (sharded ? "s" : "c") + channel;
+    const indexes = byChannel.get(key);
+    if (indexes === undefined) byChannel.set(key, [index]);
+    else indexes.push(index);
+  });
+  const sent: Together[] = [];
+  for (const indexes of byChannel.values()) {
+    const own = indexes.map((index) => messages[index] as BroadcastMessage);
+    const payloads = own.map(({ data }) => data);
+    for (let from = 0; from < own.length; ) {
+      const count = fitting(payloads, from);
+      sent.push({ first: own[from] as BroadcastMessage, indexes: indexes.slice(from, from + count) });
+      from += count;
+    }
+  }
+  return sent;
 }
 
 /**
@@ -73,10 +137,4 @@ export function redisPattern(pattern: string): { readonly wider: string; readonl
 /** A set of ASCII characters matches one byte, and that byte is a character. */
 function isByteSet(set: string): boolean {
   return !set.startsWith("[^") && /^[\x20-\x7e]*$/.test(set);
-}
-
-/** The client takes Buffers only; the bytes are shared, not copied. */
-function toArg(data: Bytes): string | Buffer {
-  if (typeof data === "string" || Buffer.isBuffer(data)) return data;
-  return Buffer.from(data.buffer, data.byteOffset, data.byteLength);
 }

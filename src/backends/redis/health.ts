@@ -1,13 +1,11 @@
 /** Checks each kind of connection end to end. */
 
-import { randomUUID } from "node:crypto";
-import type { BackendContext, Check } from "../../core/backend.js";
-import { wait } from "../../core/clock.js";
+import type { Check } from "../../core/backend.js";
 import { ConnectionError, toError } from "../../core/errors.js";
-import { probeChannel } from "./broadcast.js";
 import type { Lane } from "./lane.js";
 import { uptime } from "./ledger.js";
 import type { Pool } from "./pool.js";
+import type { Probe } from "./probe.js";
 import type { Subscriber } from "./subscriber.js";
 
 export interface Health {
@@ -17,9 +15,8 @@ export interface Health {
   readonly check: () => Promise<readonly Check[]>;
 }
 
-export function createHealth(pool: Pool, subscriber: Subscriber, context: BackendContext): Health {
+export function createHealth(pool: Pool, subscriber: Subscriber, probe: Probe): Health {
   const { topology, commands } = pool;
-  const probe = createProbe(pool, subscriber, context);
 
   const checkLane = (name: string, lane: Lane): Promise<Check>[] => {
     const slots = topology.primarySlots();
@@ -49,10 +46,19 @@ export function createHealth(pool: Pool, subscriber: Subscriber, context: Backen
         ...checkLane("command", commands),
         ...(publishing === undefined ? [] : checkLane("publishing", publishing)),
         ...(pool.blocking.size === 0 ? [] : [Promise.resolve(checkBlocking(pool))]),
-        ...(subscriber.used ? [timed("subscriber", probe)] : []),
+        ...(subscriber.used ? checkEars(subscriber, probe) : []),
       ]);
     },
   };
+}
+
+/** Each connection that listens, by what is published to it. */
+function checkEars(subscriber: Subscriber, probe: Probe): Promise<Check>[] {
+  const shards = subscriber.ears().filter(({ hears }) => hears === "shards");
+  return [
+    timed("subscriber", () => probe.any()),
+    ...shards.map((ear) => timed(`sharded subscriber ${ear.server.name}`, () => probe.at(ear.server))),
+  ];
 }
 
 /** A reader that blocks cannot be asked; its deadline ends it when it should have answered, so that living is being well. */
@@ -61,38 +67,6 @@ function checkBlocking({ blocking }: Pool): Check {
   return broken === 0
     ? { name: "blocking", ok: true }
     : failure("blocking", new ConnectionError(`${broken} of ${blocking.size} blocking connections are not connected`));
-}
-
-/** Publishes a token to itself. */
-function createProbe(pool: Pool, subscriber: Subscriber, { namespace, clock }: BackendContext): () => Promise<void> {
-  const channel = probeChannel(namespace, randomUUID());
-  const awaited = new Map<string, () => void>();
-  let listening: Promise<unknown> | undefined;
-  const listen = (): Promise<unknown> => {
-    listening ??= subscriber
-      .subscribe("channel", channel, { message: (data) => awaited.get(data.toString())?.(), gap() {} })
-      .catch((error: unknown) => {
-        listening = undefined;
-        throw error;
-      });
-    return listening;
-  };
-  return async () => {
-    if (subscriber.problem !== undefined) throw subscriber.problem;
-    await listen();
-    const token = randomUUID();
-    const heard = new AbortController();
-    try {
-      const arrived = new Promise<true>((resolve) => awaited.set(token, () => resolve(true)));
-      await pool.connections.shared(channel).command(["PUBLISH", channel, token]);
-      const tooLate = wait(clock, pool.commandTimeoutMs, heard.signal).then(() => false);
-      if (!(await Promise.race([arrived, tooLate])))
-        throw new ConnectionError(`a published message was not heard within ${pool.commandTimeoutMs} ms`);
-    } finally {
-      awaited.delete(token);
-      heard.abort();
-    }
-  };
 }
 
 async function timed(name: string, probe: () => Promise<void>): Promise<Check> {

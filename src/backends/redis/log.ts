@@ -18,7 +18,7 @@ import { changeLimits, configureLimits, trimAged } from "./log-retention.js";
 import { readStats } from "./log-stats.js";
 import { byName, createPort } from "./port.js";
 import { appendedFrom } from "./positions.js";
-import { logLetters } from "./redrive.js";
+import { logLetters, parkArgs } from "./redrive.js";
 import { loadScript } from "./scripts.js";
 import { settingsFrom } from "./settings.js";
 
@@ -89,6 +89,16 @@ export function createLog(dependencies: PortDependencies): Log & { close(): Prom
     },
 
     deadLetters: (stream, group) => logLetters(port, keysOf(stream), group),
+
+    async park(stream, group, letters) {
+      const place = named(stream, group);
+      const stored = await place.connection.command(["HGET", place.keys.groups, group]);
+      if (stored === null) throw noSuchGroup(place);
+      const { dead } = place.keys.group(group);
+      const { maxDeadLetters } = settingsFrom(stored);
+      const connection = connections.shared(dead);
+      await Promise.all(letters.map((letter) => connection.command(parkArgs(dead, letter, maxDeadLetters))));
+    },
 
     stats: async (stream) => readStats(...whole(stream)),
     close: () => port.close(),

@@ -1,15 +1,20 @@
 /** Opens the connections and refuses a server that cannot keep what the options promise. */
 
 import type { BackendContext, Broadcast } from "../../core/backend.js";
-import { ConfigError, ConnectionError } from "../../core/errors.js";
+import { ConfigError, ConnectionError, toError } from "../../core/errors.js";
 import { createBroadcast } from "./broadcast.js";
 import type { Connections } from "./connection.js";
 import { createHealth, type Health } from "./health.js";
 import { type Ask, inspect } from "./inspect.js";
 import { uptime } from "./ledger.js";
+import { createWire } from "./frame.js";
 import { Pool } from "./pool.js";
+import { createProbe, startListeningTests } from "./probe.js";
 import { Subscriber } from "./subscriber.js";
 import { type RedisOptions, type RedisTarget, targetName } from "./target.js";
+
+/** How often a connection that listens is tested while it hears nothing. */
+const LISTENING_TEST_MS = 30_000;
 
 /** Everything that the ports need of Redis, and the port that needs nothing more. */
 export interface OpenRedis extends Health {
@@ -55,14 +60,21 @@ export async function openConnections(
       () => {},
     );
   };
-  const subscriber = new Subscriber(pool, context.clock, (error) => context.report(error, "redis subscriber"));
-  const { ping, check } = createHealth(pool, subscriber, context);
+  const wire = createWire();
+  const subscriber = new Subscriber(pool, context.clock, {
+    unpack: (heard) => wire.unpack(heard),
+    report: (error) => context.report(toError(error), "redis subscriber"),
+  });
+  const probe = createProbe(pool, subscriber, context);
+  const tests = startListeningTests(subscriber, probe, context, options.listeningTestMs ?? LISTENING_TEST_MS);
+  const { ping, check } = createHealth(pool, subscriber, probe);
   return {
     connections: pool.connections,
-    broadcast: createBroadcast(pool, subscriber, context.namespace),
+    broadcast: createBroadcast(pool, subscriber, wire, context),
     ping,
     check,
     close() {
+      tests.cancel();
       subscriber.close();
       pool.close();
     },

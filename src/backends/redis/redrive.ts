@@ -1,6 +1,8 @@
 /** Dead letters of a group and of a recipient: where they are kept, and the scripts that put them back. */
 
-import type { DeadLetters } from "../../core/backend.js";
+import type { DeadLetters, NewLetter } from "../../core/backend.js";
+import { toBlob } from "./blob.js";
+import type { Arg } from "./connection.js";
 import { createDeadLetters, type Redriven } from "./dead-letters.js";
 import { encodeName, fromStoredId, type LogKeys, type QueueKeys } from "./keys.js";
 import type { Port } from "./port.js";
@@ -21,6 +23,13 @@ export function logLetters(port: Port, keys: LogKeys, group: string): DeadLetter
       return { looked, moved };
     },
   });
+}
+
+/** The command that adds a letter, with the fields that the scripts give it. */
+export function parkArgs(dead: string, letter: NewLetter, max: number): readonly Arg[] {
+  const { position, header, data, attempts, consumer, reason } = letter;
+  const about = ["p", position, "a", String(attempts), "c", consumer, "r", JSON.stringify(reason)];
+  return ["XADD", dead, "MAXLEN", "=", String(max), "*", ...about, "m", toBlob(header, data)];
 }
 
 /** @param endExpired ends what has expired in the queue unnoticed, and resolves with whether there was any */

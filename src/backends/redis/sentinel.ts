@@ -146,12 +146,13 @@ function watchSentinels(sentinels: readonly Server[], settings: SocketSettings, 
     const socket = await openSocket(sentinel, settings, signal);
     try {
       // The leader says the first as soon as it is so, the others the second when they learn of it.
-      for (const event of ["+promoted-slave", "+switch-master"])
-        await socket.subscribe("channel", event, changed, settings.connectTimeoutMs);
+      const events = ["+promoted-slave", "+switch-master"].map((event) => [event, changed] as const);
+      await socket.subscribe("channel", events, settings.connectTimeoutMs);
       return socket;
     } catch (error) {
+      const typed = socket.typed(["SUBSCRIBE"], error);
       socket.destroy("it is of no use");
-      throw error;
+      throw typed;
     }
   };
   const ignored = (): void => {};

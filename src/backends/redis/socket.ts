@@ -20,19 +20,29 @@ export interface SocketSettings {
   readonly clock: Clock;
 }
 
-export type PubSubKind = "channel" | "pattern";
+export type PubSubKind = "channel" | "pattern" | "sharded";
 export type PubSubListener = (message: Buffer, channel: Buffer) => void;
+
+/** How the client calls them. */
+const TYPES = { channel: "CHANNELS", pattern: "PATTERNS", sharded: "SHARDED" } as const;
+
+/** The client's listeners of one name; it takes several names in one command only in this form. */
+interface ClientListeners {
+  readonly unsubscribing: boolean;
+  readonly buffers: Set<PubSubListener>;
+  readonly strings: Set<never>;
+}
 
 /** What is used of the package's client. */
 interface Client {
-  on(event: "error" | "end", listener: (error: unknown) => void): unknown;
+  on(event: "error" | "end" | "sharded-channel-moved", listener: (what: unknown) => void): unknown;
   connect(): Promise<unknown>;
   destroy(): void;
   sendCommand<T>(args: readonly Arg[]): Promise<T>;
-  subscribe(name: string, listener: PubSubListener, buffers: true): Promise<void>;
-  unsubscribe(name: string, listener: PubSubListener, buffers: true): Promise<void>;
-  pSubscribe(name: string, listener: PubSubListener, buffers: true): Promise<void>;
-  pUnsubscribe(name: string, listener: PubSubListener, buffers: true): Promise<void>;
+  extendPubSubListeners(type: (typeof TYPES)[PubSubKind], listeners: Map<string, ClientListeners>): Promise<void>;
+  unsubscribe(names: string[]): Promise<void>;
+  pUnsubscribe(names: string[]): Promise<void>;
+  sUnsubscribe(names: string[]): Promise<void>;
 }
 
 /** When the system looks for itself whether a silent peer is still there: before a router forgets the connection. */
@@ -115,6 +125,8 @@ export class Socket {
   onEnd: ((reason: SignalboxError) => void) | undefined;
   /** Counts pushed messages: a sign of life that no command accounts for. */
   heard: (() => number) | undefined;
+  /** Told the name of a sharded channel that the server has ended, since its slot has moved. */
+  onMoved: ((name: string) => void) | undefined;
   readonly #client: Client;
   readonly #abort: AbortController;
   readonly #clock: Clock;
@@ -136,6 +148,7 @@ export class Socket {
     // After such an event the client may believe itself well (a reply that it cannot parse), so it never lives on.
     client.on("error", (error: unknown) => this.destroy(`the connection broke: ${toError(error).message}`));
     client.on("end", () => this.destroy("the connection was closed"));
+    client.on("sharded-channel-moved", (name) => this.onMoved?.(String(name)));
   }
 
   /** Commands that have no answer yet. */
@@ -174,18 +187,43 @@ export class Socket {
     });
   }
 
-  /** Resolves when Redis has confirmed the subscription. */
-  async subscribe(kind: PubSubKind, name: string, listener: PubSubListener, timeoutMs: number): Promise<void> {
-    const client = this.#client;
-    const call = kind === "channel" ? client.subscribe(name, listener, true) : client.pSubscribe(name, listener, true);
-    await this.#watched(["SUBSCRIBE", name], call, timeoutMs);
+  /**
+   * Subscribes to names that are not subscribed to, each with a listener of its own, in one command. Resolves when Redis
+   * has confirmed all of them; rejects as the client does. A refusal is for all of them.
+   */
+  async subscribe(
+    kind: PubSubKind,
+    names: readonly (readonly [name: string, listener: PubSubListener])[],
+    timeoutMs: number,
+  ): Promise<void> {
+    const listeners = new Map(
+      names.map(([name, listener]) => [
+        name,
+        { unsubscribing: false, buffers: new Set([listener]), strings: new Set<never>() },
+      ]),
+    );
+    try {
+      await this.#watched(this.#client.extendPubSubListeners(TYPES[kind], listeners), timeoutMs);
+    } catch (error) {
+      // The client takes them for subscribed from the call on.
+      if (isServerReply(error)) await this.#unsubscribe(kind, [...listeners.keys()], timeoutMs);
+      throw error;
+    }
   }
 
-  async unsubscribe(kind: PubSubKind, name: string, listener: PubSubListener, timeoutMs: number): Promise<void> {
+  /** @throws as the client does */
+  async unsubscribe(kind: PubSubKind, name: string, timeoutMs: number): Promise<void> {
+    await this.#unsubscribe(kind, [name], timeoutMs);
+  }
+
+  async #unsubscribe(kind: PubSubKind, names: string[], timeoutMs: number): Promise<void> {
     const client = this.#client;
-    const call =
-      kind === "channel" ? client.unsubscribe(name, listener, true) : client.pUnsubscribe(name, listener, true);
-    await this.#watched(["UNSUBSCRIBE", name], call, timeoutMs);
+    const calls = {
+      channel: () => client.unsubscribe(names),
+      pattern: () => client.pUnsubscribe(names),
+      sharded: () => client.sUnsubscribe(names),
+    };
+    await this.#watched(calls[kind](), timeoutMs);
   }
 
   /** Lets it answer what is under way, then ends it. */
@@ -209,12 +247,10 @@ export class Socket {
     this.#abort.abort();
   }
 
-  async #watched(command: readonly Arg[], call: Promise<unknown>, timeoutMs: number): Promise<void> {
+  async #watched(call: Promise<unknown>, timeoutMs: number): Promise<void> {
     this.#ledger.sent(uptime() + timeoutMs);
     try {
       await call;
-    } catch (error) {
-      throw this.typed(command, error);
     } finally {
       this.#ledger.answered();
     }

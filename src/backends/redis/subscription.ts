@@ -21,40 +21,54 @@ interface Waiting {
   readonly refuse: (error: SignalboxError) => void;
 }
 
+export interface SubscriptionEvents {
+  /** The messages in what was heard. */
+  unpack(heard: Buffer): readonly Buffer[];
+  report(error: unknown): void;
+}
+
 export class Subscription {
+  readonly id: string;
   readonly kind: PubSubKind;
   readonly name: string;
+  /** How often something was heard. */
+  heard = 0;
   readonly #seats = new Set<Seat>();
   readonly #waiting = new Set<Waiting>();
-  readonly #heard: () => void;
-  readonly #report: (error: unknown) => void;
+  readonly #events: SubscriptionEvents;
   #confirmed = false;
   /** Why messages may be missing since it was in force last. */
   #missed: string | undefined;
 
-  /** @param heard called with every message */
-  constructor(kind: PubSubKind, name: string, heard: () => void, report: (error: unknown) => void) {
+  constructor(kind: PubSubKind, name: string, events: SubscriptionEvents) {
+    this.id = `${kind}:${name}`;
     this.kind = kind;
     this.name = name;
-    this.#heard = heard;
-    this.#report = report;
+    this.#events = events;
   }
 
+  /** Nobody listens. */
   get empty(): boolean {
     return this.#seats.size === 0;
   }
 
-  /** Hands a message to all listeners. */
-  readonly deliver = (data: Buffer, channel: Buffer): void => {
-    this.#heard();
+  get isConfirmed(): boolean {
+    return this.#confirmed;
+  }
+
+  /** Hands what was heard to all listeners. */
+  readonly deliver = (heard: Buffer, channel: Buffer): void => {
+    this.heard += 1;
     // The confirmation is still on its way through the client; what was delivered shows that it is there.
     if (!this.#confirmed) this.confirmed();
-    for (const { listener } of this.#seats) {
-      try {
-        listener.message(data, channel);
-      } catch (error) {
-        // A listener's failure must not reach the connection's parser, which calls it.
-        this.#report(error);
+    for (const message of this.#events.unpack(heard)) {
+      for (const { listener } of this.#seats) {
+        try {
+          listener.message(message, channel);
+        } catch (error) {
+          // A listener's failure must not reach the connection's parser, which calls it.
+          this.#events.report(error);
+        }
       }
     }
   };
@@ -65,8 +79,9 @@ export class Subscription {
     return seat;
   }
 
-  remove(seat: Seat): void {
-    this.#seats.delete(seat);
+  /** @returns whether it was there */
+  remove(seat: Seat): boolean {
+    return this.#seats.delete(seat);
   }
 
   /** It is in force: says so to those who wait, and to those who may have missed something. */
@@ -83,7 +98,7 @@ export class Subscription {
     this.#waiting.clear();
   }
 
-  /** The connection that it was in force on is gone. */
+  /** What it was in force on is gone. */
   lost(reason: SignalboxError): void {
     if (this.#confirmed) this.#missed = reason.message;
     this.#confirmed = false;
@@ -91,7 +106,7 @@ export class Subscription {
 
   /** It cannot be had. Where nobody waits to be told, it is reported. */
   refused(error: SignalboxError): void {
-    if (this.#waiting.size === 0) this.#report(error);
+    if (this.#waiting.size === 0) this.#events.report(error);
     this.fail(error);
   }
 
@@ -129,7 +144,7 @@ export class Subscription {
     try {
       listener.gap(reason);
     } catch (error) {
-      this.#report(error);
+      this.#events.report(error);
     }
   }
 }

@@ -37,6 +37,8 @@ export interface RedisOptions {
   readonly connectTimeoutMs?: number | undefined;
   /** Blocking reads at a time, each on a connection of its own; default 50. */
   readonly maxBlockingConnections?: number | undefined;
+  /** How often a connection that listens and hears nothing is tested by what is published to it; default 30,000. */
+  readonly listeningTestMs?: number | undefined;
   /** How the connections are called in CLIENT LIST; default `signalbox`. */
   readonly clientName?: string | undefined;
   /** Certificates and the like, for Redis and for its Sentinels; only with `tls` in the target. */

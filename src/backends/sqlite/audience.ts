@@ -2,7 +2,9 @@
 
 import type { BroadcastTarget } from "../../core/backend.js";
 import { compileGlob } from "../../core/glob.js";
+import type { Destination } from "../../core/hub.js";
 import type { Database } from "./driver.js";
+import { shardedNamespace } from "./outbox.js";
 import { type StoredText, text, textOf } from "./values.js";
 import type { Tx } from "./writer.js";
 
@@ -12,7 +14,7 @@ export interface Audience {
   leave(tx: Tx, target: BroadcastTarget): void;
   leaveAll(): void;
   /** How many other backends listen to a channel. */
-  others(tx: Tx): (channel: string) => number;
+  others(tx: Tx): (destination: Destination) => number;
   /** Says that this backend lives, and removes those that have not said so for long. @returns false when it was removed itself */
   renew(tx: Tx): boolean;
 }
@@ -23,16 +25,19 @@ export const RENEW_MS = 15_000;
 const STALE_MS = 60_000;
 
 interface ListenerRow {
+  readonly namespace: StoredText;
   readonly backend: string;
   readonly pattern: number;
   readonly target: StoredText;
 }
 
-function keyOf(target: BroadcastTarget): readonly [pattern: number, target: StoredText] {
-  return "pattern" in target ? [1, text(target.pattern)] : [0, text(target.channel)];
-}
-
-export function createAudience(db: Database, storedNamespace: StoredText, backend: string): Audience {
+export function createAudience(db: Database, namespace: string, backend: string): Audience {
+  const plain = text(namespace);
+  const sharded = text(shardedNamespace(namespace));
+  const keyOf = (target: BroadcastTarget) =>
+    "pattern" in target
+      ? ([plain, backend, 1, text(target.pattern)] as const)
+      : ([target.sharded ? sharded : plain, backend, 0, text(target.channel)] as const);
   const insert = db.prepare(
     "INSERT OR IGNORE INTO sb1_listeners (namespace, backend, pattern, target) VALUES (?, ?, ?, ?)",
   );
@@ -49,11 +54,11 @@ export function createAudience(db: Database, storedNamespace: StoredText, backen
   const version = db.prepare<{ version: number }>("SELECT version FROM sb1_versions WHERE name = 'listeners'");
   const bump = db.prepare("UPDATE sb1_versions SET version = version + 1 WHERE name = 'listeners'");
   const all = db.prepare<ListenerRow>(
-    "SELECT backend, pattern, target FROM sb1_listeners WHERE namespace = ? AND backend <> ?",
+    "SELECT namespace, backend, pattern, target FROM sb1_listeners WHERE namespace IN (?, ?) AND backend <> ?",
   );
 
   let known:
-    | { readonly version: number; readonly count: (channel: string) => number; readonly empty: boolean }
+    | { readonly version: number; readonly count: (destination: Destination) => number; readonly empty: boolean }
     | undefined;
   let cleanedAt = Number.NEGATIVE_INFINITY;
 
@@ -68,10 +73,10 @@ export function createAudience(db: Database, storedNamespace: StoredText, backen
   return {
     join(tx, target) {
       alive.run(backend, tx.now);
-      if (insert.run(storedNamespace, backend, ...keyOf(target)) > 0) bump.run();
+      if (insert.run(...keyOf(target)) > 0) bump.run();
     },
     leave(_tx, target) {
-      if (remove.run(storedNamespace, backend, ...keyOf(target)) > 0) bump.run();
+      if (remove.run(...keyOf(target)) > 0) bump.run();
     },
     leaveAll() {
       removeBackend.run(backend);
@@ -80,8 +85,8 @@ export function createAudience(db: Database, storedNamespace: StoredText, backen
     others(tx) {
       const current = version.get()?.version ?? 0;
       if (known?.version !== current) {
-        const rows = all.all(storedNamespace, backend);
-        known = { version: current, count: createCount(rows), empty: rows.length === 0 };
+        const rows = all.all(plain, sharded, backend);
+        known = { version: current, count: createCount(rows, namespace), empty: rows.length === 0 };
       }
       // Those who publish and never listen have to look for the dead as well.
       if (!known.empty && tx.now - cleanedAt >= RENEW_MS) clean(tx.now);
@@ -96,15 +101,19 @@ export function createAudience(db: Database, storedNamespace: StoredText, backen
   };
 }
 
-function createCount(rows: readonly ListenerRow[]): (channel: string) => number {
+function createCount(rows: readonly ListenerRow[], namespace: string): (destination: Destination) => number {
   const exact = new Map<string, Set<string>>();
+  const sharded = new Map<string, Set<string>>();
   const patterns: { readonly backend: string; readonly matches: (channel: string) => boolean }[] = [];
-  for (const { backend, pattern, target } of rows) {
+  for (const { namespace: stored, backend, pattern, target } of rows) {
     const name = textOf(target);
+    const named = textOf(stored) === namespace ? exact : sharded;
     if (pattern === 1) patterns.push({ backend, matches: compileGlob(name) });
-    else exact.set(name, (exact.get(name) ?? new Set()).add(backend));
+    else named.set(name, (named.get(name) ?? new Set()).add(backend));
   }
-  return (channel) => {
+  return (destination) => {
+    const { channel } = destination;
+    if (destination.sharded) return sharded.get(channel)?.size ?? 0;
     const hearing = new Set(exact.get(channel));
     for (const { backend, matches } of patterns) if (matches(channel)) hearing.add(backend);
     return hearing.size;

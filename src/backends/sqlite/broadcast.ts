@@ -3,20 +3,19 @@
 import { randomUUID } from "node:crypto";
 import type { Broadcast, BroadcastMessage, BroadcastTarget } from "../../core/backend.js";
 import { createAudience } from "./audience.js";
-import { createHub } from "./hub.js";
+import { createLocal } from "./local.js";
 import { createOutbox, type OwnMessage } from "./outbox.js";
 import { Receiver } from "./receiver.js";
 import type { Store } from "./store.js";
-import { text } from "./values.js";
 
 export function createBroadcast(store: Store): Broadcast {
   const { writer, db, namespace } = store;
   const backend = randomUUID();
-  const hub = createHub(store.report);
-  const audience = createAudience(db, text(namespace), backend);
+  const local = createLocal(store.report);
+  const audience = createAudience(db, namespace, backend);
   const send = createOutbox(db, namespace, backend);
   const wanted = new Wanted();
-  const receiver = new Receiver({ store, backend, hub, audience, targets: () => wanted.targets() });
+  const receiver = new Receiver({ store, backend, local, audience, targets: () => wanted.targets() });
   store.onClose(() => receiver.close());
 
   async function leave(target: BroadcastTarget): Promise<void> {
@@ -32,17 +31,16 @@ export function createBroadcast(store: Store): Broadcast {
     async publish(messages) {
       store.assertOpen();
       if (messages.length === 0) return [];
-      const own = messages.map(({ channel, data }): OwnMessage => ({ channel, data: toBytes(data) }));
+      const own = messages.map(({ data, ...destination }): OwnMessage => ({ ...destination, data: toBytes(data) }));
+      // Who listens here need not wait for the file, nor for other processes that keep it locked.
+      const heardHere = own.map((message) => (local.deliver(message, message.data) ? 1 : 0));
       return writer.run((tx) => {
         const othersAt = audience.others(tx);
-        const others = own.map(({ channel }) => othersAt(channel));
+        const others = own.map(othersAt);
         const forOthers = own.filter((_, index) => others[index] !== 0);
         if (forOthers.length > 0) send(tx, forOthers);
         tx.spend(own.length);
-        tx.afterCommit(() => {
-          for (const { channel, data } of own) hub.deliver(channel, data);
-        });
-        return own.map(({ channel }, index) => (others[index] ?? 0) + (hub.hears(channel) ? 1 : 0));
+        return heardHere.map((here, index): number => here + (others[index] ?? 0));
       });
     },
 
@@ -56,7 +54,7 @@ export function createBroadcast(store: Store): Broadcast {
           const since = receiver.newest();
           tx.afterCommit(() => {
             receiver.start(since);
-            remove = hub.add(target, listener, since);
+            remove = local.add(target, listener, since);
           });
         });
         store.assertOpen();
@@ -84,7 +82,8 @@ export function createBroadcast(store: Store): Broadcast {
 
 /** A copy, as every listener in this process gets the same one after the caller has gone on. */
 function toBytes(data: BroadcastMessage["data"]): Uint8Array {
-  return typeof data === "string" ? new Uint8Array(Buffer.from(data)) : data.slice();
+  // Not by slice(): a Buffer's is a view.
+  return typeof data === "string" ? Buffer.from(data) : new Uint8Array(data);
 }
 
 /** How often each target of this backend is subscribed to, or about to be. */
@@ -120,5 +119,6 @@ class Wanted {
 }
 
 function keyOf(target: BroadcastTarget): string {
-  return "pattern" in target ? `pattern ${target.pattern}` : `channel ${target.channel}`;
+  if ("pattern" in target) return `pattern ${target.pattern}`;
+  return `${target.sharded ? "sharded" : "channel"} ${target.channel}`;
 }

@@ -46,6 +46,11 @@ export class Groups {
     return reader;
   }
 
+  /** As the transaction has it. @throws {NotFoundError} when there is no such group */
+  reader(tx: Tx, streamName: string, group: string): Reader {
+    return this.#existing(tx, streamName, group).reader;
+  }
+
   /** @throws {NotFoundError | ConfigError} {@link Log.configureGroup} */
   configure(tx: Tx, streamName: string, group: string, changes: GroupChanges): GroupSettings {
     const { reader } = this.#existing(tx, streamName, group);

@@ -6,10 +6,11 @@ import { createLettersOf } from "./dead-letters.js";
 import { placeEntries, rememberEntries } from "./dedupe.js";
 import type { Deliveries } from "./deliveries.js";
 import { createFeed } from "./feed.js";
+import { createParking } from "./graveyard.js";
 import { GroupSources, streamTopic } from "./group-source.js";
 import { Groups } from "./groups.js";
 import { createStats } from "./log-stats.js";
-import type { Readers } from "./readers.js";
+import { type Readers, settingsOf } from "./readers.js";
 import { createRememberedIds, type RememberedIds } from "./remembered-ids.js";
 import { Keeper, retentionOf } from "./retention.js";
 import type { Store } from "./store.js";
@@ -27,6 +28,7 @@ export function createLog(store: Store, readers: Readers, deliveries: Deliveries
   const append = createAppend(streams, keeper, createRememberedIds(db, "sb1_ids", "stream"));
   const statsOf = createStats(db, streams, readers, keeper);
   const lettersOf = createLettersOf(store, readers);
+  const parkIn = createParking(db);
 
   return {
     async append(name, entries, retention) {
@@ -62,6 +64,15 @@ export function createLog(store: Store, readers: Readers, deliveries: Deliveries
         find: () => groups.find(stream, group),
         putBack: (tx, reader, letter) => groups.putBack(tx, stream, reader, letter),
       }),
+
+    async park(stream, group, letters) {
+      store.assertOpen();
+      await writer.run((tx) => {
+        tx.spend(letters.length);
+        const reader = groups.reader(tx, stream, group);
+        parkIn(reader, letters, tx.now, settingsOf(reader).maxDeadLetters);
+      });
+    },
 
     async stats(name) {
       store.assertOpen();

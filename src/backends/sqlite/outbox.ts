@@ -1,5 +1,6 @@
 /** The bounded table of recent broadcasts, as it is written for other processes. */
 
+import type { Destination } from "../../core/hub.js";
 import type { Database } from "./driver.js";
 import { text } from "./values.js";
 import type { Tx } from "./writer.js";
@@ -14,9 +15,13 @@ const TRIM_SLICE = 100;
 /** Changes when there is something to hear from another process. */
 export const BROADCASTS = "broadcasts";
 
-export interface OwnMessage {
-  readonly channel: string;
+export interface OwnMessage extends Destination {
   readonly data: Uint8Array;
+}
+
+/** Sharded channels are kept apart as if they were another namespace's, which no user's can be for its brace. */
+export function shardedNamespace(namespace: string): string {
+  return `{sharded}${namespace}`;
 }
 
 export type Outbox = (tx: Tx, messages: readonly OwnMessage[]) => void;
@@ -35,9 +40,9 @@ export function createOutbox(db: Database, namespace: string, backend: string): 
   return (tx, messages) => {
     let bytes = end.get()?.bytes ?? 0;
     let last = 0;
-    for (const { channel, data } of messages) {
-      last =
-        insert.insert(text(namespace), backend, text(channel), data.length === 0 ? "" : data, tx.now, bytes) ?? last;
+    for (const { channel, sharded, data } of messages) {
+      const stored = sharded ? shardedNamespace(namespace) : namespace;
+      last = insert.insert(text(stored), backend, text(channel), data.length === 0 ? "" : data, tx.now, bytes) ?? last;
       bytes += data.length;
     }
     // What was just written stays whatever its size, so that readers can tell by the numbers what they missed.

@@ -4,8 +4,8 @@ import type { BroadcastTarget } from "../../core/backend.js";
 import type { Timer } from "../../core/clock.js";
 import { type Audience, RENEW_MS } from "./audience.js";
 import type { Statement } from "./driver.js";
-import type { Hub } from "./hub.js";
-import { BROADCASTS } from "./outbox.js";
+import type { Local } from "./local.js";
+import { BROADCASTS, shardedNamespace } from "./outbox.js";
 import type { Store } from "./store.js";
 import { type StoredText, textOf } from "./values.js";
 
@@ -26,7 +26,7 @@ export interface ReceiverOptions {
   readonly store: Store;
   /** This backend's name among those on the file. */
   readonly backend: string;
-  readonly hub: Hub;
+  readonly local: Local;
   readonly audience: Audience;
   /** What is subscribed to at present. */
   readonly targets: () => Iterable<BroadcastTarget>;
@@ -103,21 +103,26 @@ export class Receiver {
   };
 
   #hear({ id, namespace, origin, channel, data }: MessageRow): void {
-    const { store, hub, backend } = this.#options;
+    const { store, local, backend } = this.#options;
     const missed = id - this.#cursor - 1;
     this.#cursor = id;
-    if (missed > 0) hub.gap(`${missed} messages were removed before this process came to read them`);
-    if (origin !== backend && textOf(namespace) === store.namespace) hub.deliver(textOf(channel), data, id);
+    if (missed > 0) local.gap(`${missed} messages were removed before this process came to read them`);
+    // Our own were heard when they were published.
+    if (origin === backend) return;
+    const heardIn = textOf(namespace);
+    if (heardIn === store.namespace) local.deliver({ channel: textOf(channel) }, data, id);
+    else if (heardIn === shardedNamespace(store.namespace))
+      local.deliver({ channel: textOf(channel), sharded: true }, data, id);
   }
 
   readonly #renew = (): void => {
-    const { store, audience, hub, targets } = this.#options;
+    const { store, audience, local, targets } = this.#options;
     this.#renewal = store.clock.setTimer(this.#renew, RENEW_MS);
     store.writer
       .run((tx) => {
         if (this.#unlisten === undefined || audience.renew(tx)) return;
         for (const target of targets()) audience.join(tx, target);
-        tx.afterCommit(() => hub.gap("this process was silent for so long that others took it for dead"));
+        tx.afterCommit(() => local.gap("this process was silent for so long that others took it for dead"));
       })
       .catch((error: unknown) => store.report(error, "renewing the broadcast subscriptions"));
   };

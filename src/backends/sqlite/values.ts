@@ -24,5 +24,6 @@ export function textOf(value: StoredText): string {
  */
 export function payload(data: Bytes): StoredText {
   if (typeof data === "string") return text(data);
-  return data.length === 0 ? "" : data.slice();
+  // Not by slice(): a Buffer's is a view.
+  return data.length === 0 ? "" : new Uint8Array(data);
 }

@@ -78,7 +78,9 @@ test("however many listen to a target, Redis is asked once, and told when the la
   await until(() => ears[0]?.heard.length === 2, { what: "the last one to hear" });
   await ears[0]?.leave();
   await ears[0]?.leave();
-  expect(await subscribers()).toBe(0);
+  // For a second somebody may come back for nothing.
+  expect(await subscribers()).toBe(1);
+  await until(async () => (await subscribers()) === 0, { what: "Redis to be told" });
   expect(ears.slice(1).every(({ heard }) => heard.length === 1)).toBe(true);
 });
 
@@ -181,6 +183,7 @@ test("a new subscription waits for the server, and gives up at its deadline", as
 
 test("a listener that throws is reported, and disturbs nobody", async () => {
   const redis = await open(standalone(server));
+  const other = await open(standalone(server));
   await redis.broadcast.subscribe(
     { channel: "faulty" },
     {
@@ -191,9 +194,10 @@ test("a listener that throws is reported, and disturbs nobody", async () => {
     },
   );
   const ear = await listen(redis, { channel: "faulty" });
-  await say(redis, "faulty", "1", "2");
+  await say(redis, "faulty", "1");
+  await say(other, "faulty", "2");
   await until(() => ear.heard.length === 2, { what: "both messages" });
-  expect(redis.reports).toEqual(["redis subscriber: my fault", "redis subscriber: my fault"]);
+  expect(redis.reports).toEqual(["broadcast listener: my fault", "redis subscriber: my fault"]);
 });
 
 test("a channel that the ACL forbids is refused, and leaves others alone", async () => {

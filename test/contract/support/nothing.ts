@@ -42,6 +42,7 @@ export async function openNothing(): Promise<Backend> {
       deleteGroup: async () => false,
       open: async () => feed,
       deadLetters,
+      park: async () => {},
       stats: async () => none,
     },
     queue: {

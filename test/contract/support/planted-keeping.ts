@@ -305,6 +305,17 @@ const burying: readonly PlantedBug[] = [
     plant: (sound) => withLetters(sound, (letters) => ({ purge: () => letters.purge(0) })),
   },
   {
+    title: "what is parked has no bound",
+    caughtBy: [
+      "log: what no delivery brought is parked with its reason beside the others, and beyond maxDeadLetters the oldest goes",
+    ],
+    plant: (sound) =>
+      withLog(sound, (log) => ({
+        createGroup: (stream, group, settings) =>
+          log.createGroup(stream, group, { ...settings, maxDeadLetters: 1_000_000 }),
+      })),
+  },
+  {
     title: "what is redriven leaves its letter behind",
     caughtBy: [
       "log: redriving passes over ids that are not kept, and counts each letter once",

@@ -1,4 +1,4 @@
-/** Bugs of storing, ordering and broadcasting. */
+/** Bugs of storing and ordering. */
 
 import type { Backend, Delivery } from "../../../src/core/backend.js";
 import { LimitError, SignalboxError } from "../../../src/core/errors.js";
@@ -163,58 +163,6 @@ const others: readonly PlantedBug[] = [
       withQueue(sound, (queue) => ({
         push: async (...args) => (await queue.push(...args)).map((pushed) => ({ ...pushed, duplicate: false })),
       })),
-  },
-  {
-    title: "subscribing resolves before it is in force",
-    caughtBy: ["broadcast: what is published after subscribing resolved is heard, from any backend"],
-    plant: (sound) => ({
-      ...sound,
-      broadcast: {
-        ...sound.broadcast,
-        subscribe: async (target, listener) => {
-          const late = new Promise<void>((resolve) => setImmediate(resolve));
-          const subscribed = late.then(() => sound.broadcast.subscribe(target, listener));
-          return async () => (await subscribed)();
-        },
-      },
-    }),
-  },
-  {
-    title: "ending one subscription ends all of them",
-    caughtBy: ["broadcast: ending a subscription ends that one alone, for good, and may be done twice"],
-    plant: (sound) => {
-      const all: (() => Promise<void>)[] = [];
-      return {
-        ...sound,
-        broadcast: {
-          ...sound.broadcast,
-          subscribe: async (...args) => {
-            all.push(await sound.broadcast.subscribe(...args));
-            return async () => void (await Promise.all(all.map((end) => end())));
-          },
-        },
-      };
-    },
-  },
-  {
-    title: "a batch of messages is published in any order",
-    caughtBy: ["broadcast: one publisher's messages are heard in order on each channel"],
-    plant: (sound) => ({
-      ...sound,
-      broadcast: { ...sound.broadcast, publish: (messages) => sound.broadcast.publish(messages.toReversed()) },
-    }),
-  },
-  {
-    title: "a channel's name is taken as a pattern",
-    caughtBy: ["broadcast: a channel's own stars and brackets are no pattern"],
-    plant: (sound) => ({
-      ...sound,
-      broadcast: {
-        ...sound.broadcast,
-        subscribe: (target, listener) =>
-          sound.broadcast.subscribe("channel" in target ? { pattern: target.channel } : target, listener),
-      },
-    }),
   },
 ];
 

@@ -140,6 +140,7 @@ function remoteBackend({ name, durability }: Opened, call: Call, line: Line): Ba
       deleteGroup: (...args) => call("deleteGroup", ...args),
       open: async (...args) => remoteFeed(await call("openLog", ...args), line),
       deadLetters: (...of) => letters("log", of),
+      park: (...args) => call("park", ...args),
       stats: (...args) => call("logStats", ...args),
     },
     queue: {

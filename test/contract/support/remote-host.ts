@@ -59,6 +59,7 @@ function backendMethods(backend: Backend): Record<string, Method> {
     resume: (...args: Parameters<typeof log.resume>) => log.resume(...args),
     deleteGroup: (...args: Parameters<typeof log.deleteGroup>) => log.deleteGroup(...args),
     openLog: async (...args: Parameters<typeof log.open>) => register(feedMethods(await log.open(...args))),
+    park: (...args: Parameters<typeof log.park>) => log.park(...args),
     logStats: (...args: Parameters<typeof log.stats>) => log.stats(...args),
     openQueue: async (...args: Parameters<typeof queue.open>) => register(feedMethods(await queue.open(...args))),
     // All of them take and give plain values; the test's side gives the arguments that the method's type asks for.

@@ -72,7 +72,12 @@ function installPackage(out: string): void {
   // Without a package of their own the blocks would belong to this repository's, which finds itself under its name.
   writeFileSync(join(out, "package.json"), JSON.stringify({ name: "a-user", private: true, type: "module" }));
   const library = join(out, "src");
-  const exports = { ".": "./index.js", "./testing": "./testing/index.js" };
+  const exports = {
+    ".": "./index.js",
+    "./decorators": "./decorators/index.js",
+    "./msgpack": "./codecs/msgpack.js",
+    "./testing": "./testing/index.js",
+  };
   writeFileSync(join(library, "package.json"), JSON.stringify({ name: "signalbox", type: "module", exports }));
   // What is no TypeScript, such as the Lua scripts, lies beside the code that reads it.
   cpSync(join(root, "src"), library, { recursive: true, filter: (path) => !path.endsWith(".ts") });

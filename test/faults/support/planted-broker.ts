@@ -7,6 +7,7 @@ import { parseAddress } from "../../../src/core/address.js";
 import type { BackendContext } from "../../../src/core/backend.js";
 import { systemClock } from "../../../src/core/clock.js";
 import { jsonCodec } from "../../../src/core/codec.js";
+import { Codecs } from "../../../src/core/codecs.js";
 import { createIdFactory } from "../../../src/core/ids.js";
 import { Owner } from "../../../src/core/lifecycle.js";
 import { DEFAULT_SOURCE } from "../../../src/core/message.js";
@@ -45,7 +46,8 @@ export async function connectPlanted(url: string, options: ConnectOptions, bug: 
     telemetry,
     contract: undefined,
     codec: jsonCodec,
-    codecs: new Map([[jsonCodec.contentType, jsonCodec]]),
+    codecs: new Codecs({ namespace: "default", codec: jsonCodec, transforms: [] }),
+    middleware: [],
     source: DEFAULT_SOURCE,
     maxPayloadBytes: 1_048_576,
     streams,
