@@ -18,14 +18,20 @@ const tidyScript = loadScript("queue-tidy");
 
 /** Recipients that have lapsed, and that one push forgets. */
 const MAX_LAPSES = 20;
+/** Steps in which somebody hands out what a dead publisher has left; a second later there may be more of them. */
+const MAX_STEPS = 100;
 
 export interface Pusher {
   push(queue: KnownQueue, items: readonly NewItem[], limits: QueueLimits): Promise<readonly Pushed[]>;
   /** Ends what has expired in the queue and nobody has found yet. @returns whether there was any */
   endExpired(queue: KnownQueue): Promise<boolean>;
-  /** Goes on, for one call, with handing out what a publisher has left that is gone. */
+  /** Goes on with handing out what a publisher has left that is gone. */
   takeOver(queue: KnownQueue): Promise<void>;
 }
+
+/** The last number of the audience that got something, and the last there is. */
+type KnownNumbers = readonly [after: string, upto: string];
+const NO_NUMBERS: KnownNumbers = ["0", "0"];
 
 export function createPusher(
   port: Pick<Port, "publish" | "publisherId" | "repeating">,
@@ -45,16 +51,26 @@ export function createPusher(
     }
   }
 
-  async function fanOut(queue: KnownQueue, intent: string, known: readonly [after: string, upto: string]) {
+  /** One step of handing out; of whatever was left alone, where `intent` is `""`. */
+  async function fanOut(queue: KnownQueue, intent: string, known: KnownNumbers) {
     const reply = await fanoutScript.run(port.repeating(queue.keys.records), sharedKeys(queue), [intent, ...known]);
-    const [count, isAll, after, upto] = listOf(reply).map(textOf);
-    return { count: Number(count), isAll: Number(isAll), known: [after ?? "0", upto ?? "0"] as const };
+    const [count, isAll, after = "0", upto = "0", name = ""] = listOf(reply).map(textOf);
+    return { count: Number(count), isAll: Number(isAll), known: [after, upto] as const, name };
+  }
+
+  async function takeOver(queue: KnownQueue): Promise<void> {
+    let intent = "";
+    for (let steps = 0; steps < MAX_STEPS; steps += 1) {
+      const { count, isAll, name } = await fanOut(queue, intent, NO_NUMBERS);
+      if (count < 0 || isAll === 1) return;
+      intent = name;
+    }
   }
 
   /** Hands the rest of a push out to its audience. @returns how many recipients it has had then */
-  async function finishFanOut(queue: KnownQueue, { intent, handed }: Unfinished): Promise<number> {
+  async function finishFanOut(queue: KnownQueue, { intent, handed, numbers }: Unfinished): Promise<number> {
     let count = handed;
-    for (let known: readonly [string, string] = ["0", "0"]; ; ) {
+    for (let known = numbers; ; ) {
       const next = await fanOut(queue, intent, known);
       // Somebody else has finished it: those that were left then.
       if (next.count < 0) return count + next.isAll;
@@ -68,7 +84,7 @@ export function createPusher(
   async function lookAfter(queue: KnownQueue): Promise<void> {
     try {
       await tidy(queue, MAX_LAPSES);
-      await fanOut(queue, "", ["0", "0"]);
+      await takeOver(queue);
     } catch (error) {
       context.report(error, "looking after a queue");
     }
@@ -124,7 +140,7 @@ export function createPusher(
   return {
     push: (queue, items, limits) => push(queue, items, limits),
     endExpired: (queue) => tidy(queue, 0),
-    takeOver: async (queue) => void (await fanOut(queue, "", ["0", "0"])),
+    takeOver,
   };
 }
 
@@ -213,6 +229,7 @@ interface Unfinished {
   readonly handed: number;
   /** What is to be gone on with; `""` when that is all. */
   readonly intent: string;
+  readonly numbers: KnownNumbers;
 }
 
 /** @param reply `OK` or `OK+` and the numbers of the duplicates, then what became of each audience, behind a bar each */
@@ -220,8 +237,8 @@ function readReply(reply: string) {
   const [first = "", ...rest] = reply.split("|");
   const [word, ...duplicates] = first.split(" ");
   const audiences = rest.map((text): Unfinished => {
-    const [handed, intent = ""] = text.split(" ");
-    return { handed: Number(handed), intent };
+    const [handed, intent = "", after = "0", upto = "0"] = text.split(" ");
+    return { handed: Number(handed), intent, numbers: [after, upto] };
   });
   return { duplicates: duplicates.map(Number), audiences, isAllWell: word === "OK" };
 }

@@ -4,22 +4,28 @@
 -- ARGV  1 name of the intent, or "" for one whose publisher is gone  2 last number that the caller knows of, and
 --       3 the last there was: both "0" when it knows of none
 -- Reply 1 how many recipients there were so far  2 1 when that was all  3 the last number  4 the last there was
---         where others have finished it, 1 is -1, and 2 how many recipients are between the numbers that the caller gave
+--       5 name of the intent; where others have finished it, 1 is -1, and 2 how many recipients are between the numbers that
+--         the caller gave
 --@ keyspace
 --@ slices
 --@ clock
 --@ names
 --@ tickets
+--@ line
+--@ record
 --@ bell
 --@ handing
 local now = nowMs()
+local stored = redis.call('HGET', KEYS[2], 'records')
+local settings = stored and stored ~= '' and cjson.decode(stored)
+--@ finishing
 local fanouts = PREFIX .. 'fanouts'
 --@ fanning
 local name = ARGV[1]
 if name == '' then
   local untilMs = redis.call('HGET', KEYS[2], 'fanout')
   if not untilMs or tonumber(untilMs) > now then
-    return { 0, 1, '0', '0' }
+    return { 0, 1, '0', '0', '' }
   end
   name = redis.call('HKEYS', fanouts)[1] or ''
 end
@@ -34,7 +40,7 @@ end
 local text = redis.call('HGET', fanouts, name)
 if not text then
   endIntent()
-  return { -1, redis.call('ZCOUNT', PREFIX .. 'audience', '(' .. ARGV[2], ARGV[3]), ARGV[2], ARGV[3] }
+  return { -1, redis.call('ZCOUNT', PREFIX .. 'audience', '(' .. ARGV[2], ARGV[3]), ARGV[2], ARGV[3], name }
 end
 local intent = cjson.decode(text)
 
@@ -59,7 +65,7 @@ local function leaveOut(known)
 end
 
 local list, after, isAll = nextOfAudience(intent.audience, intent.after, intent.upto, #intent.members)
-local known = addShares(intent.members, #list - (isAll and 1 or 0))
+local known = addShares(intent.members, #list)
 if #known < #intent.members then
   leaveOut(known)
 end
@@ -73,4 +79,15 @@ end
 if #known > 0 then
   handOutToAll(list, intent)
 end
-return { intent.count, isAll and 1 or 0, after, intent.upto }
+if isAll then
+  -- Now it is over once nobody has it to finish, which may be so already.
+  for from = 1, #intent.members, SLICE do
+    local tickets, ids = {}, {}
+    for i = from, math.min(from + SLICE - 1, #intent.members) do
+      tickets[#tickets + 1] = string.sub(intent.members[i], 1, PLACE) .. '*'
+      ids[#ids + 1] = string.sub(intent.members[i], PLACE + 1)
+    end
+    finish('', tickets, ids)
+  end
+end
+return { intent.count, isAll and 1 or 0, after, intent.upto, name }
