@@ -146,9 +146,10 @@ const recipients: readonly ContractCase[] = [
           pushed.flat().map(({ duplicate }) => duplicate),
           ids.map(() => false),
         );
+        await work.push(item(`${round} after`, { recipient: "anna" }));
         const { waiting } = await work.stats("anna");
         equal(await work.queue.count(work.name, {}), waiting, "what is counted can be had");
-        deepEqual((await collect(store, await work.open("anna"), waiting)).length, waiting);
+        equal(textsOf(await collect(store, await work.open("anna"), waiting)).at(-1), `${round} after`);
         await work.queue.clear(work.name);
       }
     },
@@ -214,11 +215,13 @@ const ending: readonly ContractCase[] = [
         ...numbered("new", 10).map((id) => one.push(work.name, [item(id)], LIMITS)),
       ]);
       await feed.take({ max: 0, waitMs: 0 }, taken.deliveries.map(ack));
+      await work.push(item("new, after all"));
       const left = await work.browse("");
       ok(
         idsOf(left).every((id) => id.startsWith("new")),
         idsOf(left).join(),
       );
+      equal(idsOf(left).at(-1), "new, after all");
       equal(await one.count(work.name, {}), left.length);
       await work.queue.clear(work.name);
       deepEqual([await one.count(work.name, {}), await work.browse("")], [0, []]);
