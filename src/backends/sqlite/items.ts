@@ -51,7 +51,7 @@ export class Items {
 
   // ------------------------------------------------------------------------------------------------ finding
 
-  /** The item or kept record of that id, once what has expired of it is ended. */
+  /** The item or kept record of that id, once what has expired of it is ended: for all whom it is for, so that its id is free. */
   find(tx: Tx, queue: QueueRow, id: StoredText): HeldItem | undefined {
     const held = this.look(queue, id);
     if (held === undefined || !this.isStale(queue, held, tx.now)) return held;
