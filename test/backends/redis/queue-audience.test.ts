@@ -68,8 +68,9 @@ async function takeUntil(feed: Feed, condition: () => Promise<boolean>): Promise
   );
 }
 
+/** Pushes that are still to be handed out to some: two fields each. */
 const intents = async (name: string): Promise<number> =>
-  Number(await server.cli("HLEN", `sb1:{test:queue:${name}:0}:fanouts`));
+  Number(await server.cli("HLEN", `sb1:{test:queue:${name}:0}:fanouts`)) / 2;
 
 describe("a publisher that dies on the way", () => {
   test("[C20] is gone on for by whoever takes next: each recipient has it once", async () => {

@@ -103,7 +103,8 @@ function faultsOf(content: Content): readonly string[] {
   for (const id of of("outcomes").keys()) expect(open.has(id) || of("finished").has(id), `outcomes of ${id} are left`);
 
   // Indexes.
-  const settings = JSON.parse(of("state").get("records") || "{}") as { readonly index?: readonly string[] };
+  const storedSettings = of("state").get("records") ?? "";
+  const settings = JSON.parse(storedSettings === "" ? "{}" : storedSettings) as { readonly index?: readonly string[] };
   const indexed = settings.index === undefined ? [] : [...members(open), ...members(finished)];
   same("the index of all", of("index:all").keys(), indexed);
   const byOutcome = ["acked", "dead", "expired"].flatMap((outcome) => [...of(`index:${outcome}`).keys()]);
