@@ -26,6 +26,7 @@ import { nameCases } from "./name-cases.js";
 import { orderCases } from "./order-cases.js";
 import { pauseCases } from "./pause-cases.js";
 import { payloadCases } from "./payload-cases.js";
+import { queueBetweenCases } from "./queue-between-cases.js";
 import { queueCases } from "./queue-cases.js";
 import { recipientCases } from "./recipient-cases.js";
 import { queueDedupeCases } from "./queue-dedupe-cases.js";
@@ -88,6 +89,7 @@ export const contractCases: readonly ContractCase[] = [
   ...queueLimitCases,
   ...queueDedupeCases,
   ...replyCases,
+  ...queueBetweenCases,
   ...queueStatsCases,
   ...queueModelCases,
 ];

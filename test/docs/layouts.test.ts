@@ -63,8 +63,38 @@ async function exercise(broker: Broker): Promise<void> {
     return waiting + leased + delayed === 0 && (await tasks.stats("ada")).dead === 1;
   });
   for await (const { reason } of tasks.deadLetters("ada")) expect(reason.kind).toBe("failed");
+  await exerciseRecords(broker);
   expect(await broker.health()).toMatchObject({ status: "up" });
   await broker.ping();
+}
+
+/** The part about what a queue keeps, and about recipients. */
+async function exerciseRecords(broker: Broker): Promise<void> {
+  const desk = broker.queue("desk", { keepAckedMs: 60_000, maxRecords: 100, index: ["source", "target"] });
+  for (let index = 0; index < 260; index += 1) await desk.register(`r${index}`);
+  const all = { audience: "registered", source: "desk" } as const;
+  const { id } = await desk.publish("for all", { ...all, ttlMs: 60_000 });
+  await desk.publish("later", { target: "r1", delayMs: 60_000, id: "given" });
+  await desk.publish("bad", { target: "r1", priority: 3 });
+  const subscription = await desk.subscribe({ as: "r1", retry: { maxAttempts: 1 } }, (text) => {
+    if (text === "bad") throw new Error("no");
+  });
+  await until(async () => (await desk.stats("r1")).dead === 1 && (await desk.stats("r1")).waiting === 0);
+  await subscription.close();
+  expect(await desk.redrive({ recipient: "r1" })).toBe(1);
+  await desk.publish("expired", { target: "r1", ttlMs: 1 });
+  const first = await desk.pending("r1", { limit: 1 });
+  expect(first.items).toHaveLength(1);
+  await desk.pending("r1", { limit: 1, ...(first.cursor !== undefined && { cursor: first.cursor }) });
+  expect(await desk.acknowledge(id, { recipient: "r2" })).toBe(true);
+  await desk.explain(id);
+  expect(await desk.count({ source: "desk", state: "open" })).toBe(1);
+  expect((await desk.list({ filter: { source: "desk" } })).items).toHaveLength(1);
+  await desk.pause("r3");
+  await desk.resume("r3");
+  expect(await desk.unregister("r3")).toBe(true);
+  expect(await desk.delete(id)).toBe(true);
+  expect(await desk.clear({ confirm: "desk" })).toBeGreaterThan(0);
 }
 
 /** The rule that the guide shows: `user app on >secret …`. */
@@ -150,7 +180,9 @@ function shapeOf(key: string): string {
     .replace(/^pub:.*$/, "pub:<id>")
     .replace(/^g:[^:]*:/, "g:<group>:")
     .replace(/^r:[^:]*:/, "r:<recipient>:")
-    .replace(/:taken:.*$/, ":taken:<consumer>")}`;
+    .replace(/:taken:.*$/, ":taken:<consumer>")
+    .replace(/^index:(?:acked|dead|expired)$/, "index:<outcome>")
+    .replace(/^index:[^:]*:.*$/, "index:<field>:<value>")}`;
 }
 
 test("[X10] docs/reference/sqlite-schema.md names exactly the tables of the file", async () => {

@@ -2,12 +2,12 @@
 
 import { ConnectionError, PublishIndeterminateError } from "../../core/errors.js";
 import { listOf, numberOf, textOf } from "./blob.js";
-import type { Arg } from "./connection.js";
+import type { Arg, Reply } from "./connection.js";
 import { encodeName, toStoredId } from "./keys.js";
 import type { Port } from "./port.js";
 import type { KnownQueue } from "./queue-known.js";
-import type { Pusher } from "./queue-push.js";
 import type { Recipients } from "./queue-recipients.js";
+import type { Tending } from "./queue-tending.js";
 import { type LuaScript, loadScript } from "./scripts.js";
 
 const acknowledgeScript = loadScript("queue-acknowledge");
@@ -26,7 +26,7 @@ export interface Ending {
   clear(queue: KnownQueue): Promise<number>;
 }
 
-export function createEnding(port: Port, { endExpired }: Pusher, recipients: Recipients): Ending {
+export function createEnding(port: Port, { endExpired }: Tending, recipients: Recipients): Ending {
   /** Runs a script once, however often the connection breaks: what it says is true of the call. */
   async function once(script: LuaScript, keys: readonly string[], args: readonly Arg[]): Promise<string> {
     try {
@@ -80,37 +80,35 @@ export function createEnding(port: Port, { endExpired }: Pusher, recipients: Rec
   }
 
   return {
-    async acknowledge(queue, recipient, ids) {
-      const finished: boolean[] = [];
-      for (let from = 0; from < ids.length; from += AT_ONCE) {
-        finished.push(...(await acknowledge(queue, recipient, ids.slice(from, from + AT_ONCE))));
-      }
-      return finished;
+    acknowledge: (queue, recipient, ids) => {
+      const finish = (some: readonly string[]): Promise<readonly boolean[]> => acknowledge(queue, recipient, some);
+      return inParts(ids, finish).then((parts) => parts.flat());
     },
-
-    async remove(queue, ids) {
-      let count = 0;
-      for (let from = 0; from < ids.length; from += AT_ONCE) {
-        count += await remove(queue, ids.slice(from, from + AT_ONCE), "to end");
-      }
-      return count;
-    },
+    remove: (queue, ids) =>
+      inParts(ids, (some) => remove(queue, some, "to end")).then((counts) => counts.reduce((sum, one) => sum + one, 0)),
 
     async clear(queue) {
       const { keys } = queue;
       const scriptKeys = [keys.records, keys.state, keys.none, ...keys.ids];
+      const step = async (after: string): Promise<readonly Reply[]> =>
+        listOf(await clearScript.run(port.repeating(keys.records), scriptKeys, [after]));
       await endExpired(queue);
-      let count: number | undefined;
-      for (let after = ""; ; ) {
-        const reply = listOf(await clearScript.run(port.repeating(keys.records), scriptKeys, [after]));
-        const [held, more] = reply.slice(0, 2).map(numberOf);
+      let reply = await step("");
+      const count = numberOf(reply[0]);
+      await recipients.empty(queue, "");
+      for (let after = ""; ; reply = await step(after)) {
         const names = reply.slice(2).map(textOf);
-        count ??= held ?? 0;
-        if (after === "") await recipients.empty(queue, "");
         for (const name of names) await recipients.empty(queue, name);
+        if (numberOf(reply[1]) === 0 && names.length < NAMES_AT_ONCE) return count;
         after = names.at(-1) ?? after;
-        if (more === 0 && names.length < NAMES_AT_ONCE) return count;
       }
     },
   };
+}
+
+/** Does something with some of the ids at a time. */
+async function inParts<T>(ids: readonly string[], work: (some: readonly string[]) => Promise<T>): Promise<T[]> {
+  const results: T[] = [];
+  for (let from = 0; from < ids.length; from += AT_ONCE) results.push(await work(ids.slice(from, from + AT_ONCE)));
+  return results;
 }

@@ -1,7 +1,14 @@
 /** How a recipient of a queue is consumed: the scripts behind the feed. */
 
 import { randomBytes } from "node:crypto";
-import type { Delivery, Outcome, QueueConsumer, Receipt, Reply as Answer } from "../../core/backend.js";
+import {
+  type Delivery,
+  type Outcome,
+  type QueueConsumer,
+  type Receipt,
+  type Reply as Answer,
+  SHARED_RECIPIENT,
+} from "../../core/backend.js";
 import { ConnectionError } from "../../core/errors.js";
 import { listOf, numberOf, textOf } from "./blob.js";
 import type { Arg, Connections, OwnConnection, Reply } from "./connection.js";
@@ -9,8 +16,8 @@ import { encodeName, fromStoredId, type QueueKeys, toStoredId } from "./keys.js"
 import { uptime } from "./ledger.js";
 import type { Port } from "./port.js";
 import { inboxKeys, type KnownQueue } from "./queue-known.js";
-import type { Pusher } from "./queue-push.js";
 import type { Recipients } from "./queue-recipients.js";
+import type { Tending } from "./queue-tending.js";
 import { idOf, messageOf, ticketTail, toRecord } from "./records.js";
 import { loadScript } from "./scripts.js";
 import { BLOCK_GRACE_MS, type Round, type RoundResult, type Source } from "./source.js";
@@ -25,7 +32,7 @@ export interface QueueFeedOptions {
   readonly connections: Connections;
   readonly port: Pick<Port, "repeating">;
   readonly recipients: Recipients;
-  readonly pusher: Pick<Pusher, "takeOver">;
+  readonly tending: Pick<Tending, "takeOver">;
 }
 
 /** A recipient is noted as read at most so often: in a small part of the time after which it lapses. */
@@ -53,8 +60,110 @@ export interface QueueSource extends Source {
 }
 
 export function createQueueSource(options: QueueFeedOptions): QueueSource {
-  const { queue, recipient, consumer, connections, port, recipients, pusher } = options;
+  const { queue, recipient, consumer, port, tending } = options;
   const { keys } = queue;
+  const own = keys.recipient(recipient);
+  const reader = createReader(options);
+  const taker = createTaker(options, reader);
+  /** The server keeps what the last call took, so only one at a time may take. */
+  let taking: Promise<unknown> = Promise.resolve();
+
+  async function take(request: Round): Promise<RoundResult> {
+    await reader.touch();
+    if (taker.hasOrphans()) await tending.takeOver(queue);
+    return taker.run(request, "take", true);
+  }
+
+  function round(request: Round): Promise<RoundResult> {
+    if (request.max === 0) {
+      const settle = (): Promise<RoundResult> => taker.run(request, "settle", false);
+      return reader.isDue() ? reader.touch().then(settle) : settle();
+    }
+    const turn = taking.then(() => take(request));
+    taking = turn.catch(() => undefined);
+    return turn;
+  }
+
+  async function block(connection: OwnConnection, _max: number, ms: number): Promise<readonly Delivery[]> {
+    await connection.command(["BZPOPMIN", own.bell, String(ms / 1_000)], { deadlineMs: ms + BLOCK_GRACE_MS });
+    return [];
+  }
+
+  return {
+    start: () => reader.start(),
+    key: keys.records,
+    leaseMs: consumer.leaseMs,
+    round,
+    touch: () => reader.touch(),
+    block,
+    isCurrent: () => true,
+    // A lost reply is made up for by the next call that takes.
+    recover: async () => ({ deliveries: [], after: undefined }),
+    async extend(receipts) {
+      await reader.touch();
+      const args = [String(consumer.leaseMs)];
+      for (const receipt of receipts) {
+        const { ticket, fence } = parseReceipt(receipt);
+        args.push(ticket, fence);
+      }
+      const lost = listOf(await extendScript.run(port.repeating(keys.records), [own.leased, own.attempts], args));
+      return lost.map((number) => receipts[numberOf(number) - 1] ?? "");
+    },
+    async release(held) {
+      const { deliveries } = await taker.run(giveBack(held), "release", true);
+      const lost = deliveries.map(({ receipt }) => receipt);
+      if (lost.length > 0) await taker.run(giveBack(lost), "release", false);
+      await reader.leave();
+    },
+  };
+}
+
+interface Reader {
+  /** Other feeds may have the consumer's name. */
+  readonly feedId: string;
+  start(): Promise<void>;
+  /** Whether it is to be noted again that somebody reads. */
+  isDue(): boolean;
+  /** Keeps the recipient registered, and known to be listening. */
+  touch(): Promise<void>;
+  /** Notes it whether it is due or not. */
+  note(): Promise<void>;
+  leave(): Promise<void>;
+}
+
+/** Notes that a recipient is read, where others are to know: nobody registers the shared one. */
+function createReader({ queue, recipient, consumer, recipients }: QueueFeedOptions): Reader {
+  const feedId = randomBytes(6).toString("base64url");
+  let dueAt = Number.POSITIVE_INFINITY;
+
+  async function note(mode: "register" | "leave"): Promise<void> {
+    const startedAt = uptime();
+    const ttlMs = await recipients.read(queue, recipient, consumer.registration, feedId, mode);
+    dueAt = startedAt + Math.min(MAX_UNNOTED_MS, (ttlMs ?? MAX_UNNOTED_MS) * UNNOTED_SHARE);
+  }
+
+  return {
+    feedId,
+    start: async () => (recipient === SHARED_RECIPIENT ? undefined : note("register")),
+    isDue: () => uptime() >= dueAt,
+    touch: async () => (uptime() >= dueAt ? note("leave") : undefined),
+    note: () => note("leave"),
+    leave: async () => (recipient === SHARED_RECIPIENT ? undefined : recipients.leave(queue, recipient, feedId)),
+  };
+}
+
+/** @param outcomes what `max` more are taken behind; a `release` lets go of what is held, and registers nobody for that */
+type Run = (
+  request: Pick<Round, "max" | "outcomes">,
+  purpose: "take" | "settle" | "release",
+  takesAgain: boolean,
+) => Promise<RoundResult>;
+
+/** The script that settles and takes, and what its lost replies mean. */
+function createTaker(
+  { queue: { keys }, recipient, consumer, connections, port }: QueueFeedOptions,
+  { feedId, note }: Pick<Reader, "feedId" | "note">,
+): { readonly run: Run; hasOrphans(): boolean } {
   const own = keys.recipient(recipient);
   const shared = connections.shared(keys.records);
   const repeating = port.repeating(keys.records);
@@ -62,35 +171,13 @@ export function createQueueSource(options: QueueFeedOptions): QueueSource {
   const { leaseMs, maxAttempts, maxDeadLetters, priorities = "strict", registration } = consumer;
   const rules = [encodeName(recipient), consumer.consumer, ...[leaseMs, maxAttempts, maxDeadLetters].map(String)];
   const order = registration === undefined ? priorities : `${priorities}!`;
-  /** Other feeds may have the consumer's name. */
-  const feedId = randomBytes(6).toString("base64url");
-  /** When it is to be noted again that somebody reads. */
-  let noteAt = Number.POSITIVE_INFINITY;
   /** Items are waiting to be handed out whose publisher is gone. */
   let hasOrphans = false;
   let calls = 0;
   /** The first of the calls whose replies were lost, since the last that was heard. 0: none. */
   let firstLost = 0;
-  /** The server keeps what the last call took, so only one at a time may take. */
-  let taking: Promise<unknown> = Promise.resolve();
 
-  /** Keeps the recipient registered, and known to be listening. */
-  async function noteRead(mode: "register" | "leave"): Promise<void> {
-    const startedAt = uptime();
-    const ttlMs = await recipients.read(queue, recipient, registration, feedId, mode);
-    noteAt = startedAt + Math.min(MAX_UNNOTED_MS, (ttlMs ?? MAX_UNNOTED_MS) * UNNOTED_SHARE);
-  }
-
-  async function touch(): Promise<void> {
-    if (uptime() >= noteAt) await noteRead("leave");
-  }
-
-  /** @param purpose `release` lets go of what is held: no recipient is registered for that */
-  async function run(
-    { max, outcomes }: Pick<Round, "max" | "outcomes">,
-    purpose: "take" | "settle" | "release",
-    takesAgain: boolean,
-  ): Promise<RoundResult> {
+  const run: Run = async ({ max, outcomes }, purpose, takesAgain) => {
     calls += 1;
     const call = calls;
     const isReleasing = purpose === "release";
@@ -104,7 +191,7 @@ export function createQueueSource(options: QueueFeedOptions): QueueSource {
       // The recipient has lapsed, or somebody has forgotten it: it is somebody new, who has nothing yet.
       while (!Array.isArray(reply)) {
         if (isReleasing) return NOTHING_TAKEN;
-        await noteRead("leave");
+        await note();
         reply = await send();
       }
       const { result, orphans } = readTaken(reply, receipts);
@@ -116,54 +203,9 @@ export function createQueueSource(options: QueueFeedOptions): QueueSource {
       if (takesAgain && firstLost === 0 && error instanceof ConnectionError && error.interrupted) firstLost = call;
       throw error;
     }
-  }
-
-  async function take(request: Round): Promise<RoundResult> {
-    await touch();
-    if (hasOrphans) await pusher.takeOver(queue);
-    return run(request, "take", true);
-  }
-
-  function round(request: Round): Promise<RoundResult> {
-    const settle = (): Promise<RoundResult> => run(request, "settle", false);
-    if (request.max === 0) return uptime() < noteAt ? settle() : touch().then(settle);
-    const turn = taking.then(() => take(request));
-    taking = turn.catch(() => undefined);
-    return turn;
-  }
-
-  async function block(connection: OwnConnection, _max: number, ms: number): Promise<readonly Delivery[]> {
-    await connection.command(["BZPOPMIN", own.bell, String(ms / 1_000)], { deadlineMs: ms + BLOCK_GRACE_MS });
-    return [];
-  }
-
-  return {
-    start: async () => (recipient === "" ? undefined : noteRead("register")),
-    key: keys.records,
-    leaseMs,
-    round,
-    touch,
-    block,
-    isCurrent: () => true,
-    // A lost reply is made up for by the next call that takes.
-    recover: async () => ({ deliveries: [], after: undefined }),
-    async extend(receipts) {
-      await touch();
-      const args = [String(leaseMs)];
-      for (const receipt of receipts) {
-        const { ticket, fence } = parseReceipt(receipt);
-        args.push(ticket, fence);
-      }
-      const lost = listOf(await extendScript.run(repeating, [own.leased, own.attempts], args));
-      return lost.map((number) => receipts[numberOf(number) - 1] ?? "");
-    },
-    async release(held) {
-      const { deliveries } = await run(giveBack(held), "release", true);
-      const lost = deliveries.map(({ receipt }) => receipt);
-      if (lost.length > 0) await run(giveBack(lost), "release", false);
-      if (recipient !== "") await recipients.leave(queue, recipient, feedId);
-    },
   };
+
+  return { run, hasOrphans: () => hasOrphans };
 }
 
 const NOTHING_TAKEN: RoundResult = {

@@ -1,79 +1,28 @@
 /** Pushing: what the script is given, what it answers, and what is left to do until a push has come through. */
 
-import type { BackendContext, NewItem, Pushed, QueueLimits } from "../../core/backend.js";
+import type { NewItem, Pushed, QueueLimits } from "../../core/backend.js";
 import { InvalidArgumentError } from "../../core/errors.js";
 import { DEDUPE_MAX_IDS, DEDUPE_WINDOW_MS, queueFull } from "../../core/limits.js";
-import { listOf, numberOf, textOf } from "./blob.js";
 import type { Arg } from "./connection.js";
 import { encodeName, indexedValue, toStoredId } from "./keys.js";
 import type { Port } from "./port.js";
 import { type KnownQueue, learn } from "./queue-known.js";
 import type { Recipients } from "./queue-recipients.js";
+import type { HandedOut, Tending } from "./queue-tending.js";
 import { audienceName, MAX_PLACES, ticketTail, toRecord } from "./records.js";
 import { loadScript } from "./scripts.js";
 
 const pushScript = loadScript("queue-push");
-const fanoutScript = loadScript("queue-fanout");
-const tidyScript = loadScript("queue-tidy");
-
-/** Recipients that have lapsed, and that one push forgets. */
-const MAX_LAPSES = 20;
 
 export interface Pusher {
   push(queue: KnownQueue, items: readonly NewItem[], limits: QueueLimits): Promise<readonly Pushed[]>;
-  /** Ends what has expired in the queue and nobody has found yet. @returns whether there was any */
-  endExpired(queue: KnownQueue): Promise<boolean>;
-  /** Goes on, for one call, with handing out what a publisher has left that is gone. */
-  takeOver(queue: KnownQueue): Promise<void>;
 }
 
 export function createPusher(
-  port: Pick<Port, "publish" | "publisherId" | "repeating">,
-  recipients: Recipients,
-  context: BackendContext,
+  port: Pick<Port, "publish" | "publisherId">,
+  recipients: Pick<Recipients, "forgetLapsed">,
+  tending: Tending,
 ): Pusher {
-  const sharedKeys = ({ keys }: KnownQueue): readonly string[] => [keys.records, keys.state, keys.expiring, keys.none];
-
-  /** Ends what is over by the clock alone. @returns whether there was anything */
-  async function tidy(queue: KnownQueue, maxLapses: number): Promise<boolean> {
-    for (let isAny = false; ; ) {
-      const reply = await tidyScript.run(port.repeating(queue.keys.records), sharedKeys(queue), [String(maxLapses)]);
-      const [ended, more, ...lapsed] = listOf(reply);
-      for (const recipient of lapsed) await recipients.forgetLapsed(queue, textOf(recipient));
-      isAny ||= numberOf(ended) > 0 || lapsed.length > 0;
-      if (numberOf(more) === 0) return isAny;
-    }
-  }
-
-  async function fanOut(queue: KnownQueue, intent: string, known: readonly [after: string, upto: string]) {
-    const reply = await fanoutScript.run(port.repeating(queue.keys.records), sharedKeys(queue), [intent, ...known]);
-    const [count, isAll, after, upto] = listOf(reply).map(textOf);
-    return { count: Number(count), isAll: Number(isAll), known: [after ?? "0", upto ?? "0"] as const };
-  }
-
-  /** Hands the rest of a push out to its audience. @returns how many recipients it has had then */
-  async function finishFanOut(queue: KnownQueue, { intent, handed }: Unfinished): Promise<number> {
-    let count = handed;
-    for (let known: readonly [string, string] = ["0", "0"]; ; ) {
-      const next = await fanOut(queue, intent, known);
-      // Somebody else has finished it: those that were left then.
-      if (next.count < 0) return count + next.isAll;
-      count = next.count;
-      if (next.isAll === 1) return count;
-      known = next.known;
-    }
-  }
-
-  /** Does what others have left undone. The push itself has come through, whatever becomes of this. */
-  async function lookAfter(queue: KnownQueue): Promise<void> {
-    try {
-      await tidy(queue, MAX_LAPSES);
-      await fanOut(queue, "", ["0", "0"]);
-    } catch (error) {
-      context.report(error, "looking after a queue");
-    }
-  }
-
   /** Sends a push until it is decided on. @returns what the script said, and what it was about */
   async function decide(queue: KnownQueue, items: readonly NewItem[], limits: QueueLimits) {
     for (let tries = 0; ; ) {
@@ -90,7 +39,7 @@ export function createPusher(
         // A full queue may hold what has ended by the clock alone, and drops nothing before that.
         const mayDrop = limits.overflow === "drop-oldest" && tries === 0;
         tries += 1;
-        if (!(await tidy(queue, MAX_LAPSES)) && !mayDrop) throw queueFull(queue.name, limits.maxItems);
+        if (!(await tending.tidy(queue)) && !mayDrop) throw queueFull(queue.name, limits.maxItems);
       }
     }
   }
@@ -108,24 +57,18 @@ export function createPusher(
       return items.map(({ id }) => ({ id, duplicate: false, recipients: 1 }));
     }
     const { duplicates, audiences, isAllWell } = readReply(reply);
-    const counts = await Promise.all(
-      audiences.map((one) => (one.intent === "" ? one.handed : finishFanOut(queue, one))),
-    );
-    if (!isAllWell) await lookAfter(queue);
+    const counts = await Promise.all(audiences.map((handed) => tending.finish(queue, handed)));
+    if (!isAllWell) await tending.lookAfter(queue);
     const results = toPushed(items, batch, duplicates, counts);
     const isHeld = results.some(({ duplicate }) => duplicate);
-    if (!isHeld || !mayBeExpired || !(await tidy(queue, MAX_LAPSES))) return results;
+    if (!isHeld || !mayBeExpired || !(await tending.tidy(queue))) return results;
     // Some id may have been that of an item which had expired, or whose recipient had lapsed, and which nobody had met yet.
     const held = items.filter((_, index) => results[index]?.duplicate === true);
     const again = (await push(queue, held, limits, false)).values();
     return results.map((result) => (result.duplicate ? (again.next().value ?? result) : result));
   }
 
-  return {
-    push: (queue, items, limits) => push(queue, items, limits),
-    endExpired: (queue) => tidy(queue, 0),
-    takeOver: async (queue) => void (await fanOut(queue, "", ["0", "0"])),
-  };
+  return { push: (queue, items, limits) => push(queue, items, limits) };
 }
 
 // -------------------------------------------------------------------------------------------- what is sent
@@ -208,20 +151,13 @@ function fieldsOf({ fields = {} }: NewItem, indexed: ReadonlySet<string>): strin
 
 // ---------------------------------------------------------------------------------------- what is answered
 
-interface Unfinished {
-  /** Recipients that have the items already. */
-  readonly handed: number;
-  /** What is to be gone on with; `""` when that is all. */
-  readonly intent: string;
-}
-
 /** @param reply `OK` or `OK+` and the numbers of the duplicates, then what became of each audience, behind a bar each */
 function readReply(reply: string) {
   const [first = "", ...rest] = reply.split("|");
   const [word, ...duplicates] = first.split(" ");
-  const audiences = rest.map((text): Unfinished => {
-    const [handed, intent = ""] = text.split(" ");
-    return { handed: Number(handed), intent };
+  const audiences = rest.map((text): HandedOut => {
+    const [count, intent = "", after = "0", upto = "0"] = text.split(" ");
+    return { count: Number(count), intent, numbers: [after, upto] };
   });
   return { duplicates: duplicates.map(Number), audiences, isAllWell: word === "OK" };
 }

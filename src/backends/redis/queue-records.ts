@@ -8,7 +8,7 @@ import { fromStoredId, indexedValue } from "./keys.js";
 import type { Port } from "./port.js";
 import { completeItems, type FoundItem, findItems } from "./queue-items.js";
 import { type KnownQueue, learn, writeSettings } from "./queue-known.js";
-import type { Pusher } from "./queue-push.js";
+import type { Tending } from "./queue-tending.js";
 import { loadScript } from "./scripts.js";
 
 const configureScript = loadScript("queue-configure");
@@ -37,41 +37,59 @@ interface Search {
   readonly only: "open" | "";
 }
 
-export function createRecords(port: Pick<Port, "repeating">, { endExpired }: Pick<Pusher, "endExpired">): Records {
-  const connectionOf = ({ keys }: KnownQueue) => port.repeating(keys.records);
-  const sizeOf = async (queue: KnownQueue, command: "HLEN" | "ZCARD", key: string): Promise<number> =>
-    numberOf(await connectionOf(queue).command([command, key]));
-
-  /** @throws {UnsupportedError} */
-  async function searchFor(queue: KnownQueue, { fields = {}, state }: ItemFilter): Promise<Search> {
-    const stored = await connectionOf(queue).command(["HGET", queue.keys.state, "records"]);
-    const { index } = learn(queue, stored === null ? "" : textOf(stored));
-    const missing = Object.keys(fields).find((field) => index?.includes(field) !== true);
-    if (index === undefined || missing !== undefined) throw notIndexed(queue.name, index, missing);
-    const keys = Object.entries(fields).map(([field, value]) => queue.keys.index(indexedValue(field, value)));
-    if (state !== undefined && state !== "open") keys.push(queue.keys.index(state));
-    return { keys: keys.length === 0 ? [queue.keys.index("all")] : keys, only: state === "open" ? "open" : "" };
-  }
-
+/** Looking through the indexes of a queue. */
+function createSearch(port: Pick<Port, "repeating">) {
   /** One look at part of what there is. @param max 0 counts, instead of finding */
-  async function find(queue: KnownQueue, { keys, only }: Search, after: string, max: number) {
-    const reply = await findScript.run(connectionOf(queue), [queue.keys.kept, ...keys], [only, after, String(max)]);
+  async function find({ keys }: KnownQueue, { keys: indexes, only }: Search, after: string, max: number) {
+    const scriptKeys = [keys.kept, ...indexes];
+    const reply = await findScript.run(port.repeating(keys.records), scriptKeys, [only, after, String(max)]);
     const [next = "", ...found] = listOf(reply).map(textOf);
     return { next, found };
   }
 
-  /** Up to so many members, and where to go on, `""` at the end. */
-  async function findMany(queue: KnownQueue, search: Search, after: string, max: number) {
-    const members: string[] = [];
-    let next = after;
-    for (let searches = 0; searches < MAX_SEARCHES; searches += 1) {
-      const part = await find(queue, search, next, max - members.length);
-      members.push(...part.found);
-      next = part.next;
-      if (next === "" || members.length >= max) break;
-    }
-    return { members, next };
-  }
+  return {
+    /** What is to be looked for. @throws {UnsupportedError} */
+    async plan(queue: KnownQueue, { fields = {}, state }: ItemFilter): Promise<Search> {
+      const { keys, name } = queue;
+      const stored = await port.repeating(keys.records).command(["HGET", keys.state, "records"]);
+      const { index } = learn(queue, stored === null ? "" : textOf(stored));
+      const missing = Object.keys(fields).find((field) => index?.includes(field) !== true);
+      if (index === undefined || missing !== undefined) throw notIndexed(name, index, missing);
+      const indexes = Object.entries(fields).map(([field, value]) => keys.index(indexedValue(field, value)));
+      if (state !== undefined && state !== "open") indexes.push(keys.index(state));
+      return { keys: indexes.length === 0 ? [keys.index("all")] : indexes, only: state === "open" ? "open" : "" };
+    },
+
+    /** Up to so many members, and where to go on, `""` at the end. */
+    async some(queue: KnownQueue, search: Search, after: string, max: number) {
+      const members: string[] = [];
+      let next = after;
+      for (let searches = 0; searches < MAX_SEARCHES; searches += 1) {
+        const part = await find(queue, search, next, max - members.length);
+        members.push(...part.found);
+        next = part.next;
+        if (next === "" || members.length >= max) break;
+      }
+      return { members, next };
+    },
+
+    async count(queue: KnownQueue, search: Search): Promise<number> {
+      let total = 0;
+      for (let after = ""; ; ) {
+        const { next, found } = await find(queue, search, after, 0);
+        total += Number(found[0] ?? 0);
+        if (next === "") return total;
+        after = next;
+      }
+    },
+  };
+}
+
+export function createRecords(port: Pick<Port, "repeating">, { endExpired }: Tending): Records {
+  const search = createSearch(port);
+  const connectionOf = ({ keys }: KnownQueue) => port.repeating(keys.records);
+  const sizeOf = async (queue: KnownQueue, command: "HLEN" | "ZCARD", key: string): Promise<number> =>
+    numberOf(await connectionOf(queue).command([command, key]));
 
   /** Of the items on a page, as many as it may cost to find out who has them. */
   async function withinReason(queue: KnownQueue, items: readonly FoundItem[]): Promise<readonly FoundItem[]> {
@@ -105,11 +123,11 @@ export function createRecords(port: Pick<Port, "repeating">, { endExpired }: Pic
 
     async list(queue, filter, { max, cursor = "" }) {
       if (cursor !== "" && !MEMBER.test(cursor)) throw new NotFoundError(`"${cursor}" is no cursor`);
-      const search = await searchFor(queue, filter);
+      const wanted = await search.plan(queue, filter);
       await endExpired(queue);
       const size = Math.min(max, MAX_PAGE);
       // One more than wanted tells whether this is the last page.
-      const { members, next } = await findMany(queue, search, cursor, size + 1);
+      const { members, next } = await search.some(queue, wanted, cursor, size + 1);
       const page = members.slice(0, size);
       const rest = members.length > size ? page.at(-1) : next;
       if (page.length === 0) return rest === "" ? { items: [] } : { items: [], cursor: rest ?? "" };
@@ -126,19 +144,13 @@ export function createRecords(port: Pick<Port, "repeating">, { endExpired }: Pic
       const { fields = {}, state } = filter;
       const { records, kept } = queue.keys;
       const hasFields = Object.keys(fields).length > 0;
-      const search = hasFields || state !== undefined ? await searchFor(queue, filter) : undefined;
+      const wanted = hasFields || state !== undefined ? await search.plan(queue, filter) : undefined;
       await endExpired(queue);
-      if (search === undefined) return (await sizeOf(queue, "HLEN", records)) + (await sizeOf(queue, "ZCARD", kept));
+      if (wanted === undefined) return (await sizeOf(queue, "HLEN", records)) + (await sizeOf(queue, "ZCARD", kept));
       if (state === "open" && !hasFields) return sizeOf(queue, "HLEN", records);
-      const [first = "", ...others] = search.keys;
-      if (others.length === 0 && search.only === "") return sizeOf(queue, "ZCARD", first);
-      let total = 0;
-      for (let after = ""; ; ) {
-        const { next, found } = await find(queue, search, after, 0);
-        total += Number(found[0] ?? 0);
-        if (next === "") return total;
-        after = next;
-      }
+      const [first = "", ...others] = wanted.keys;
+      if (others.length === 0 && wanted.only === "") return sizeOf(queue, "ZCARD", first);
+      return search.count(queue, wanted);
     },
   };
 }

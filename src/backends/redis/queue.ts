@@ -12,6 +12,7 @@ import { inboxKeys, type KnownQueue, knownQueues } from "./queue-known.js";
 import { createPusher } from "./queue-push.js";
 import { createRecords } from "./queue-records.js";
 import { createRecipients } from "./queue-recipients.js";
+import { createTending } from "./queue-tending.js";
 import { queueLetters } from "./redrive.js";
 import { loadScript } from "./scripts.js";
 
@@ -22,9 +23,10 @@ export function createQueue(dependencies: PortDependencies): Queue & { close(): 
   const port = createPort(dependencies);
   const known = knownQueues(context.namespace);
   const recipients = createRecipients(port, context);
-  const pusher = createPusher(port, recipients, context);
-  const records = createRecords(port, pusher);
-  const ending = createEnding(port, pusher, recipients);
+  const tending = createTending(port, recipients, context);
+  const pusher = createPusher(port, recipients, tending);
+  const records = createRecords(port, tending);
+  const ending = createEnding(port, tending, recipients);
   /** The queue of that name, for a call that has just begun. */
   const find = (queue: string): KnownQueue => {
     port.assertOpen();
@@ -64,7 +66,7 @@ export function createQueue(dependencies: PortDependencies): Queue & { close(): 
 
     async open(name, recipient, consumer) {
       const queue = find(name);
-      const source = createQueueSource({ queue, recipient, consumer, connections, port, recipients, pusher });
+      const source = createQueueSource({ queue, recipient, consumer, connections, port, recipients, tending });
       await source.start();
       port.assertOpen();
       return port.openFeed(source);
@@ -72,7 +74,7 @@ export function createQueue(dependencies: PortDependencies): Queue & { close(): 
 
     deadLetters(name, recipient) {
       const queue = known(name);
-      return queueLetters(port, queue.keys, recipient, () => pusher.endExpired(queue));
+      return queueLetters(port, queue.keys, recipient, () => tending.endExpired(queue));
     },
 
     stats: async (queue, recipient) => stats(find(queue), recipient),

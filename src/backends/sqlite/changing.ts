@@ -56,7 +56,7 @@ export function changingCalls(store: Store, parts: QueueParts): ChangingCalls {
       });
       await change(name, text(""), (tx, queue, after) => {
         const next = queue.unrecorded ? adopt(tx, queue, after) : undefined;
-        if (queue.unrecorded && next === undefined) queues.setUnrecorded(queue, false);
+        if (queue.unrecorded && next === undefined) queues.allRecorded(queue);
         return { count: 0, next };
       });
       return stored;

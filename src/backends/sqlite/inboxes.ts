@@ -11,7 +11,7 @@ import { takeUnreported } from "./group-source.js";
 import { type Items, MAX_EXPIRED } from "./items.js";
 import type { OnlineFeed } from "./online.js";
 import { inboxTopic, type QueueRow, type Queues } from "./queues.js";
-import type { Reader } from "./readers.js";
+import type { Reader, Readers } from "./readers.js";
 import type { Recipients } from "./recipients.js";
 import type { Records } from "./records.js";
 import { NEVER } from "./schema.js";
@@ -22,6 +22,7 @@ import type { Tx } from "./writer.js";
 /** What taking needs of the queue port. */
 export interface InboxParts {
   readonly queues: Queues;
+  readonly readers: Readers;
   readonly deliveries: Deliveries;
   readonly items: Items;
   readonly records: Records;
@@ -85,7 +86,7 @@ export class Inboxes {
     this.#parts = parts;
   }
 
-  /** @param reader its inbox */
+  /** What a feed that opens takes from. @param reader its inbox */
   source(
     queue: string,
     recipient: string,
@@ -104,6 +105,10 @@ export class Inboxes {
       reader,
       readAt: Number.NEGATIVE_INFINITY,
     };
+    online?.start((tx) => {
+      const inbox = this.#parts.readers.get(tx, feed.reader);
+      if (inbox !== undefined) this.#parts.recipients.readAt(inbox, feed.readAt);
+    });
     return {
       topics: [topic],
       name: `consumer "${consumer.consumer}" of recipient "${recipient}" of queue "${queue}"`,

@@ -15,20 +15,21 @@ export interface ItemPlace {
   readonly urgency: number;
 }
 
-/** An item, or kept record, by its id. */
-export interface HeldItem extends ItemPlace {
-  /** Whose it is, where it has no record; else 0. */
+/** An item in its place, and whose it is: where it has a record, nobody's. */
+interface OwnedItem extends ItemPlace {
   readonly reader: number;
+}
+
+/** An item, or kept record, by its id. */
+export interface HeldItem extends OwnedItem {
   readonly record: number | null;
   readonly state: string | null;
   readonly expiresAt: number | null;
   readonly finishedAt: number | null;
 }
 
-interface ExpiredItem extends ItemPlace {
+interface ExpiredItem extends OwnedItem {
   readonly id: StoredText;
-  /** 0 where it has a record. */
-  readonly reader: number;
 }
 
 /** The reader that an item with a record names. */
@@ -51,7 +52,7 @@ export class Items {
 
   // ------------------------------------------------------------------------------------------------ finding
 
-  /** The item or kept record of that id, once what has expired of it is ended. */
+  /** The item or kept record of that id, once what has expired of it is ended: for all whom it is for, so that its id is free. */
   find(tx: Tx, queue: QueueRow, id: StoredText): HeldItem | undefined {
     const held = this.look(queue, id);
     if (held === undefined || !this.isStale(queue, held, tx.now)) return held;
@@ -86,7 +87,7 @@ export class Items {
   end(tx: Tx, queue: QueueRow, inbox: Reader, held: HeldItem, as: End): boolean {
     const { seq, record, reader } = held;
     const isIts = record === null ? reader === inbox.id : this.#records.hasShare(inbox.id, seq);
-    if (isIts) this.#end(tx, queue, inbox, held, as, record === null);
+    if (isIts) this.#end(tx, queue, inbox, held, as);
     return isIts;
   }
 
@@ -118,7 +119,7 @@ export class Items {
     const own = this.#sql.expired.all(inbox.id, tx.now, MAX_EXPIRED);
     const shared = this.#sql.expiredShares.all(inbox.id, tx.now, MAX_EXPIRED - own.length);
     for (const item of [...own, ...shared]) {
-      this.#end(tx, queue, inbox, item, "expired", item.reader !== NOBODY);
+      this.#end(tx, queue, inbox, item, "expired");
       ids.push(item.id);
     }
     const count = own.length + shared.length;
@@ -134,7 +135,7 @@ export class Items {
   expireOne(tx: Tx, queue: QueueRow, inbox: Reader, seq: number): StoredText | undefined {
     const item = this.#sql.expiredItem.get(seq, inbox.id, seq, tx.now);
     if (item === undefined) return undefined;
-    this.#end(tx, queue, inbox, item, "expired", item.reader !== NOBODY);
+    this.#end(tx, queue, inbox, item, "expired");
     return item.id;
   }
 
@@ -187,7 +188,8 @@ export class Items {
     if (removed === 0) this.#records.end(tx, queue, reader, item.seq, { as: "gone", attempts: 0 });
   }
 
-  #end(tx: Tx, queue: QueueRow, inbox: Reader, item: ItemPlace, as: End, isOwn: boolean): void {
+  #end(tx: Tx, queue: QueueRow, inbox: Reader, item: OwnedItem, as: End): void {
+    const isOwn = item.reader !== NOBODY;
     const attempts = !isOwn && keepsFinished(queue) ? this.#attemptsOf(inbox, item) : 0;
     this.release(inbox, item);
     if (isOwn) this.count(queue, inbox, -this.#sql.remove.run(item.seq, inbox.id));

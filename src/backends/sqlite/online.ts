@@ -14,20 +14,26 @@ const RENEW_MS = 10_000;
 const MAX_FORGOTTEN = 1_000;
 
 export interface OnlineFeed {
-  /** It is open: it says so from now on. */
-  start(): void;
+  /** It is open: it says so from now on, and calls `renew` whenever it does. */
+  start(renew: (tx: Tx) => void): void;
   /** Its recipient was forgotten, and begins anew. */
   moveTo(tx: Tx, inbox: Reader): void;
   /** It counts no longer. Safe to call twice. */
   end(): void;
 }
 
+/** Where a feed is counted. */
+interface Place {
+  readonly queue: number;
+  reader: number;
+}
+
 export class Online {
   readonly #store: Store;
   readonly #sql: ReturnType<typeof prepare>;
   readonly #process: string = randomUUID();
-  /** Where each of our feeds is counted, by its name in the table. */
-  readonly #feeds = new Map<string, { readonly queue: number; reader: number }>();
+  /** Our open feeds, by their names in the table. */
+  readonly #feeds = new Map<string, { readonly place: Place; readonly renew: (tx: Tx) => void }>();
   #opened = 0;
   #timer: Timer | undefined;
   #forget: () => void = () => undefined;
@@ -41,23 +47,23 @@ export class Online {
   open(tx: Tx, queue: number, inbox: Reader): OnlineFeed {
     this.#opened += 1;
     const name = `${this.#process} ${this.#opened}`;
-    const feed = { queue, reader: inbox.id };
+    const place: Place = { queue, reader: inbox.id };
     this.#sql.add.run(queue, inbox.id, name, tx.now + ONLINE_MS);
     return {
-      start: () => {
-        this.#feeds.set(name, feed);
+      start: (renew) => {
+        this.#feeds.set(name, { place, renew });
         this.#start();
       },
       moveTo: (later, { id }) => {
-        if (feed.reader === id) return;
-        this.#sql.remove.run(queue, feed.reader, name);
+        if (place.reader === id) return;
+        this.#sql.remove.run(queue, place.reader, name);
         this.#sql.add.run(queue, id, name, later.now + ONLINE_MS);
         later.afterCommit(() => {
-          feed.reader = id;
+          place.reader = id;
         });
       },
       end: () => {
-        this.#sql.remove.run(queue, feed.reader, name);
+        this.#sql.remove.run(queue, place.reader, name);
         this.#feeds.delete(name);
         if (this.#feeds.size === 0) this.#stop();
       },
@@ -97,7 +103,10 @@ export class Online {
   }
 
   #renew(tx: Tx): void {
-    for (const [name, { queue, reader }] of this.#feeds) this.#sql.add.run(queue, reader, name, tx.now + ONLINE_MS);
+    for (const [name, { place, renew }] of this.#feeds) {
+      this.#sql.add.run(place.queue, place.reader, name, tx.now + ONLINE_MS);
+      renew(tx);
+    }
     this.#sql.removeDead.run(tx.now, MAX_FORGOTTEN);
     tx.spend(this.#feeds.size);
   }

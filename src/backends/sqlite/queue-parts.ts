@@ -62,6 +62,7 @@ export function createQueueParts(store: Store, readers: Readers, deliveries: Del
     counts,
     inboxes: new Inboxes(db, {
       queues,
+      readers,
       deliveries,
       items,
       records,

@@ -39,7 +39,6 @@ export function createQueue(store: Store, readers: Readers, deliveries: Deliveri
       const { reader, online } =
         known === undefined ? await openInbox(store, parts, name, recipient, consumer) : { reader: known.id };
       store.assertOpen();
-      online?.start();
       const source = parts.inboxes.source(name, recipient, consumer, reader, online);
       return store.track((onClose) => createFeed(store, source, onClose));
     },

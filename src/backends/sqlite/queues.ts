@@ -86,12 +86,18 @@ export class Queues {
 
   configure(queue: QueueRow, settings: RecordSettings): void {
     queue.settings = settings;
-    this.setUnrecorded(queue, queue.items > 0);
+    queue.unrecorded = queue.items > 0;
+    this.#saveSettings(queue);
   }
 
-  setUnrecorded(queue: QueueRow, unrecorded: boolean): void {
-    queue.unrecorded = unrecorded;
-    this.#sql.saveSettings.run(JSON.stringify(settingsOf(queue)), unrecorded ? 1 : 0, queue.id);
+  /** All its items have records that should have some. */
+  allRecorded(queue: QueueRow): void {
+    queue.unrecorded = false;
+    this.#saveSettings(queue);
+  }
+
+  #saveSettings(queue: QueueRow): void {
+    this.#sql.saveSettings.run(JSON.stringify(settingsOf(queue)), queue.unrecorded ? 1 : 0, queue.id);
   }
 }
 

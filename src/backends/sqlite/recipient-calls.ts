@@ -16,12 +16,15 @@ export function recipientCalls(store: Store, { queues, recipients }: QueueParts)
     return store.writer.run((tx) => work(tx, queues.getOrCreate(tx, name)));
   }
 
-  function setPaused(tx: Tx, queue: QueueRow, recipient: string, paused: boolean): void {
-    const inbox = recipients.inboxOf(tx, queue, recipient);
-    if (inbox.paused === paused) return;
-    inbox.paused = paused;
-    inbox.changed = true;
-    tx.changed(inboxTopic(queue.name, recipient));
+  async function set(name: string, recipient: string, state: "paused" | "resumed"): Promise<void> {
+    const paused = state === "paused";
+    return change(name, (tx, queue) => {
+      const inbox = recipients.inboxOf(tx, queue, recipient);
+      if (inbox.paused === paused) return;
+      inbox.paused = paused;
+      inbox.changed = true;
+      tx.changed(inboxTopic(name, recipient));
+    });
   }
 
   return {
@@ -52,7 +55,7 @@ export function recipientCalls(store: Store, { queues, recipients }: QueueParts)
       });
     },
 
-    pause: (name, recipient) => change(name, (tx, queue) => setPaused(tx, queue, recipient, true)),
-    resume: (name, recipient) => change(name, (tx, queue) => setPaused(tx, queue, recipient, false)),
+    pause: (name, recipient) => set(name, recipient, "paused"),
+    resume: (name, recipient) => set(name, recipient, "resumed"),
   };
 }

@@ -18,9 +18,8 @@ import type { Tx } from "./writer.js";
 const MAX_LAPSES = 100;
 /** Items and dead letters of forgotten recipients that one transaction removes. */
 const MAX_REMOVED = 500;
-/** That a recipient was read is written down once in this share of its time to live, and at least so often. */
+/** That a recipient was read is written down at once when this share of its time to live has passed since it last was. */
 const READ_SHARE = 0.01;
-const MAX_READ_PAUSE_MS = 5_000;
 
 interface RecipientRow {
   readonly id: number;
@@ -91,15 +90,15 @@ export class Recipients {
     return inbox;
   }
 
-  /** Somebody reads the inbox: that is written down now and then. */
+  /** Somebody reads the inbox. Mostly that is written down later, by `readAt`. */
   read(tx: Tx, inbox: Reader): void {
-    const pause = Math.min(MAX_READ_PAUSE_MS, inbox.ttlMs * READ_SHARE);
+    const pause = inbox.ttlMs * READ_SHARE;
     // Also when the clock went back, as the recipient would else be there for longer.
     const passed = tx.now + inbox.ttlMs - (inbox.lapsesAt ?? 0);
     if (Math.abs(passed) > pause) this.#saveLapse(inbox, tx.now + inbox.ttlMs);
   }
 
-  /** It was last read then, as its feed knows that closes. */
+  /** It was last read then, as its feed knows: told when that closes, and with all others of its process now and then. */
   readAt(inbox: Reader, at: number): void {
     if (inbox.lapsesAt !== null && at + inbox.ttlMs > inbox.lapsesAt) this.#saveLapse(inbox, at + inbox.ttlMs);
   }

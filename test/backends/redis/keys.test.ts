@@ -10,6 +10,7 @@ import {
   encodeName,
   fromStoredId,
   logKeys,
+  indexedValue,
   queueKeys,
   toStoredId,
 } from "../../../src/backends/redis/keys.js";
@@ -25,9 +26,10 @@ function allLogKeys(namespace: string, stream: string, group: string): string[] 
 }
 
 function allQueueKeys(namespace: string, queue: string, recipient: string): string[] {
-  const keys = queueKeys(namespace, queue);
-  const { taken, ...own } = keys.recipient(recipient);
-  return [keys.records, keys.state, keys.expiring, keys.publisher("p"), ...Object.values(own), taken("c")];
+  const { publisher, index, recipient: keysOf, ids, ...keys } = queueKeys(namespace, queue);
+  const { taken, ...own } = keysOf(recipient);
+  const indexes = [index("all"), index("dead"), index(indexedValue(queue, recipient))];
+  return [...Object.values(keys), ...ids, publisher("p"), ...indexes, ...Object.values(own), taken("c")];
 }
 
 describe("names", () => {

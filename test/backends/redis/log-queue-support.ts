@@ -61,6 +61,14 @@ export async function openPorts(
   };
 }
 
+/** The queue port alone, on whatever connections there are, in the namespace `test`. */
+export function queueOn(connections: Connections): Queue {
+  const context = { namespace: "test", clock: systemClock, report: () => {} };
+  const queue = createQueue({ connections, context, durability: "memory", replicas: 1 });
+  onTestFinished(() => queue.close());
+  return queue;
+}
+
 function lossy(connections: Connections, fateOf: (args: readonly Arg[]) => Fate): Connections {
   const wrap = <C extends Connection>(connection: C): C => {
     const meet = async <R>(args: readonly Arg[], send: () => Promise<R>): Promise<R> => {

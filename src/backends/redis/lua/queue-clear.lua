@@ -18,22 +18,15 @@ local now = nowMs()
 local stored = redis.call('HGET', KEYS[2], 'records')
 local settings = stored and stored ~= '' and cjson.decode(stored)
 --@ finishing
+--@ fanning
 local count = redis.call('HLEN', KEYS[1]) + redis.call('ZCARD', PREFIX .. 'kept')
 
--- What is still being handed out is no more.
-for _, name in ipairs(redis.call('HKEYS', PREFIX .. 'fanouts')) do
-  local intent = cjson.decode(redis.call('HGET', PREFIX .. 'fanouts', name))
-  for from = 1, #intent.members, SLICE do
-    local members = { unpack(intent.members, from, math.min(from + SLICE - 1, #intent.members)) }
-    local tickets, ids = {}, {}
-    for i, member in ipairs(members) do
-      tickets[i], ids[i] = string.sub(member, 1, PLACE) .. '*', string.sub(member, PLACE + 1)
-    end
-    finish('', tickets, ids)
-  end
+-- What is still being handed out is handed out no further.
+for _, name in ipairs(intents()) do
+  endIntent(KEYS[2], name, readIntent(name), readBatch(name))
 end
-redis.call('UNLINK', PREFIX .. 'fanouts', KEYS[4], KEYS[5])
-redis.call('HDEL', KEYS[2], 'fanout', 'ids')
+redis.call('UNLINK', KEYS[4], KEYS[5])
+redis.call('HDEL', KEYS[2], 'ids')
 local kept = redis.call('ZRANGE', PREFIX .. 'kept', 0, RECORDS_AT_ONCE - 1)
 if records then
   records.forgetKept(kept)

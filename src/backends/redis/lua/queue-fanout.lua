@@ -4,73 +4,47 @@
 -- ARGV  1 name of the intent, or "" for one whose publisher is gone  2 last number that the caller knows of, and
 --       3 the last there was: both "0" when it knows of none
 -- Reply 1 how many recipients there were so far  2 1 when that was all  3 the last number  4 the last there was
---         where others have finished it, 1 is -1, and 2 how many recipients are between the numbers that the caller gave
+--       5 name of the intent; where others have finished it, 1 is -1, and 2 how many recipients are between the numbers that
+--         the caller gave
 --@ keyspace
 --@ slices
 --@ clock
 --@ names
 --@ tickets
+--@ line
+--@ record
 --@ bell
 --@ handing
 local now = nowMs()
-local fanouts = PREFIX .. 'fanouts'
+local stored = redis.call('HGET', KEYS[2], 'records')
+local settings = stored and stored ~= '' and cjson.decode(stored)
+--@ finishing
 --@ fanning
 local name = ARGV[1]
 if name == '' then
   local untilMs = redis.call('HGET', KEYS[2], 'fanout')
   if not untilMs or tonumber(untilMs) > now then
-    return { 0, 1, '0', '0' }
+    return { 0, 1, '0', '0', '' }
   end
-  name = redis.call('HKEYS', fanouts)[1] or ''
+  name = intents()[1] or ''
 end
-
-local function endIntent()
-  redis.call('HDEL', fanouts, name)
-  if redis.call('EXISTS', fanouts) == 0 then
-    redis.call('HDEL', KEYS[2], 'fanout')
-  end
+local intent = readIntent(name)
+if not intent then
+  local left = redis.call('ZCOUNT', PREFIX .. 'audience', '(' .. ARGV[2], ARGV[3])
+  return { -1, left, ARGV[2], ARGV[3], name }
 end
-
-local text = redis.call('HGET', fanouts, name)
-if not text then
-  endIntent()
-  return { -1, redis.call('ZCOUNT', PREFIX .. 'audience', '(' .. ARGV[2], ARGV[3]), ARGV[2], ARGV[3] }
-end
-local intent = cjson.decode(text)
-
--- Leaves out the items that somebody has removed meanwhile.
-local function leaveOut(known)
-  local isKnown, members = {}, {}
-  for i, number in ipairs(known) do
-    members[i] = intent.members[number]
-    isKnown[members[i]] = true
-  end
-  intent.members = members
-  for _, list in ipairs({ 'waiting', 'due', 'expiry' }) do
-    local left = {}
-    for i = 1, #intent[list], 2 do
-      local ticket = intent[list][i + 1]
-      if isKnown[string.sub(ticket, 1, PLACE) .. idOf(ticket)] then
-        left[#left + 1], left[#left + 2] = intent[list][i], ticket
-      end
-    end
-    intent[list] = left
-  end
-end
-
-local list, after, isAll = nextOfAudience(intent.audience, intent.after, intent.upto, #intent.members)
-local known = addShares(intent.members, #list - (isAll and 1 or 0))
-if #known < #intent.members then
-  leaveOut(known)
+local batch = readBatch(name)
+local items = (#batch.waiting + #batch.due) / 2
+local list, after, isAll = {}, intent.after, true
+if items > 0 then
+  list, after, isAll = nextOfAudience(intent.audience, intent.after, intent.upto, items)
 end
 intent.after, intent.count = after, intent.count + #list
-if isAll or #known == 0 then
-  isAll = true
-  endIntent()
-else
-  noteIntent(KEYS[2], name, intent)
+if not isAll then
+  writeIntent(KEYS[2], name, intent)
 end
-if #known > 0 then
-  handOutToAll(list, intent)
+handOutToAll(list, batch)
+if isAll then
+  endIntent(KEYS[2], name, intent, batch)
 end
-return { intent.count, isAll and 1 or 0, after, intent.upto }
+return { intent.count, isAll and 1 or 0, after, intent.upto, name }

@@ -13,7 +13,7 @@
 --       with "t" its delay in ms, and its time to live in ms or ""; with "f" its fields and values as in lib/recording.lua
 -- Reply "OK", or "OK+" where something is left for others to look after: recipients that have lapsed, or items that are not
 --         handed out to all; and the numbers of the duplicates. Behind a "|" for each audience how many recipients it has
---         been so far, and where these are not all, the name of the intent for the rest.
+--         been so far, and where these are not all, the name of the intent for the rest, and between which numbers they are.
 --         When nothing was stored GAP, FORGOTTEN, LIMIT, "LAPSED" and recipients that have, or "SETTINGS" and what is kept
 --@ publisher
 --@ keyspace
@@ -223,29 +223,31 @@ local function addToIndex(group, batch, from)
   records.add(members, tokens)
 end
 
--- Gives an audience its items, as many as one call may; returns how many recipients, and the name of the intent for the rest.
+-- Gives an audience its items, as many as one call may; returns how many recipients, and what there is to know of the rest.
 local function fanOut(group, batch)
-  local members, shares = {}, {}
+  local count = #group.list
+  if #batch.waiting + #batch.due == 0 then
+    return '0'
+  end
+  local given = group.isAll and count or 1 + redis.call('ZCOUNT', PREFIX .. 'audience', '-inf', group.upto)
+  local shares = {}
   for _, list in ipairs({ batch.waiting, batch.due }) do
     for i = 2, #list, 2 do
-      members[#members + 1] = memberOf(list[i], idOf(list[i]))
-      shares[#shares + 1] = members[#members]
-      shares[#shares + 1] = string.format('%d', #group.list + (group.isAll and 0 or 1))
+      shares[#shares + 1] = memberOf(list[i], idOf(list[i]))
+      shares[#shares + 1] = string.format('%d', given)
     end
   end
   callWith('HSET', PREFIX .. 'shares', shares)
-  local result = string.format('%d', #group.list)
-  if not group.isAll and #members > 0 then
+  local result = { string.format('%d', count) }
+  if not group.isAll then
     local name = lineText .. group.audience
-    local intent = { after = group.after, upto = group.upto, count = #group.list, audience = group.audience }
-    intent.members, intent.waiting, intent.due, intent.expiry = members, batch.waiting, batch.due, batch.expiry
-    noteIntent(KEYS[2], name, intent)
-    result = result .. ' ' .. name
+    local intent = { after = group.after, upto = group.upto, count = count, given = given, audience = group.audience }
+    writeBatch(name, batch)
+    writeIntent(KEYS[2], name, intent)
+    result = { result[1], name, group.after, group.upto }
   end
-  if #members > 0 then
-    handOutToAll(group.list, batch)
-  end
-  return result
+  handOutToAll(group.list, batch)
+  return table.concat(result, ' ')
 end
 
 getInLine()

@@ -23,7 +23,9 @@ local now = nowMs()
 local stored = redis.call('HGET', KEYS[2], 'records')
 local settings = stored and stored ~= '' and cjson.decode(stored)
 --@ finishing
+--@ fanning
 local count, left, overdue = 0, {}, {}
+local isOut, anyOut = {}, false
 
 local function removeOpen(number, id, record)
   local read = readRecord(record)
@@ -43,6 +45,7 @@ local function removeOpen(number, id, record)
       left[#left + 1] = ticket
     end
     redis.call('HDEL', PREFIX .. 'shares', member)
+    isOut[id], anyOut = true, true
   else
     local inbox = inboxOf(read.recipient)
     for _, key in ipairs({ inbox.waiting, inbox.leased, inbox.due, inbox.expiry }) do
@@ -67,6 +70,10 @@ for i = 5, #ARGV do
     records.forgetKept({ readRecord(redis.call('HGET', PREFIX .. 'finished', id)).place .. id })
     count = count + 1
   end
+end
+-- Nor is it handed out any further.
+for _, name in ipairs(anyOut and intents() or {}) do
+  writeBatch(name, withoutItems(readBatch(name), isOut))
 end
 table.insert(left, 1, table.concat({ 'OK', count, unpack(overdue) }, ' '))
 return remember(KEYS[4], ARGV[1], ARGV[3], table.concat(left, '\n'), now, putOffMs)

@@ -1,8 +1,10 @@
 -- Hands items out to an audience, some recipients at a time. The zset `audience` has those whom such items reach, by a number
 -- that grows; `lapses` when each of them lapses, and `online` until when a feed is open for it.
--- What a call leaves is an intent: the hash `fanouts`, place in line and audience to what is to be done, as JSON: `after` and
--- `upto` of the numbers, `count` of the recipients so far, the tickets as lib/handing.lua has them. It is there before the
--- tickets are, so that others go on where its publisher dies: after a second, which `fanout` of the state tells.
+-- What a call leaves is an intent, two fields of the hash `fanouts`: place in line and audience of the push to "<after> <upto>
+-- <count> <given> <audience>", the numbers between which the others are, how many recipients there were so far, and how many
+-- shares each item was given: as many as there may be at most, and one. And the same with a "|" to the tickets, as JSON of
+-- what lib/handing.lua takes. It is there before the tickets are handed out, so that others go on where its publisher dies:
+-- after a second, which `fanout` of the state tells.
 local DELIVERIES_AT_ONCE = 256
 local LEFT_ALONE_MS = 1000
 
@@ -47,20 +49,78 @@ local function handOutToAll(list, batch)
   end
 end
 
--- Adds to how many recipients have each item to finish. Returns the numbers of the items that are known.
-local function addShares(members, count)
-  local key, words, known = PREFIX .. 'shares', {}, {}
-  for i, shares in ipairs(redis.call('HMGET', key, unpack(members))) do
-    if shares then
-      known[#known + 1] = i
-      words[#words + 1], words[#words + 2] = members[i], string.format('%d', shares + count)
-    end
-  end
-  callWith('HSET', key, words)
-  return known
+local FANOUTS = PREFIX .. 'fanouts'
+
+local function writeIntent(state, name, intent)
+  local words = { intent.after, intent.upto, intent.count, intent.given, intent.audience }
+  redis.call('HSET', FANOUTS, name, table.concat(words, ' '))
+  redis.call('HSET', state, 'fanout', string.format('%.0f', now + LEFT_ALONE_MS))
 end
 
-local function noteIntent(state, name, intent)
-  redis.call('HSET', PREFIX .. 'fanouts', name, cjson.encode(intent))
-  redis.call('HSET', state, 'fanout', string.format('%.0f', now + LEFT_ALONE_MS))
+local function readIntent(name)
+  local text = redis.call('HGET', FANOUTS, name)
+  if not text then
+    return nil
+  end
+  local after, upto, count, given, audience = string.match(text, '^(%S+) (%S+) (%d+) (%d+) (%a+)$')
+  return { after = after, upto = upto, count = tonumber(count), given = tonumber(given), audience = audience }
+end
+
+-- The names of all intents.
+local function intents()
+  local names = {}
+  for _, field in ipairs(redis.call('HKEYS', FANOUTS)) do
+    if string.sub(field, -1) ~= '|' then
+      names[#names + 1] = field
+    end
+  end
+  return names
+end
+
+local function writeBatch(name, batch)
+  redis.call('HSET', FANOUTS, name .. '|', cjson.encode(batch))
+end
+
+local function readBatch(name)
+  return cjson.decode(redis.call('HGET', FANOUTS, name .. '|'))
+end
+
+-- Leaves out the items that are to be left out.
+local function withoutItems(batch, isOut)
+  local left = { waiting = {}, due = {}, expiry = {} }
+  for part, list in pairs(left) do
+    for i = 1, #batch[part], 2 do
+      if not isOut[idOf(batch[part][i + 1])] then
+        list[#list + 1], list[#list + 2] = batch[part][i], batch[part][i + 1]
+      end
+    end
+  end
+  return left
+end
+
+-- All have what they get, and no more shares are to come: items that nobody has to finish any more are over.
+local function endIntent(state, name, intent, batch)
+  redis.call('HDEL', FANOUTS, name, name .. '|')
+  if redis.call('EXISTS', FANOUTS) == 0 then
+    redis.call('HDEL', state, 'fanout')
+  end
+  local tickets, ids, members = {}, {}, {}
+  for _, list in ipairs({ batch.waiting, batch.due }) do
+    for i = 2, #list, 2 do
+      tickets[#tickets + 1], ids[#ids + 1] = list[i], idOf(list[i])
+      members[#members + 1] = memberOf(list[i], ids[#ids])
+    end
+  end
+  for from = 1, #tickets, SLICE do
+    local to = math.min(from + SLICE - 1, #tickets)
+    local words = {}
+    for i, shares in ipairs(redis.call('HMGET', PREFIX .. 'shares', unpack(members, from, to))) do
+      if shares then
+        words[#words + 1] = members[from + i - 1]
+        words[#words + 1] = string.format('%d', shares - intent.given + 1 + intent.count)
+      end
+    end
+    callWith('HSET', PREFIX .. 'shares', words)
+    finish('', { unpack(tickets, from, to) }, { unpack(ids, from, to) })
+  end
 end

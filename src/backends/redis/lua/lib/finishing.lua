@@ -5,8 +5,8 @@ local function openRecords()
 end
 local records = settings and openRecords()
 
--- The hash `shares`: place and id of an item that several recipients may have, to how many have it to finish, and one more
--- while it is still being handed out.
+-- The hash `shares`: place and id of an item that several recipients may have, to how many have it to finish; and while it is
+-- still being handed out, to how many that may be in the end, and one more.
 local function memberOf(ticket, id)
   return string.sub(ticket, 1, PLACE) .. id
 end
