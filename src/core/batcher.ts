@@ -9,6 +9,8 @@ import { LimitError } from "./errors.js";
 export interface BatcherOptions<I, R> {
   /** Sends a batch. Resolves with one result for each item, in order; a rejection is every item's. */
   readonly flush: (items: readonly I[]) => Promise<readonly R[]>;
+  /** What an item is rejected with whose batch was. */
+  readonly refusal: (error: unknown, item: I) => unknown;
   /** What an item counts towards `maxBytes`. */
   readonly sizeOf: (item: I) => number;
   /** Largest batch. */
@@ -126,7 +128,7 @@ export class Batcher<I, R> {
       // The flush promises one result for each item; see BatcherOptions.
       for (let index = 0; index < batch.length; index += 1) batch[index]?.resolve(results[index] as R);
     } catch (error) {
-      for (const { reject } of batch) reject(error);
+      for (const { item, reject } of batch) reject(this.#options.refusal(error, item));
     } finally {
       this.#inFlight -= 1;
       // Those who were answered may publish again: let them join.

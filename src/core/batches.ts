@@ -5,9 +5,10 @@ import { type BatchOptions, MAX_CONCURRENCY } from "./consuming.js";
 import { type Delivery, HeldDelivery, type QueueDelivery } from "./delivery.js";
 import { verdictOnFailure } from "./error-policy.js";
 import { ConfigError, toError } from "./errors.js";
-import { createDecoder, type Decoding, Foreign, type Handle, isFinal, type Running, within } from "./handler.js";
+import { createDecoder, type Decoding, Foreign, type Handle, isFinal, type Running } from "./handler.js";
 import { GIVE_BACK, type Verdict, verdictOnReturn } from "./outcome.js";
 import type { Run } from "./run.js";
+import { TimeLimit } from "./time-limit.js";
 
 /** What a batch handler learns besides the deliveries. */
 export interface BatchContext {
@@ -61,8 +62,10 @@ export function createBatchRunner<T>(
   batching: Batching,
 ): Handle {
   const { channel } = decoding;
+  const { clock, timeoutMs } = batching;
   const decode = createDecoder<T>(decoding);
-  const gathering = new Gathering<T>(batching, (batch) => runBatch(channel, handler, batching, batch));
+  const limit = timeoutMs === undefined ? undefined : new TimeLimit(clock, timeoutMs);
+  const gathering = new Gathering<T>(batching, (batch) => runBatch(channel, handler, { ...batching, limit }, batch));
   return async (delivery, run) => {
     try {
       const data = await decode(delivery);
@@ -153,17 +156,17 @@ class Gathering<T> {
 async function runBatch<T>(
   channel: string,
   handler: BatchHandler<T, QueueDelivery<T>>,
-  batching: Batching,
+  batching: Batching & { readonly limit: TimeLimit | undefined },
   batch: readonly HeldDelivery<T>[],
 ): Promise<void> {
-  const { clock, timeoutMs } = batching;
+  const { clock, limit } = batching;
   const left = (): readonly HeldDelivery<T>[] => batch.filter((held) => !HeldDelivery.isDecided(held));
   const stop = new AbortController();
-  let limit: ReturnType<typeof within<Ending>> | undefined;
+  let limited: ReturnType<typeof TimeLimit.prototype.within<Ending>> | undefined;
   const stopOnceAllFailed = (reason: Error): void => {
     if (left().some((held) => HeldDelivery.runOf(held).failure === undefined)) return;
     stop.abort(reason);
-    if (isFinal(reason)) limit?.cancel();
+    if (isFinal(reason)) limited?.cancel();
   };
   for (const held of batch) HeldDelivery.runOf(held).onFailed = stopOnceAllFailed;
   const finish = async (): Promise<Ending> => {
@@ -179,8 +182,8 @@ async function runBatch<T>(
     return { thrown: error };
   };
   const finishing = finish();
-  if (timeoutMs !== undefined) limit = within(clock, timeoutMs, finishing, late);
-  const ending = await (limit?.result ?? finishing);
+  limited = limit?.within(clock.now(), finishing, late);
+  const ending = await (limited?.result ?? finishing);
   const unsettled = left();
   if ("thrown" in ending && unsettled.length === 0) batching.report(ending.thrown);
   for (const held of unsettled) end(channel, held, ending, batching);

@@ -4,13 +4,14 @@ import type { Delivery } from "./backend.js";
 import type { Clock } from "./clock.js";
 import type { Codecs } from "./codecs.js";
 import { type Judging, verdictOnFailure } from "./error-policy.js";
-import { CodecError, LeaseLostError, TimeoutError, toError } from "./errors.js";
+import { CodecError, LeaseLostError, type TimeoutError, toError } from "./errors.js";
 import { decodeHeader, isBareHeader, type Message } from "./message.js";
 import { LEFT_TO_OTHERS, PASSED_BY, type Verdict, verdictOnReturn } from "./outcome.js";
 import type { Read } from "./payload.js";
 import type { Run } from "./run.js";
 import type { Params } from "./template.js";
 import { isThenable } from "./thenable.js";
+import { type Limited, TimeLimit } from "./time-limit.js";
 
 /**
  * What a handler learns besides the data.
@@ -74,71 +75,127 @@ export interface Running extends Judging {
 /** Of what is addressed by its exact name. */
 export const NO_PARAMS: Params = Object.freeze({});
 
+/** Runs one delivery and calls `done` once with what it came to: at once where nothing has to be waited for. Never throws. */
+export type Execute = (delivery: Delivery, run: Run, done: (verdict: Verdict) => void) => void;
+
 /** Binds a handler to a channel. */
 export function createRunner<T>(decoding: Decoding, handler: QueueHandler<T>, running: Running): Handle {
-  const { policy, clock, timeoutMs } = running;
-  const { channel } = decoding;
-  const decode = createDecoder<T>(decoding);
-  const handle: Handle = async (delivery, run) => {
-    const { attempt } = delivery;
+  const execute = createExecutor(decoding, handler, running);
+  return (delivery, run) => new Promise((resolve) => execute(delivery, run, resolve));
+}
+
+/** The same without a promise: where messages are many and handlers short, it would cost as much as they do. */
+export function createExecutor<T>(decoding: Decoding, handler: QueueHandler<T>, running: Running): Execute {
+  const { clock, timeoutMs } = running;
+  const limit = timeoutMs === undefined ? undefined : new TimeLimit(clock, timeoutMs);
+  const execution = { decoding, decode: createDecoder<T>(decoding), handler, running, limit };
+  return (delivery, run, done) => new Execution(execution, delivery, run, done).start();
+}
+
+/** What the executions of one handler on one channel share. */
+interface Executing<T> {
+  readonly decoding: Decoding;
+  readonly decode: Decoder<T>;
+  readonly handler: QueueHandler<T>;
+  readonly running: Running;
+  readonly limit: TimeLimit | undefined;
+}
+
+class Execution<T> implements Limited {
+  readonly #shared: Executing<T>;
+  readonly #delivery: Delivery;
+  readonly #run: Run;
+  /** Undefined once it is over: what comes later changes nothing. */
+  #done: ((verdict: Verdict) => void) | undefined;
+
+  constructor(shared: Executing<T>, delivery: Delivery, run: Run, done: (verdict: Verdict) => void) {
+    this.#shared = shared;
+    this.#delivery = delivery;
+    this.#run = run;
+    this.#done = done;
+  }
+
+  get startedAt(): number {
+    return this.#run.startedAt;
+  }
+
+  start(): void {
+    const { decode, limit } = this.#shared;
+    if (limit !== undefined) {
+      limit.begin(this);
+      this.#run.onFailed = (reason) => {
+        if (isFinal(reason)) limit.end(this);
+      };
+    }
+    try {
+      const decoded = decode(this.#delivery);
+      if (decoded instanceof Foreign) this.#finish(decoded.verdict);
+      else if (isThenable(decoded)) void this.#handleLater(decoded);
+      else this.#handle(decoded);
+    } catch (thrown) {
+      this.#fail(thrown, "unreadable");
+    }
+  }
+
+  late(error: TimeoutError): void {
+    this.#run.abort(error);
+    this.#fail(error, "thrown");
+  }
+
+  async #handleLater(decoding: PromiseLike<T>): Promise<void> {
     let data: T;
     try {
-      const decoded = decode(delivery);
-      if (decoded instanceof Foreign) return decoded.verdict;
-      data = isThenable(decoded) ? await decoded : decoded;
+      data = await decoding;
     } catch (thrown) {
-      run.thrown = toError(thrown);
-      return verdictOnFailure(run.thrown, { channel, attempt, kind: "unreadable" }, running);
+      this.#fail(thrown, "unreadable");
+      return;
     }
+    this.#handle(data);
+  }
+
+  /** Never throws. */
+  #handle(data: T): void {
+    const { decoding, handler } = this.#shared;
     try {
-      const returned = handler(data, new DeliveryContext(decoding, delivery, data, run));
-      return verdictOnReturn(isThenable(returned) ? await returned : returned, attempt, policy);
+      const returned = handler(data, new DeliveryContext(decoding, this.#delivery, data, this.#run));
+      if (!isThenable(returned)) {
+        this.#return(returned);
+        return;
+      }
+      const promise = returned instanceof Promise ? returned : Promise.resolve(returned);
+      promise.then(
+        (value: unknown) => this.#return(value),
+        (thrown: unknown) => this.#fail(thrown, "thrown"),
+      );
     } catch (thrown) {
-      run.thrown = toError(thrown);
-      return verdictOnFailure(run.thrown, { channel, attempt, kind: "thrown" }, running);
+      this.#fail(thrown, "thrown");
     }
-  };
-  if (timeoutMs === undefined) return handle;
-  return (delivery, run) => {
-    const { result, cancel } = within(clock, timeoutMs, handle(delivery, run), (error) => {
-      run.thrown = error;
-      run.abort(error);
-      return verdictOnFailure(error, { channel, attempt: delivery.attempt, kind: "thrown" }, running);
-    });
-    run.onFailed = (reason) => {
-      if (isFinal(reason)) cancel();
-    };
-    return result;
-  };
+  }
+
+  #return(value: unknown): void {
+    this.#finish(verdictOnReturn(value, this.#delivery.attempt, this.#shared.running.policy));
+  }
+
+  #fail(thrown: unknown, kind: "thrown" | "unreadable"): void {
+    if (this.#done === undefined) return;
+    const error = toError(thrown);
+    this.#run.thrown = error;
+    const { decoding, running } = this.#shared;
+    const { channel } = decoding;
+    this.#finish(verdictOnFailure(error, { channel, attempt: this.#delivery.attempt, kind }, running));
+  }
+
+  #finish(verdict: Verdict): void {
+    const done = this.#done;
+    this.#done = undefined;
+    this.#shared.limit?.end(this);
+    done?.(verdict);
+  }
 }
 
 /** Whether nobody waits for the handler any more. One whose lease is lost still keeps a slot from others. */
 export function isFinal(reason: Error): boolean {
   return !(reason instanceof LeaseLostError);
-}
-
-/**
- * Puts a time limit on work that never rejects: the result is what `work` comes to, or what `late` makes of the timeout.
- * A result that comes later changes nothing.
- */
-export function within<T>(
-  clock: Clock,
-  ms: number,
-  work: Promise<T>,
-  late: (error: TimeoutError) => T,
-): { readonly result: Promise<T>; readonly cancel: () => void } {
-  let cancel = (): void => undefined;
-  const result = new Promise<T>((resolve) => {
-    const timer = clock.setTimer(() => {
-      resolve(late(new TimeoutError(`the handler did not finish within its handlerTimeoutMs of ${ms}`)));
-    }, ms);
-    cancel = () => timer.cancel();
-    void work.then((value) => {
-      cancel();
-      resolve(value);
-    });
-  });
-  return { result, cancel };
 }
 
 /** A class for its lazy members: most handlers look at neither, and both cost more than the rest of a delivery. */

@@ -65,9 +65,10 @@ export interface PublisherOptions<P, I, R, T, O> {
 }
 
 /** What is published to one stream or queue passes through it, in order. */
-interface Lane<I, R> {
+interface Lane<I, T> {
   readonly isIdle: boolean;
-  add(message: I, signal: AbortSignal | undefined): Promise<R>;
+  /** Resolves with the receipt. */
+  add(message: I, signal: AbortSignal | undefined): Promise<T>;
   /** Resolves when nothing waits and nothing is under way. */
   idle(): Promise<void>;
 }
@@ -89,7 +90,7 @@ export class Publisher<P, I extends Outgoing, R, T extends { readonly id: string
   /** Undefined: nothing stands around publishing, and nothing is paid for it. */
   readonly #through: PublishThrough | undefined;
   readonly #maxPending: number;
-  readonly #lanes = new Map<string, Lane<I, R>>();
+  readonly #lanes = new Map<string, Lane<I, T>>();
   readonly #stop = new AbortController();
 
   constructor(runtime: Runtime, options: PublisherOptions<P, I, R, T, O>) {
@@ -100,7 +101,20 @@ export class Publisher<P, I extends Outgoing, R, T extends { readonly id: string
   }
 
   /** Sends one message with what else is published in this tick. An abort stops the waiting, not the message. */
-  async publish(place: P, data: unknown, options: O | undefined): Promise<T> {
+  publish(place: P, data: unknown, options: O | undefined): Promise<T> {
+    if (options !== undefined || this.#through !== undefined) return this.#publish(place, data, options);
+    // The hot path: one promise, which is the caller's.
+    try {
+      const target = this.#options.target(place);
+      const validation = validatePayload(target.validate, data);
+      if (validation === undefined) return this.#add(target, target.encode(data, options), undefined);
+      return validation.then(() => this.#add(target, target.encode(data, options), undefined));
+    } catch (error) {
+      return Promise.reject(toError(error));
+    }
+  }
+
+  async #publish(place: P, data: unknown, options: O | undefined): Promise<T> {
     const signal = this.#check(options);
     const target = this.#options.target(place);
     if (this.#through !== undefined) {
@@ -110,13 +124,7 @@ export class Publisher<P, I extends Outgoing, R, T extends { readonly id: string
     }
     const validation = validatePayload(target.validate, data);
     if (validation !== undefined) await abortable(validation, signal);
-    const message = target.encode(data, options);
-    // As in #send, without its promise: this is the hot path.
-    try {
-      return this.#options.toReceipt(message, await abortable(this.#add(target, message, signal), signal));
-    } catch (error) {
-      throw nameMessage(error, message);
-    }
+    return await abortable(this.#add(target, target.encode(data, options), signal), signal);
   }
 
   /**
@@ -201,26 +209,20 @@ export class Publisher<P, I extends Outgoing, R, T extends { readonly id: string
     // No more at a time than may wait, whatever was asked for.
     for (let from = 0; from < messages.length; from += this.#maxPending) {
       const slice = messages.slice(from, from + this.#maxPending);
-      receipts.push(...(await Promise.all(slice.map((message) => this.#send(target, message, signal)))));
+      receipts.push(
+        ...(await abortable(Promise.all(slice.map((message) => this.#add(target, message, signal))), signal)),
+      );
     }
     return receipts;
   }
 
-  async #send(target: PublishTarget<I, R, O>, message: I, signal: AbortSignal | undefined): Promise<T> {
-    try {
-      return this.#options.toReceipt(message, await abortable(this.#add(target, message, signal), signal));
-    } catch (error) {
-      throw nameMessage(error, message);
-    }
-  }
-
-  #add(target: PublishTarget<I, R, O>, message: I, signal: AbortSignal | undefined): Promise<R> {
+  #add(target: PublishTarget<I, R, O>, message: I, signal: AbortSignal | undefined): Promise<T> {
     this.#runtime.owner.assertPublishing();
     const lane = this.#lanes.get(target.lane) ?? this.#createLane(target);
     return lane.add(message, signal);
   }
 
-  #createLane(target: PublishTarget<I, R, O>): Lane<I, R> {
+  #createLane(target: PublishTarget<I, R, O>): Lane<I, T> {
     const { channel, lane: name, label = channel, blockMs } = target;
     if (this.#lanes.size >= MAX_IDLE_LANES) {
       for (const [other, lane] of this.#lanes) if (lane.isIdle) this.#lanes.delete(other);
@@ -229,12 +231,14 @@ export class Publisher<P, I extends Outgoing, R, T extends { readonly id: string
     const sent = telemetry.counter(METRICS.sent, { channel: label });
     const failed = (count: number, error: unknown): void =>
       telemetry.log("message_publish_failed", { channel, count, err: toError(error) });
-    const store = async (batch: readonly I[]): Promise<readonly R[]> => {
+    const { toReceipt } = this.#options;
+    const store = async (batch: readonly I[]): Promise<readonly T[]> => {
       try {
         const results = await target.store(batch);
         sent.add(batch.length);
         this.#tell(channel, batch);
-        return results;
+        // The store promises one result for each message.
+        return batch.map((message, index) => toReceipt(message, results[index] as R));
       } catch (error) {
         // What waits for room has not failed yet.
         if (blockMs === undefined || !isWithoutRoom(error)) failed(batch.length, error);
@@ -242,11 +246,11 @@ export class Publisher<P, I extends Outgoing, R, T extends { readonly id: string
       }
     };
     const sizeOf = ({ size }: I): number => size;
-    const limits = { ...LIMITS, maxPending: this.#maxPending };
-    const lane: Lane<I, R> =
+    const common = { ...LIMITS, maxPending: this.#maxPending, refusal: nameMessage, sizeOf };
+    const lane: Lane<I, T> =
       blockMs === undefined
-        ? new Batcher<I, R>({ ...limits, maxInFlight: MAX_IN_FLIGHT, flush: store, sizeOf })
-        : new WaitingLane<I, R>({ ...limits, store, sizeOf, blockMs, clock, failed, stop: this.#stop.signal });
+        ? new Batcher<I, T>({ ...common, maxInFlight: MAX_IN_FLIGHT, flush: store })
+        : new WaitingLane<I, T>({ ...common, store, blockMs, clock, failed, stop: this.#stop.signal });
     this.#lanes.set(name, lane);
     return lane;
   }

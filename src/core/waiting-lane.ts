@@ -7,6 +7,8 @@ import { backoffMs, type RetryPolicy } from "./retry.js";
 export interface WaitingLaneOptions<I, R> {
   /** Writes a batch, all or nothing. Rejects with a retryable `LimitError` when there is no room for it. */
   readonly store: (items: readonly I[]) => Promise<readonly R[]>;
+  /** What an item is rejected with whose batch was. */
+  readonly refusal: (error: unknown, item: I) => unknown;
   /** What an item counts towards `maxBytes`. */
   readonly sizeOf: (item: I) => number;
   readonly maxItems: number;
@@ -153,7 +155,7 @@ export class WaitingLane<I, R> {
     } catch (error) {
       if (isWithoutRoom(error)) return error;
       this.#remove(0, batch.length);
-      for (const { reject } of batch) reject(error);
+      for (const { item, reject } of batch) reject(this.#options.refusal(error, item));
     }
     return undefined;
   }

@@ -3,7 +3,7 @@
 import { atMost, wait } from "../core/clock.js";
 import type { Consuming } from "../core/consumer-stats.js";
 import { ClosedError, toError } from "../core/errors.js";
-import type { Handle } from "../core/handler.js";
+import type { Execute } from "../core/handler.js";
 import { STOP, type Verdict } from "../core/outcome.js";
 import { type Handing, Run } from "../core/run.js";
 import { DEFAULT_DRAIN_MS } from "../core/subscription.js";
@@ -15,7 +15,7 @@ import type { Hearing } from "./targets.js";
 
 /** What handles the messages of one channel. */
 interface Handling {
-  readonly handle: Handle;
+  readonly execute: Execute;
   /** How long that takes, by what comes of it. */
   readonly ok: Histogram;
   readonly error: Histogram;
@@ -27,7 +27,7 @@ type Retry = Verdict & { readonly as: "retry" };
 
 export interface DispatcherOptions
   extends Pick<ReceptionOptions<Handling>, "runtime" | "reader" | "wanted" | "listen" | "recent"> {
-  readonly handleFor: (channel: string, hearing: Hearing) => Handle;
+  readonly executeFor: (channel: string, hearing: Hearing) => Execute;
   readonly concurrency: number;
   readonly graveyard: Graveyard;
 }
@@ -40,6 +40,7 @@ export class Dispatcher implements Handing, Consuming {
   readonly #giveUp = new AbortController();
   readonly #since: number;
   #isOpen = false;
+  #isPumping = false;
   /** Handlers that run, and those that wait for their retry. */
   #running = 0;
   #handled = 0;
@@ -127,28 +128,31 @@ export class Dispatcher implements Handing, Consuming {
   }
 
   #bind(channel: string, hearing: Hearing, label: string): Handling {
-    const { runtime, handleFor, reader } = this.#options;
+    const { runtime, executeFor, reader } = this.#options;
     const durations = (result: "ok" | "error"): Histogram =>
       runtime.telemetry.histogram(METRICS.channelProcessing, { channel: label, handler: reader, result });
-    return { handle: handleFor(channel, hearing), ok: durations("ok"), error: durations("error") };
+    return { execute: executeFor(channel, hearing), ok: durations("ok"), error: durations("error") };
   }
 
+  /** Starts handlers while there are slots. Those that end at once leave theirs to the next. */
   #pump(): void {
-    while (this.#isOpen && !this.#isClosed && this.#running < this.#options.concurrency) {
+    if (this.#isPumping || !this.#isOpen) return;
+    this.#isPumping = true;
+    while (!this.#isClosed && this.#running < this.#options.concurrency) {
       const arrival = this.#reception.next();
       if (arrival === undefined) break;
       this.#running += 1;
       this.#lastMessageAt = this.#options.runtime.clock.now();
       this.#start(arrival, this.#lastMessageAt);
     }
+    this.#isPumping = false;
     if (this.#running === 0) this.#notifyIdle();
   }
 
   #start(arrival: HandledArrival, now: number): void {
     const run = new Run(arrival, now, this);
     this.#runs.add(run);
-    // `handle` never rejects.
-    void arrival.from.bound.handle(arrival, run).then((verdict) => this.#finish(arrival, run, verdict));
+    arrival.from.bound.execute(arrival, run, (verdict) => this.#finish(arrival, run, verdict));
   }
 
   #finish(arrival: HandledArrival, run: Run, verdict: Verdict): void {

@@ -4,7 +4,7 @@ import { Channels } from "../core/channels.js";
 import { assertHandler, DEFAULT_CONCURRENCY, retryPolicy } from "../core/consuming.js";
 import type { ChannelIn, InputOf, NameIn, OutputOf, ParamsIn } from "../core/contract.js";
 import { ErrorRules, type OnError } from "../core/error-policy.js";
-import { createRunner, type Handler } from "../core/handler.js";
+import { createExecutor, type Handler } from "../core/handler.js";
 import { abortable } from "../core/lifecycle.js";
 import { handleThrough } from "../core/middleware.js";
 import { checkOptions } from "../core/options.js";
@@ -122,8 +122,8 @@ export function createPubSub<C>(common: Runtime): PubSub<C> {
       listen: options,
       recent: options.dedupe ? recentIdsOf(handler) : undefined,
       concurrency,
-      handleFor: (channel, { params, read }) =>
-        createRunner({ channel, params, codecs, readerFor: () => read, isForOthers: undefined }, handle, running),
+      executeFor: (channel, { params, read }) =>
+        createExecutor({ channel, params, codecs, readerFor: () => read, isForOthers: undefined }, handle, running),
     });
     return await inForce(runtime, dispatcher, options.signal);
   }

@@ -12,6 +12,7 @@ interface Flight {
 function createBatcher(limits: Partial<BatcherOptions<number, string>> = {}) {
   const flights: Flight[] = [];
   const batcher = new Batcher<number, string>({
+    refusal: (error) => error,
     flush: (items) =>
       new Promise((resolve, reject) => {
         flights.push({ items, land: () => resolve(items.map((item) => `r${item}`)), crash: reject });

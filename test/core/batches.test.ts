@@ -254,6 +254,7 @@ describe("a batch", () => {
     await clock.advance(0);
     expect([batches.length, clock.pending()]).toEqual([1, 1]);
     for (const run of stage.runs) run.fail(reason);
+    await clock.advance(0);
     expect([batches[0]?.context.signal.reason, clock.pending()]).toEqual([reason, 0]);
   });
 

@@ -15,6 +15,7 @@ function createStage(options: Partial<WaitingLaneOptions<number, string>> = {}) 
   let room = 0;
   let failure: Error | undefined;
   const lane = new WaitingLane<number, string>({
+    refusal: (error) => error,
     async store(items) {
       tried.push(items);
       if (failure !== undefined) throw failure;

@@ -1,0 +1,81 @@
+/** How long handlers may take: one timer for all that get as long. */
+
+import { type Clock, nextTurn, type Timer } from "./clock.js";
+import { TimeoutError } from "./errors.js";
+
+/** Something that may not take too long. */
+export interface Limited {
+  /** By the clock. */
+  readonly startedAt: number;
+  /** Its time is up. Called once at most. */
+  late(error: TimeoutError): void;
+}
+
+/** A timer for each handler would cost more than the rest of its delivery. */
+export class TimeLimit {
+  readonly #clock: Clock;
+  readonly #ms: number;
+  /** All have the same time, so that the first is due first. */
+  readonly #running = new Set<Limited>();
+  #timer: Timer | undefined;
+  #isLooking = false;
+
+  constructor(clock: Clock, ms: number) {
+    this.#clock = clock;
+    this.#ms = ms;
+  }
+
+  begin(limited: Limited): void {
+    this.#running.add(limited);
+    this.#timer ??= this.#clock.setTimer(() => this.#expire(), this.#ms);
+  }
+
+  /** It has come to an end, or nobody waits for that any more. */
+  end(limited: Limited): void {
+    if (!this.#running.delete(limited) || this.#running.size > 0 || this.#isLooking) return;
+    this.#isLooking = true;
+    // A timer keeps the process alive, and making one for each handler is what shall not be.
+    void nextTurn().then(() => {
+      this.#isLooking = false;
+      if (this.#running.size > 0) return;
+      this.#timer?.cancel();
+      this.#timer = undefined;
+    });
+  }
+
+  /**
+   * Limits work that never rejects: the result is what it comes to, or what `late` makes of the timeout. A result that
+   * comes later changes nothing.
+   */
+  within<T>(
+    startedAt: number,
+    work: Promise<T>,
+    late: (error: TimeoutError) => T,
+  ): { readonly result: Promise<T>; readonly cancel: () => void } {
+    let cancel = (): void => undefined;
+    const result = new Promise<T>((resolve) => {
+      const limited: Limited = { startedAt, late: (error) => resolve(late(error)) };
+      cancel = () => this.end(limited);
+      this.begin(limited);
+      void work.then((value) => {
+        cancel();
+        resolve(value);
+      });
+    });
+    return { result, cancel };
+  }
+
+  #expire(): void {
+    this.#timer = undefined;
+    const now = this.#clock.now();
+    for (const limited of this.#running) {
+      const leftMs = limited.startedAt + this.#ms - now;
+      if (leftMs > 0) {
+        this.#timer = this.#clock.setTimer(() => this.#expire(), leftMs);
+        return;
+      }
+      this.#running.delete(limited);
+      limited.late(new TimeoutError(`the handler did not finish within its handlerTimeoutMs of ${this.#ms}`));
+    }
+  }
+}
