@@ -1,6 +1,6 @@
 /** A backend whose server may be absent when it is opened: tried again in the background until it is there. */
 
-import type { Backend, BackendContext, DeadLetters, Log, Queue } from "./backend.js";
+import type { Backend, BackendContext, DeadLetters, Log, Membership, Queue } from "./backend.js";
 import { type Clock, wait } from "./clock.js";
 import { ClosedError, ConnectionError, toError } from "./errors.js";
 import { backoffMs, RECONNECT } from "./retry.js";
@@ -154,6 +154,23 @@ export function queueOf(primary: Primary): Queue {
     open: async (...args) => queue().open(...args),
     deadLetters: (...args) => lettersOf(() => queue().deadLetters(...args)),
     stats: async (...args) => queue().stats(...args),
+  };
+}
+
+/** The membership of a backend that may not be there yet. */
+export function membershipOf(primary: Primary): Membership {
+  const membership = (): Membership => primary.use().membership;
+  return {
+    begin: async (...args) => membership().begin(...args),
+    renew: async (...args) => membership().renew(...args),
+    end: async (...args) => membership().end(...args),
+    join: async (...args) => membership().join(...args),
+    leave: async (...args) => membership().leave(...args),
+    list: async (...args) => membership().list(...args),
+    find: async (...args) => membership().find(...args),
+    versions: async (...args) => membership().versions(...args),
+    lapsing: async () => membership().lapsing(),
+    reap: async (...args) => membership().reap(...args),
   };
 }
 

@@ -30,7 +30,7 @@ const CONSUMER = { consumer: "consumer", leaseMs: LONG_LEASE_MS, maxAttempts: 3,
 
 /** Every call that a backend has, by its name. */
 function callsOf(backend: Backend): Record<string, () => Promise<unknown>> {
-  const { broadcast, log, queue } = backend;
+  const { broadcast, log, queue, membership } = backend;
   return {
     ping: () => backend.ping(),
     publish: () => broadcast.publish([{ channel: "channel", data: "a" }]),
@@ -54,6 +54,16 @@ function callsOf(backend: Backend): Record<string, () => Promise<unknown>> {
     "open of a recipient": () => queue.open("queue", "", CONSUMER),
     ...letterCallsOf("a recipient", queue.deadLetters("queue", "")),
     "stats of a recipient": () => queue.stats("queue", ""),
+    begin: () => membership.begin("holder", LONG_LEASE_MS),
+    renew: () => membership.renew("holder", LONG_LEASE_MS),
+    end: () => membership.end("holder"),
+    join: () => membership.join("group", "holder", [{ id: "ada", meta: "", connections: 1 }], { maxMembers: 1 }),
+    leave: () => membership.leave("group", "holder", ["ada"]),
+    "list of members": () => membership.list("group", { max: 1 }),
+    find: () => membership.find("group", ["ada"]),
+    versions: () => membership.versions(["group"], "holder"),
+    lapsing: () => membership.lapsing(),
+    reap: () => membership.reap("holder"),
   };
 }
 

@@ -1,6 +1,7 @@
 /** Where a memory backend's messages live: one store per `connect("memory:")`, shared by name within the process. */
 
 import type { MemoryChannels } from "./broadcast.js";
+import type { MemoryMembership } from "./membership.js";
 import type { MemoryStream } from "./stream.js";
 import type { MemoryQueue } from "./queue.js";
 
@@ -9,6 +10,7 @@ export interface MemoryStore {
   readonly streams: Map<string, MemoryStream>;
   readonly queues: Map<string, MemoryQueue>;
   readonly channels: Map<string, MemoryChannels>;
+  readonly members: MemoryMembership;
 }
 
 const shared = new Map<string, { store: MemoryStore; users: number }>();
@@ -29,5 +31,10 @@ export function openStore(name: string | undefined): { store: MemoryStore; relea
 }
 
 function createStore(): MemoryStore {
-  return { streams: new Map(), queues: new Map(), channels: new Map() };
+  return {
+    streams: new Map(),
+    queues: new Map(),
+    channels: new Map(),
+    members: { holders: new Map(), groups: new Map(), versions: 0 },
+  };
 }

@@ -32,7 +32,7 @@ async function open({ path, namespace, test, now }: OpenRemote): Promise<unknown
 }
 
 function backendMethods(backend: Backend): Record<string, Method> {
-  const { broadcast, log, queue } = backend;
+  const { broadcast, log, queue, membership } = backend;
   return {
     ping: () => backend.ping(),
     check: () => backend.check(),
@@ -55,6 +55,16 @@ function backendMethods(backend: Backend): Record<string, Method> {
     push: (...args: Parameters<typeof queue.push>) => queue.push(...args),
     openQueue: async (...args: Parameters<typeof queue.open>) => register(feedMethods(await queue.open(...args))),
     queueStats: (...args: Parameters<typeof queue.stats>) => queue.stats(...args),
+    beginHolder: (...args: Parameters<typeof membership.begin>) => membership.begin(...args),
+    renewHolder: (...args: Parameters<typeof membership.renew>) => membership.renew(...args),
+    endHolder: (...args: Parameters<typeof membership.end>) => membership.end(...args),
+    join: (...args: Parameters<typeof membership.join>) => membership.join(...args),
+    leave: (...args: Parameters<typeof membership.leave>) => membership.leave(...args),
+    listMembers: (...args: Parameters<typeof membership.list>) => membership.list(...args),
+    findMembers: (...args: Parameters<typeof membership.find>) => membership.find(...args),
+    groupVersions: (...args: Parameters<typeof membership.versions>) => membership.versions(...args),
+    lapsingHolders: () => membership.lapsing(),
+    reapHolder: (...args: Parameters<typeof membership.reap>) => membership.reap(...args),
     letters: (port: "log" | "queue", of: [string, string], method: keyof DeadLetters, ...args: never[]) =>
       lettersMethods(backend[port].deadLetters(...of))[method](...args),
   };
