@@ -55,6 +55,7 @@ export {
 export type { ForwardingStats } from "./core/forwarding.js";
 export type { Context, Handler } from "./core/handler.js";
 export type { ConsumerHealth, GroupHealth, Health } from "./core/health.js";
+export type { HolderHealth } from "./core/holder-lease.js";
 export { LOG_EVENTS, type LogEvent, type LogLevel } from "./core/log-events.js";
 export type { Envelope, Message } from "./core/message.js";
 export type { MessageOptions } from "./core/outgoing.js";
@@ -72,6 +73,18 @@ export type { Position, StartPlace } from "./events/places.js";
 export type { EventReceipt, PublishEventOptions, PublishEventsOptions } from "./events/publish.js";
 export type { ReplayOptions, ReplayResult } from "./events/replay.js";
 export type { EventGroupStats, EventStats } from "./events/stats.js";
+export type {
+  ListPresenceOptions,
+  OpenPresence,
+  Presence,
+  PresenceConnection,
+  PresenceOptions,
+  PresencePage,
+  PresenceStats,
+  WatchPresenceOptions,
+} from "./presence/index.js";
+export type { PresenceChange, PresentMember } from "./presence/member.js";
+export type { PresenceWatch } from "./presence/watch.js";
 export type {
   ConsumeQueueOptions,
   OpenQueue,

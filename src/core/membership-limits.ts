@@ -47,5 +47,14 @@ export function assertMembers(group: string, members: readonly NewMember[]): voi
 /** @throws {InvalidArgumentError} */
 export function assertCount(what: "members" | "ids" | "groups" | "page", count: number, max: number): void {
   if (Number.isSafeInteger(count) && count >= 0 && count <= max) return;
-  throw new InvalidArgumentError(`${what === "page" ? "a page" : "a call"} takes at most ${max} ${what === "page" ? "members" : what}, not ${count}`);
+  throw new InvalidArgumentError(
+    `${what === "page" ? "a page" : "a call"} takes at most ${max} ${what === "page" ? "members" : what}, not ${count}`,
+  );
+}
+
+/** The place behind which a page begins. @throws {InvalidArgumentError} for what is no cursor */
+export function placeOf(cursor: string | undefined): number {
+  if (cursor === undefined) return 0;
+  if (!/^\d{1,16}$/.test(cursor)) throw new InvalidArgumentError(`${JSON.stringify(cursor.slice(0, 64))} is no cursor`);
+  return Number(cursor);
 }

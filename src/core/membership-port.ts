@@ -39,12 +39,7 @@ export interface Membership {
    * @throws {InvalidArgumentError | LimitError} for too many members at once or too large a meta; nothing is joined
    * @throws {OutOfMemoryError} when the store refuses to grow; nothing is joined
    */
-  join(
-    group: string,
-    holder: string,
-    members: readonly NewMember[],
-    limits: MemberLimits,
-  ): Promise<Joined | "lapsed">;
+  join(group: string, holder: string, members: readonly NewMember[], limits: MemberLimits): Promise<Joined | "lapsed">;
   /** Holds them no longer. What another holder holds, and what nobody does, is left alone. */
   leave(group: string, holder: string, ids: readonly string[]): Promise<MembershipChange>;
   /**

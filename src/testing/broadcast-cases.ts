@@ -2,6 +2,7 @@
 
 import { deepEqual, equal, ok } from "node:assert/strict";
 import type { Backend, BroadcastTarget, Unsubscribe } from "../core/backend.js";
+import { INTERNAL } from "../core/glob.js";
 import type { ContractCase, ContractStore } from "./contract.js";
 import { numbered, textOf } from "./fixtures.js";
 import { eventually } from "./waiting.js";
@@ -284,6 +285,19 @@ const patterns: readonly ContractCase[] = [
         [ear, ["yes"]],
         [set, ["yes"]],
       ]);
+    },
+  },
+  {
+    title: "broadcast: channels of signalbox's own are heard by their name, and match no pattern",
+    run: async (store) => {
+      const [own, channel] = [INTERNAL + store.name(), store.name()];
+      const second = await store.second();
+      const exact = await listen(store.backend, { channel: own });
+      const others = [await listen(store.backend, { pattern: "*" }), await listen(second, { pattern: "?*" })];
+      await say(second, own, "own");
+      await say(second, channel, "end");
+      const everybody = others.map((ear) => [ear, ["end"]] as const);
+      await expectHeard(store, [[exact, ["own"]], ...everybody]);
     },
   },
 ];

@@ -120,7 +120,10 @@ const coming: readonly ContractCase[] = [
       for (let round = 0; round < 5; round += 1) {
         seen.push((await holder.join(group, "ada")).version, (await holder.leave(group, "ada")).version);
       }
-      deepEqual(seen, [...new Set(seen)].toSorted((a, b) => a - b));
+      deepEqual(
+        seen,
+        [...new Set(seen)].toSorted((a, b) => a - b),
+      );
     },
   },
   {
@@ -194,6 +197,7 @@ const coming: readonly ContractCase[] = [
       const [one, other] = [await startHolder(store), await startHolder(store)];
       const held = [await one.join(busy, "ada", "bob"), await one.join(quiet, "ada"), await one.leave(busy, "bob")];
       const { version } = await other.join(busy, "ada=x");
+      ok(held.every((call) => call.version > 0));
       await one.join(left, "ada");
       await one.leave(left, "ada");
       const [ofBusy, ofQuiet, ofLeft, ofUnknown] = await membership.versions([busy, quiet, left, "unknown"], one.id);
@@ -212,8 +216,7 @@ function excessesOf(store: ContractStore, group: string, holder: string): Record
   const { membership } = store.backend;
   const tooMany = (max: number): string[] => numbered("m", max + 1);
   return {
-    "INVALID_ARGUMENT members": () =>
-      membership.join(group, holder, tooMany(MAX_MEMBERS_AT_ONCE).map(member), MANY),
+    "INVALID_ARGUMENT members": () => membership.join(group, holder, tooMany(MAX_MEMBERS_AT_ONCE).map(member), MANY),
     "INVALID_ARGUMENT connections": () => membership.join(group, holder, [member("ada"), member("bob*0")], MANY),
     "INVALID_ARGUMENT id": () => membership.join(group, holder, [member("ada"), member("")], MANY),
     "LIMIT meta": () =>
@@ -222,6 +225,7 @@ function excessesOf(store: ContractStore, group: string, holder: string): Record
     "INVALID_ARGUMENT ids to find": () => membership.find(group, tooMany(MAX_MEMBERS_AT_ONCE)),
     "INVALID_ARGUMENT page": () => membership.list(group, { max: MAX_MEMBERS_AT_ONCE + 1 }),
     "INVALID_ARGUMENT page below 0": () => membership.list(group, { max: -1 }),
+    "INVALID_ARGUMENT cursor": () => membership.list(group, { max: 1, cursor: "behind ada" }),
     "INVALID_ARGUMENT groups": () => membership.versions(tooMany(MAX_GROUPS_AT_ONCE), holder),
     "INVALID_ARGUMENT lease": () => membership.begin(store.name(), MAX_LEASE_MS + 1),
     "INVALID_ARGUMENT no lease": () => membership.renew(holder, 0),
@@ -238,7 +242,13 @@ const bounds: readonly ContractCase[] = [
       const more = ["cleo", "ada=x", "dan", "eve"].map(member);
       const joined = await membership.join(group, other.id, more, { maxMembers: 3 });
       ok(joined !== "lapsed");
-      deepEqual([joined.refused, changesOf(joined)], [["dan", "eve"], ["joined cleo", "updated ada=x*2"]]);
+      deepEqual(
+        [joined.refused, changesOf(joined)],
+        [
+          ["dan", "eve"],
+          ["joined cleo", "updated ada=x*2"],
+        ],
+      );
       await expectMembers(store.backend, group, "ada=x*2", "bob", "cleo");
       await one.leave(group, "bob");
       const again = await membership.join(group, other.id, [member("dan"), member("eve")], { maxMembers: 3 });

@@ -5,16 +5,7 @@ import type { Backend, MembershipChange, MemberPage } from "../core/backend.js";
 import { MAX_MEMBERS_AT_ONCE, MAX_META_BYTES } from "../core/membership-limits.js";
 import type { ContractCase, ContractStore } from "./contract.js";
 import { first, numbered } from "./fixtures.js";
-import {
-  changesOf,
-  type Holder,
-  listAll,
-  member,
-  membersOf,
-  memberText,
-  reapAll,
-  startHolder,
-} from "./members.js";
+import { changesOf, type Holder, listAll, member, membersOf, memberText, reapAll, startHolder } from "./members.js";
 import { createRandom } from "./random.js";
 
 /** Joins so many members, as many as a call takes. */
@@ -25,7 +16,8 @@ async function fill(holder: Holder, group: string, ids: readonly string[]): Prom
 
 const paging: readonly ContractCase[] = [
   {
-    title: "membership: a group of 100,000 is listed by pages, and whoever stays is there once while others come and go",
+    title:
+      "membership: a group of 100,000 is listed by pages, and whoever stays is there once while others come and go",
     run: async (store) => {
       const [group, holder, other] = [store.name(), await startHolder(store), await startHolder(store)];
       const ids = numbered("m", 100_000);
@@ -48,7 +40,11 @@ const paging: readonly ContractCase[] = [
       } while (cursor !== undefined);
       equal(new Set(seen).size, seen.length, "nobody is listed twice");
       const listed = new Set(seen);
-      deepEqual(ids.filter((id) => !left.has(id) && !listed.has(id)), [], "whoever stays is listed");
+      deepEqual(
+        ids.filter((id) => !left.has(id) && !listed.has(id)),
+        [],
+        "whoever stays is listed",
+      );
     },
   },
   {
@@ -88,6 +84,8 @@ const paging: readonly ContractCase[] = [
     },
   },
 ];
+
+const IDS = "a b c d e f g h".split(" ");
 
 interface Seat {
   readonly text: string;
@@ -180,18 +178,26 @@ class Play {
   async #join(holder: Holder, group: string, model: Model): Promise<void> {
     const texts = new Map(
       numbered("x", 1 + Math.floor(this.#random() * 4)).map(() => {
-        const id = this.#pick([..."abcdefgh"]);
+        const id = this.#pick(IDS);
         return [id, `${id}=${this.#pick(["here", "away"])}*${this.#pick([1, 2, 3])}`];
       }),
     );
     const joined = await holder.join(group, ...texts.values());
-    this.#expectTold(group, joined, [...texts.values()].flatMap((text) => model.joined(holder.id, text)));
+    this.#expectTold(
+      group,
+      joined,
+      [...texts.values()].flatMap((text) => model.joined(holder.id, text)),
+    );
   }
 
   async #leave(holder: Holder, group: string, model: Model): Promise<void> {
-    const ids = new Set([this.#pick([..."abcdefgh"]), this.#pick([..."abcdefgh"])]);
+    const ids = new Set([this.#pick(IDS), this.#pick(IDS)]);
     const left = await holder.leave(group, ...ids);
-    this.#expectTold(group, left, [...ids].flatMap((id) => model.left(holder.id, id)));
+    this.#expectTold(
+      group,
+      left,
+      [...ids].flatMap((id) => model.left(holder.id, id)),
+    );
   }
 
   async #end(holder: Holder): Promise<void> {

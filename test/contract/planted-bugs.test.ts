@@ -10,6 +10,7 @@ import { openNothing } from "./support/nothing.js";
 import { consumingBugs } from "./support/planted-consuming.js";
 import { groupBugs } from "./support/planted-groups.js";
 import { keepingBugs } from "./support/planted-keeping.js";
+import { membershipBugs } from "./support/planted-membership.js";
 import { storingBugs } from "./support/planted-storing.js";
 import type { PlantedBug } from "./support/planting.js";
 import { runCase } from "./support/run-case.js";
@@ -34,13 +35,16 @@ function caseOf(title: string): ContractCase {
   return found;
 }
 
-describe.concurrent.each([...consumingBugs, ...storingBugs, ...groupBugs, ...keepingBugs])("where $title", (bug) => {
-  test.each(bug.caughtBy)("this fails: %s", async (title) => {
-    const contractCase = caseOf(title);
-    await runCase(contractCase, openMemoryStore);
-    await expect(runCase(contractCase, () => openWith(bug))).rejects.toThrow();
-  });
-});
+describe.concurrent.each([...consumingBugs, ...storingBugs, ...groupBugs, ...keepingBugs, ...membershipBugs])(
+  "where $title",
+  (bug) => {
+    test.each(bug.caughtBy)("this fails: %s", async (title) => {
+      const contractCase = caseOf(title);
+      await runCase(contractCase, openMemoryStore);
+      await expect(runCase(contractCase, () => openWith(bug))).rejects.toThrow();
+    });
+  },
+);
 
 test("a backend that does nothing passes only what asks for nothing", async () => {
   const passes = contractCases.map(async (contractCase) => {
@@ -63,6 +67,7 @@ test("a backend that does nothing passes only what asks for nothing", async () =
     "queue: a take that finds nothing ends when its time is up",
     "log: where nothing was parked there are no dead letters",
     "queue: where nothing was parked there are no dead letters",
+    "membership: an unknown group is empty, and has no version",
   ]);
 });
 

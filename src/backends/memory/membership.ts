@@ -10,6 +10,7 @@ import {
   MAX_LAPSING,
   MAX_MEMBERS_AT_ONCE,
   MAX_REAPED,
+  placeOf,
 } from "../../core/membership-limits.js";
 import { MemberGroup } from "./members.js";
 import { type Session, scoped } from "./session.js";
@@ -36,16 +37,15 @@ const OVER = 0;
 export function createMembership(session: Session, all: MemoryMembership, context: BackendContext): Membership {
   const { namespace, clock } = context;
   const keyOf = (name: string): string => scoped(namespace, name);
-  const groupOf = (name: string): MemberGroup =>
+  const groupOf: Groups["groupOf"] = (name) =>
     all.groups.get(keyOf(name)) ?? new MemberGroup(() => (all.versions += 1));
-  /** A group that has no members is forgotten. */
-  const keep = (name: string, group: MemberGroup): void => {
+  const keep: Groups["keep"] = (name, group) => {
     if (group.size > 0) all.groups.set(keyOf(name), group);
     else all.groups.delete(keyOf(name));
   };
 
   return {
-    ...createHolders(session, all, context),
+    ...createHolders(session, all.holders, { groupOf, keep }, context),
 
     async join(name, holderName, members, { maxMembers }) {
       session.assertOpen();
@@ -72,11 +72,11 @@ export function createMembership(session: Session, all: MemoryMembership, contex
       return group.told(holder);
     },
 
-    async list(name, { max, cursor = "0" }) {
+    async list(name, { max, cursor }) {
       session.assertOpen();
       assertCount("page", max, MAX_MEMBERS_AT_ONCE);
       const group = groupOf(name);
-      return { version: group.versions("").version, count: group.size, ...group.page(Number(cursor), max) };
+      return { version: group.versions("").version, count: group.size, ...group.page(placeOf(cursor), max) };
     },
 
     async find(name, ids) {
@@ -90,36 +90,22 @@ export function createMembership(session: Session, all: MemoryMembership, contex
       assertCount("groups", names.length, MAX_GROUPS_AT_ONCE);
       return names.map((name) => groupOf(name).versions(holder));
     },
-
-    async reap(name) {
-      session.assertOpen();
-      const holder = all.holders.get(keyOf(name));
-      if (holder === undefined || !isLapsing(holder.until, clock.now())) return { lapsed: [], isDone: true };
-      holder.until = OVER;
-      const lapsed: Lapsed[] = [];
-      let room = MAX_REAPED;
-      for (const groupName of holder.groups) {
-        const group = groupOf(groupName);
-        const ids = group.heldBy(name);
-        for (const id of ids.slice(0, room)) group.leave(name, id, holder.renewedAt);
-        keep(groupName, group);
-        if (ids.length > 0) lapsed.push({ group: groupName, change: group.told(name) });
-        if (ids.length > room) return { lapsed, isDone: false };
-        room -= ids.length;
-        group.forget(name);
-        holder.groups.delete(groupName);
-      }
-      all.holders.delete(keyOf(name));
-      return { lapsed, isDone: true };
-    },
   };
+}
+
+interface Groups {
+  /** The group of that name; a new one where there is none. */
+  readonly groupOf: (name: string) => MemberGroup;
+  /** Keeps a group that has members, and forgets one that has none. */
+  readonly keep: (name: string, group: MemberGroup) => void;
 }
 
 function createHolders(
   session: Session,
-  { holders }: MemoryMembership,
+  holders: Map<string, Holder>,
+  { groupOf, keep }: Groups,
   { namespace, clock }: BackendContext,
-): Pick<Membership, "begin" | "renew" | "end" | "lapsing"> {
+): Pick<Membership, "begin" | "renew" | "end" | "lapsing" | "reap"> {
   const prefix = scoped(namespace, "");
   return {
     async begin(name, leaseMs) {
@@ -155,6 +141,28 @@ function createHolders(
         .toSorted(([, one], [, other]) => one.until - other.until)
         .slice(0, MAX_LAPSING)
         .map(([name]) => name.slice(prefix.length));
+    },
+
+    async reap(name) {
+      session.assertOpen();
+      const holder = holders.get(prefix + name);
+      if (holder === undefined || !isLapsing(holder.until, clock.now())) return { lapsed: [], isDone: true };
+      holder.until = OVER;
+      const lapsed: Lapsed[] = [];
+      let room = MAX_REAPED;
+      for (const groupName of holder.groups) {
+        const group = groupOf(groupName);
+        const ids = group.heldBy(name);
+        for (const id of ids.slice(0, room)) group.leave(name, id, holder.renewedAt);
+        keep(groupName, group);
+        if (ids.length > 0) lapsed.push({ group: groupName, change: group.told(name) });
+        if (ids.length > room) return { lapsed, isDone: false };
+        room -= ids.length;
+        group.forget(name);
+        holder.groups.delete(groupName);
+      }
+      holders.delete(prefix + name);
+      return { lapsed, isDone: true };
     },
   };
 }

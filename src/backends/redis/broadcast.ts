@@ -1,14 +1,14 @@
 /** Broadcast over Redis pub/sub: at most once, to whoever is subscribed now. */
 
 import type { Broadcast, BroadcastMessage, Bytes } from "../../core/backend.js";
-import { compileGlob } from "../../core/glob.js";
+import { compileGlob, INTERNAL } from "../../core/glob.js";
 import type { Reply } from "./connection.js";
 import { channelKey, channelPattern } from "./keys.js";
 import type { Pool } from "./pool.js";
 import type { Subscriber } from "./subscriber.js";
 
-/** Channels of the health check begin with it; users' names hold no control characters. */
-const PROBE = "\u0001probe:";
+/** Channels of the health check begin with it. */
+const PROBE = `${INTERNAL}probe:`;
 
 /** The Redis channel of a health check, beside those of the users so that the same ACL covers it. */
 export function probeChannel(namespace: string, id: string): string {
@@ -43,7 +43,7 @@ export function createBroadcast(pool: Pool, subscriber: Subscriber, namespace: s
       return subscriber.subscribe("pattern", channelPattern(namespace, wider), {
         message(data, key) {
           const channel = key.toString("utf8", prefixBytes);
-          if (!channel.startsWith(PROBE) && matches(channel)) listener.message(channel, data);
+          if (!channel.startsWith(INTERNAL) && matches(channel)) listener.message(channel, data);
         },
         gap,
       });

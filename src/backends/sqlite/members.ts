@@ -42,11 +42,13 @@ export class Members {
     return this.#sql.group.get(this.#namespace, text(name));
   }
 
-  /** The group's id to a call on it; made where there is none. */
+  /** Begins a call on a group; made where there is none. */
   open(name: string): GroupCall {
-    const found = this.find(name);
-    if (found === undefined) this.#sql.addGroup.run(this.#namespace, text(name));
-    const { id, version, members } = found ?? this.find(name) ?? { id: 0, version: 0, members: 0 };
+    const { id, version, members } = this.find(name) ?? {
+      id: this.#sql.addGroup.insert(this.#namespace, text(name)) ?? 0,
+      version: 0,
+      members: 0,
+    };
     return { id, from: version, version, members, changes: [] };
   }
 

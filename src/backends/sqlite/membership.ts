@@ -8,6 +8,7 @@ import {
   MAX_GROUPS_AT_ONCE,
   MAX_MEMBERS_AT_ONCE,
   MAX_REAPED,
+  placeOf,
 } from "../../core/membership-limits.js";
 import { Holders, type HolderRow, OVER } from "./holders.js";
 import { Members } from "./members.js";
@@ -16,27 +17,12 @@ import { text } from "./values.js";
 import type { Tx } from "./writer.js";
 
 export function createMembership(store: Store): Membership {
-  const { db, namespace, writer, clock } = store;
+  const { db, namespace, writer } = store;
   const holders = new Holders(db, namespace);
   const members = new Members(db, namespace);
 
   return {
-    async begin(holder, leaseMs) {
-      store.assertOpen();
-      assertLease(leaseMs);
-      await writer.run(({ now }) => holders.begin(holder, now + leaseMs, now));
-    },
-
-    async renew(holder, leaseMs) {
-      store.assertOpen();
-      assertLease(leaseMs);
-      return writer.run(({ now }) => (holders.renew(holder, now + leaseMs, now) ? "held" : "lapsed"));
-    },
-
-    async end(holder) {
-      store.assertOpen();
-      await writer.run(({ now }) => void holders.renew(holder, OVER, now));
-    },
+    ...createLeases(store, holders, members),
 
     async join(group, holderName, newMembers, { maxMembers }) {
       store.assertOpen();
@@ -69,13 +55,14 @@ export function createMembership(store: Store): Membership {
       });
     },
 
-    async list(group, { max, cursor = "0" }) {
+    async list(group, { max, cursor }) {
       store.assertOpen();
       assertCount("page", max, MAX_MEMBERS_AT_ONCE);
+      const behind = placeOf(cursor);
       return store.read(() => {
         const found = members.find(group);
         if (found === undefined) return { version: 0, count: 0, members: [] };
-        const page = max === 0 ? { members: [] } : members.page(found.id, Number(cursor), max);
+        const page = max === 0 ? { members: [] } : members.page(found.id, behind, max);
         return { version: found.version, count: found.members, ...page };
       });
     },
@@ -98,6 +85,32 @@ export function createMembership(store: Store): Membership {
           return { version: found?.version ?? 0, held: found === undefined ? 0 : members.held(found.id, holder) };
         }),
       );
+    },
+  };
+}
+
+function createLeases(
+  store: Store,
+  holders: Holders,
+  members: Members,
+): Pick<Membership, "begin" | "renew" | "end" | "lapsing" | "reap"> {
+  const { writer, clock } = store;
+  return {
+    async begin(holder, leaseMs) {
+      store.assertOpen();
+      assertLease(leaseMs);
+      await writer.run(({ now }) => holders.begin(holder, now + leaseMs, now));
+    },
+
+    async renew(holder, leaseMs) {
+      store.assertOpen();
+      assertLease(leaseMs);
+      return writer.run(({ now }) => (holders.renew(holder, now + leaseMs, now) ? "held" : "lapsed"));
+    },
+
+    async end(holder) {
+      store.assertOpen();
+      await writer.run(({ now }) => void holders.renew(holder, OVER, now));
     },
 
     async lapsing() {

@@ -2,6 +2,7 @@
 
 import type { Backend, Delivery } from "../../../src/core/backend.js";
 import { LimitError, SignalboxError } from "../../../src/core/errors.js";
+import { INTERNAL } from "../../../src/core/glob.js";
 import { type PlantedBug, withLog, withQueue } from "./planting.js";
 
 const storing: readonly PlantedBug[] = [
@@ -203,6 +204,22 @@ const others: readonly PlantedBug[] = [
       ...sound,
       broadcast: { ...sound.broadcast, publish: (messages) => sound.broadcast.publish(messages.toReversed()) },
     }),
+  },
+  {
+    title: "patterns hear signalbox's own channels",
+    caughtBy: ["broadcast: channels of signalbox's own are heard by their name, and match no pattern"],
+    plant: (sound) => {
+      const shown = (channel: string): string => channel.replace(INTERNAL, "");
+      return {
+        ...sound,
+        broadcast: {
+          publish: (messages) =>
+            sound.broadcast.publish(messages.map(({ channel, data }) => ({ channel: shown(channel), data }))),
+          subscribe: (target, listener) =>
+            sound.broadcast.subscribe("channel" in target ? { channel: shown(target.channel) } : target, listener),
+        },
+      };
+    },
   },
   {
     title: "a channel's name is taken as a pattern",
