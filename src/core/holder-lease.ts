@@ -64,12 +64,19 @@ export class HolderLease {
 
   /** So much time has passed. Renews what is due for it, or what the store says is over. */
   async passed(ms: number, isOver: (holder: string) => boolean): Promise<void> {
-    const { membership, clock, leaseMs } = this.#options;
+    const { clock, leaseMs } = this.#options;
     const held = this.#held;
     if (held === undefined) return;
     held.ageMs += ms;
     const ageMs = Math.max(held.ageMs, clock.now() - held.renewedAt);
-    if (ageMs < leaseMs / RENEWALS && !isOver(held.name)) return;
+    if (ageMs >= leaseMs / RENEWALS || isOver(held.name)) await this.renew();
+  }
+
+  /** Renews it now, or finds that it has lapsed. */
+  async renew(): Promise<void> {
+    const { membership, clock, leaseMs } = this.#options;
+    const held = this.#held;
+    if (held === undefined) return;
     if ((await membership.renew(held.name, leaseMs)) === "lapsed") return this.lapse(held.name);
     held.ageMs = 0;
     held.renewedAt = clock.now();

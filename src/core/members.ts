@@ -187,15 +187,21 @@ export class Members implements Consuming {
     const { holder = "" } = this.#lease;
     const expected = asked.map((name) => this.#groups.get(name)?.expected());
     const found = await this.#runtime.backend.membership.versions(asked, holder);
-    for (const [index, name] of asked.entries()) {
+    // It was replaced meanwhile, and everything is told anew.
+    if (holder !== (this.#lease.holder ?? "")) return;
+    const lost = asked.filter((name, index) => {
       const group = this.#groups.get(name);
       const [has, wants] = [found[index], expected[index]];
-      if (group === undefined || has === undefined || wants === undefined || holder !== (this.#lease.holder ?? ""))
-        continue;
-      group.enrolment.askForRoom();
-      if (!group.compare(has, wants)) continue;
-      this.#events.lost(name, holder, group.enrolment.seats.members);
-      group.enrolment.tellAgain();
+      group?.enrolment.askForRoom();
+      return group !== undefined && has !== undefined && wants !== undefined && group.compare(has, wants);
+    });
+    // What was lost may be all of it, and then the lease is the first to know.
+    if (lost.length > 0) await this.#lease.renew();
+    if (holder !== this.#lease.holder) return;
+    for (const name of lost) {
+      const enrolment = this.#groups.get(name)?.enrolment;
+      if (enrolment !== undefined) this.#events.lost(name, holder, enrolment.seats.members);
+      enrolment?.tellAgain();
     }
   }
 

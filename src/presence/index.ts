@@ -144,7 +144,8 @@ function createOne(place: Place): Presence {
 
   return {
     name,
-    enter: (id, meta = null, options = {}) => enter(place, group, validText("member id", id), meta, options),
+    enter: async (id, meta = null, options = {}) =>
+      await enter(place, group, validText("member id", id), meta, options),
     async list(options = {}) {
       checkOptions("presence.list", options, LIST_CHECKS);
       const { limit = DEFAULT_LIMIT, cursor, signal } = options;
