@@ -11,6 +11,7 @@ import { loadScript } from "./scripts.js";
 const renewScript = loadScript("membership-renew");
 const intendScript = loadScript("membership-intend");
 const forgetScript = loadScript("membership-forget");
+const noteScript = loadScript("membership-note");
 const lapsingScript = loadScript("membership-lapsing");
 const lapseScript = loadScript("membership-lapse");
 
@@ -43,7 +44,7 @@ export class Holders {
 
   async end(holder: string): Promise<void> {
     const { state } = await this.#lapse(holder, "now");
-    if (state !== "unknown") await this.#list(["ZADD", this.#leases, "0", holder]);
+    if (state !== "unknown") await this.#note(holder, "0");
   }
 
   async lapsing(): Promise<readonly string[]> {
@@ -55,13 +56,13 @@ export class Holders {
     const { state, lastSeen, groups } = await this.#lapse(holder, "due");
     if (state !== "over" && state !== "unknown") {
       // It was renewed, and whoever did so has not come to say it here.
-      await this.#list(["ZADD", this.#leases, "XX", state, holder]);
+      await this.#note(holder, state, "XX");
       return { lapsed: [], isDone: true };
     }
     if (groups.length === 0) {
       const keys = this.#keysOf(holder);
-      await this.#connection(keys.lease).command(["DEL", keys.lease, keys.groups]);
-      await this.#list(["ZREM", this.#leases, holder]);
+      await this.#connection(keys.lease).command(["UNLINK", keys.lease, keys.groups]);
+      await this.#connection(this.#leases).command(["ZREM", this.#leases, holder]);
       return { lapsed: [], isDone: true };
     }
     const max = Math.floor(MAX_REAPED / groups.length);
@@ -95,7 +96,7 @@ export class Holders {
     const { lease } = this.#keysOf(holder);
     const end = textOf(await renewScript.run(this.#connection(lease), [lease], [String(leaseMs), how]));
     if (end === "0") return false;
-    await this.#list(["ZADD", this.#leases, end, holder]);
+    await this.#note(holder, end);
     return true;
   }
 
@@ -123,8 +124,8 @@ export class Holders {
     return this.#dependencies.connectionOf(key);
   }
 
-  async #list(command: readonly string[]): Promise<void> {
-    await this.#connection(this.#leases).command(command);
+  async #note(holder: string, end: string, how: "" | "XX" = ""): Promise<void> {
+    await noteScript.run(this.#connection(this.#leases), [this.#leases], [holder, end, how]);
   }
 }
 

@@ -21,7 +21,7 @@ test("a file of layout sb1 that is opened has the tables of a new file, and open
   const [fresh, older] = await Promise.all(paths.map((path) => connect(path)));
   expect(schemaOf(older!)).toEqual(schemaOf(fresh!));
   const version = "SELECT version FROM sb1_versions WHERE name = 'additions'";
-  expect(older!.prepare(version).get()).toEqual({ version: 1 });
+  expect(older!.prepare(version).get()).toEqual({ version: 2 });
   const before = older!.prepare("PRAGMA schema_version").get();
   await open({ path: paths[1]! });
   expect(older!.prepare("PRAGMA schema_version").get()).toEqual(before);

@@ -1,13 +1,13 @@
 /**
  * Writes a file that later versions must still read: `tsx` this with its path. The files in `test/fixtures/layout` are kept
  * as they were written once: `sqlite-sb1.db` by a build that made no additions, which left out `writeOrdered` and
- * `writeRedriven`; `sqlite-sb1-1.db` by the first that made some.
+ * `writeRedriven`; `sqlite-sb1-1.db` by the first that made some, without `writeMembers`; `sqlite-sb1-2.db` by this one.
  */
 
 import { rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { openSqlite } from "../../../src/backends/sqlite/index.js";
-import type { Delivery, GroupSettings, Log, NewItem, Queue } from "../../../src/core/backend.js";
+import type { Delivery, GroupSettings, Log, Membership, NewItem, Queue } from "../../../src/core/backend.js";
 import { createFakeClock } from "../../../src/testing/fake-clock.js";
 
 /** When the file was written, by its clock. */
@@ -38,10 +38,11 @@ export async function writeFixture(path: string): Promise<void> {
   };
   // Dies without a word, so that what it holds stays leased.
   const backend = await openSqlite({ path }, { namespace: NAMESPACE, clock, report });
-  const { log, queue } = backend;
+  const { log, queue, membership } = backend;
   await writeBasics(log, queue);
   await writeOrdered(log);
   await writeRedriven(log, queue);
+  await writeMembers(membership);
 }
 
 const REASON = { kind: "failed", message: "no way", stack: "somewhere" } as const;
@@ -118,6 +119,16 @@ async function writeRedriven(log: Log, queue: Queue): Promise<void> {
   const inbox = await queue.open("redriven", "coder", CONSUMER);
   const { deliveries } = await inbox.take({ max: 1, waitMs: 0 }, []);
   await inbox.take({ max: 0, waitMs: 0 }, [{ receipt: held(deliveries, "urgent"), as: "deadLetter", reason: REASON }]);
+}
+
+/** Two processes that hold members in a lobby, one of them both; the first also somebody in a den. */
+async function writeMembers(membership: Membership): Promise<void> {
+  const limits = { maxMembers: 10 };
+  for (const holder of ["first", "second"]) await membership.begin(holder, 30_000);
+  const ada = { id: "ada", meta: "away", connections: 2 };
+  await membership.join("lobby", "first", [ada, { id: "bob", meta: new Uint8Array([0, 255]), connections: 1 }], limits);
+  await membership.join("lobby", "second", [{ id: "ada", meta: "here", connections: 1 }], limits);
+  await membership.join("den", "first", [ada], limits);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

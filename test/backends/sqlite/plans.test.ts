@@ -24,7 +24,7 @@ async function statementsOf(path: string): Promise<readonly string[]> {
   return [...prepared].filter((sql) => /^\s*(SELECT|INSERT|UPDATE|DELETE)/.test(sql));
 }
 
-async function fill({ log, queue }: Backend): Promise<void> {
+async function fill({ log, queue, membership }: Backend): Promise<void> {
   for (const order of ["none", "key"] as const) await log.createGroup("s", order, { ...GROUP, order, maxHeld: 1_000 });
   for (let count = 0; count < MANY; count += 1_000) {
     const entries = Array.from({ length: 1_000 }, (_, index) => {
@@ -38,6 +38,16 @@ async function fill({ log, queue }: Backend): Promise<void> {
   });
   for (let from = 0; from < items.length; from += 1_000)
     await queue.push("q", items.slice(from, from + 1_000), { maxItems: MANY });
+  for (let count = 0; count < 10_000; count += 1_000) {
+    const holder = `h${count}`;
+    await membership.begin(holder, 60_000);
+    const members = Array.from({ length: 1_000 }, (_, index) => ({
+      id: `m${count / 2 + index}`,
+      meta: "",
+      connections: 1,
+    }));
+    for (const group of ["g", `g${count}`]) await membership.join(group, holder, members, { maxMembers: MANY });
+  }
 }
 
 test("[E35] every statement finds its rows by an index, before and after SQLite has counted them", async () => {
