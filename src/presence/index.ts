@@ -48,7 +48,7 @@ export interface PresencePage {
 }
 
 export interface WatchPresenceOptions extends CallOptions {
-  /** Changes that may wait to be read, beyond which a new snapshot takes their place. Default 1,000. */
+  /** Changes that may wait to be read, beyond which those of one member are told as one. Default 1,000. */
   readonly buffer?: number;
 }
 
@@ -60,8 +60,8 @@ export interface PresenceStats {
   readonly watchers: number;
   /** Members that it knows of, while somebody watches. */
   readonly known: number;
-  /** How often a watcher read too slowly and was given a new snapshot. */
-  readonly overruns: number;
+  /** Changes that watchers who read too slowly were told as one with others. */
+  readonly merged: number;
 }
 
 interface CallOptions {
@@ -128,7 +128,7 @@ function createOne(place: Place): Presence {
   const { runtime, members, name } = place;
   const { membership } = runtime.backend;
   const group = `presence:${name}`;
-  const overruns = { count: 0 };
+  const merged = { changes: 0 };
 
   async function call<T>(what: string, options: CallOptions | undefined, make: () => Promise<T>): Promise<T> {
     checkOptions(what, options, CALL_CHECKS);
@@ -158,7 +158,7 @@ function createOne(place: Place): Presence {
     get,
     isPresent: async (id, options) => (await get(id, options)) !== undefined,
     count: async (options) => (await call("presence.count", options, () => membership.list(group, { max: 0 }))).count,
-    watch: (options = {}) => watch(place, group, overruns, options),
+    watch: (options = {}) => watch(place, group, merged, options),
     stats() {
       const found = members.find(group);
       return {
@@ -166,7 +166,7 @@ function createOne(place: Place): Presence {
         connections: found?.enrolment.seats.connections ?? 0,
         watchers: found?.view?.listeners ?? 0,
         known: found?.view?.members.size ?? 0,
-        overruns: overruns.count,
+        merged: merged.changes,
       };
     },
   };
@@ -226,11 +226,11 @@ async function update(enrolment: Enrolment, seat: Seat, meta: unknown, options: 
 function watch(
   { runtime, members, name }: Place,
   group: string,
-  overruns: { count: number },
+  merged: { changes: number },
   options: WatchPresenceOptions,
 ): PresenceWatch {
   checkOptions("presence.watch", options, WATCH_CHECKS);
-  const counter = runtime.telemetry.counter("signalbox.presence.overruns", { channel: name });
+  const counter = runtime.telemetry.counter("signalbox.presence.merged", { channel: name });
   const { owner } = runtime;
   const watching: PresenceWatch = new PresenceWatch({
     async start(listener) {
@@ -240,9 +240,9 @@ function watch(
       return { members: view.members, close: () => place.unwatch(view, listener) };
     },
     buffer: options.buffer ?? DEFAULT_BUFFER,
-    overrun() {
-      overruns.count += 1;
-      counter.add(1);
+    merged(changes) {
+      merged.changes += changes;
+      counter.add(changes);
     },
     report: (error) => runtime.report(error, `ending to watch ${name}`),
     ended: () => owner.disown(owned),

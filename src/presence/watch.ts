@@ -13,10 +13,10 @@ export interface Watched {
 export interface WatchOptions {
   /** Begins with the first `next()`. Rejects with why it could not; nothing stays open then. */
   readonly start: (listener: ViewListener) => Promise<Watched>;
-  /** Changes that may wait to be read. */
+  /** Changes that may wait to be read one by one. */
   readonly buffer: number;
-  /** Hears that somebody reads too slowly: what waited is replaced by a new snapshot. */
-  readonly overrun: () => void;
+  /** Hears that somebody reads too slowly, and how many changes were told as one with others. */
+  readonly merged: (changes: number) => void;
   /** Hears of an end that failed and that no caller had asked for. */
   readonly report: (error: unknown) => void;
   /** Maybe twice. */
@@ -28,8 +28,10 @@ export interface WatchOptions {
 export class PresenceWatch implements AsyncIterableIterator<PresenceChange>, AsyncDisposable {
   readonly #options: WatchOptions;
   #ready: KnownChange[] = [];
-  /** The next thing to be read is who is present. */
-  #isStale = true;
+  /** As many as may wait before they are merged. */
+  #room: number;
+  /** Who is present was told. */
+  #hasBegun = false;
   #watched: Promise<Watched> | undefined;
   #wakes: (() => void)[] = [];
   #closing: Promise<void> | undefined;
@@ -37,6 +39,7 @@ export class PresenceWatch implements AsyncIterableIterator<PresenceChange>, Asy
 
   constructor(options: WatchOptions) {
     this.#options = options;
+    this.#room = options.buffer;
     const { signal } = options;
     if (signal === undefined) return;
     const end = (): void => void this.close().catch(options.report);
@@ -49,13 +52,13 @@ export class PresenceWatch implements AsyncIterableIterator<PresenceChange>, Asy
     const watched = await this.#begin();
     if (watched === undefined) return { done: true, value: undefined };
     while (this.#closing === undefined) {
-      if (this.#isStale) {
-        this.#isStale = false;
-        this.#ready = [];
+      if (!this.#hasBegun) {
+        this.#hasBegun = true;
         const members = [...watched.members.values()].map(toPresent);
         return { done: false, value: { kind: "snapshot", members } };
       }
       const change = this.#ready.shift();
+      if (this.#ready.length === 0) this.#room = this.#options.buffer;
       if (change !== undefined) return { done: false, value: { kind: change.kind, member: toPresent(change.member) } };
       await new Promise<void>((resolve) => this.#wakes.push(resolve));
     }
@@ -97,14 +100,18 @@ export class PresenceWatch implements AsyncIterableIterator<PresenceChange>, Asy
 
   #changed(changes: readonly KnownChange[]): void {
     // Until the snapshot is read, it has them all.
-    if (this.#isStale) return;
+    if (!this.#hasBegun) return;
     this.#ready.push(...changes);
-    if (this.#ready.length > this.#options.buffer) {
-      this.#ready = [];
-      this.#isStale = true;
-      this.#options.overrun();
-    }
+    if (this.#ready.length > this.#room) this.#merge();
     this.#wakeAll();
+  }
+
+  /** What is left has at most one change of each member: never more than were present and are. */
+  #merge(): void {
+    const before = this.#ready.length;
+    this.#ready = mergeChanges(this.#ready);
+    this.#room = Math.max(this.#options.buffer, 2 * this.#ready.length);
+    if (this.#ready.length < before) this.#options.merged(before - this.#ready.length);
   }
 
   async #close(): Promise<void> {
@@ -127,4 +134,17 @@ export class PresenceWatch implements AsyncIterableIterator<PresenceChange>, Asy
     this.#wakes = [];
     for (const wake of wakes) wake();
   }
+}
+
+/** The same with one change of each member: what it comes to for whoever has read none of them. */
+export function mergeChanges(changes: readonly KnownChange[]): KnownChange[] {
+  const merged = new Map<string, KnownChange>();
+  for (const { kind, member } of changes) {
+    const before = merged.get(member.id)?.kind;
+    // Who has come and gone was never there.
+    if (before === "joined" && kind === "left") merged.delete(member.id);
+    else if (before === "joined") merged.set(member.id, { kind: "joined", member });
+    else merged.set(member.id, { kind: before === "left" ? "updated" : kind, member });
+  }
+  return [...merged.values()];
 }

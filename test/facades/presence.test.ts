@@ -262,21 +262,39 @@ onEveryBackend("presence", (lane) => {
     expect(stats().watchers).toBe(0);
   });
 
-  test("who reads too slowly is given a new snapshot, and goes on from there", async () => {
+  test("who reads too slowly is told each member's changes as one, and what it is told adds up", async () => {
     const [one, two] = [await lane.open(), await lane.open()];
     const name = lane.unique("lobby");
+    const { enter } = one.presence(name);
     const presence = two.presence(name);
+    const left = await enter("left");
+    await enter("stays");
     const slow = presence.watch({ buffer: 5 });
     const quick = await watching(presence);
     await slow.next();
+    await left.leave();
     const ids = Array.from({ length: 20 }, (_, index) => `m${index}`);
-    for (const id of ids) await one.presence(name).enter(id);
-    await until(() => quick.present.size === 20);
-    const { value } = await slow.next();
-    expect(value?.kind === "snapshot" && value.members.map(({ id }) => id)).toEqual(ids);
-    expect(presence.stats()).toMatchObject({ overruns: 1, watchers: 2, known: 20 });
-    await one.presence(name).enter("last");
+    for (const id of ids) {
+      const connection = await enter(id, "first");
+      await connection.update("second");
+      if (id === "m7") await connection.leave();
+    }
+    await enter("left", "again");
+    await until(() => quick.present.size === 21);
+    const { merged, watchers } = presence.stats();
+    const told: string[] = [];
+    for (let count = 0; count < 43 - merged; count += 1) {
+      const { value } = await slow.next();
+      if (value?.kind !== "snapshot") told.push(`${value?.kind} ${value?.member.id} ${value?.member.meta}`);
+    }
+    await enter("last");
     expect(await slow.next()).toMatchObject({ value: { kind: "joined", member: { id: "last" } } });
+    expect([watchers, merged > 10, told.length < 43]).toEqual([2, true, true]);
+    // However much of it was merged, each member came to what it is.
+    const state = new Map<string, string>();
+    for (const text of told) state.set(text.split(" ")[1]!, text.split(" ").slice(2).join(" "));
+    expect(ids.filter((id) => id !== "m7").map((id) => state.get(id))).toEqual(Array(19).fill("second"));
+    expect(state.get("left")).toBe("again");
     await slow.close();
   });
 

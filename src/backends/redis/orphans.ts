@@ -34,7 +34,7 @@ export interface OrphanDependencies {
 }
 
 /** A holder is asked after once in so long. */
-const CHECK_EVERY_MS = 30_000;
+const CHECK_EVERY_MS = 5_000;
 const MAX_REMEMBERED = 10_000;
 /** Removed from a group in one look. */
 const MAX_REMOVED = 250;

@@ -187,7 +187,7 @@ describe("data that is lost", () => {
     await membership.versions(["lobby"], "lives");
     await until(async () => (await membership.lapsing()).length > 0);
     expect(await membership.reap("lost")).toEqual({ lapsed: [], isDone: true });
-    // Holders are asked after once in half a minute, unless somebody else asks.
+    // A process asks after a holder once in five seconds; another one asks by itself.
     const other = await openPorts(server);
     await other.membership.versions(["lobby"], "lives");
     expect(await idsIn(membership, "lobby")).toEqual([]);
