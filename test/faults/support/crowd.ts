@@ -60,6 +60,7 @@ export class Crowd implements AsyncDisposable {
       { deadlineMs, everyMs: 20, what: "the crowd to be whole again" },
     );
     expect(performance.now() - startedAt).toBeLessThan(deadlineMs);
+    expect(this.watchers.flatMap(({ problems }) => problems)).toEqual([]);
   }
 
   /** Everybody, as the store has it. */

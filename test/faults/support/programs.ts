@@ -5,6 +5,7 @@ import { type Child, runChild } from "../../support/children.js";
 const PROGRAMS = {
   blocking: new URL("blocking-consumer.ts", import.meta.url),
   careless: new URL("careless.ts", import.meta.url),
+  "coming-and-going": new URL("coming-and-going.ts", import.meta.url),
   draining: new URL("draining.ts", import.meta.url),
   "half-reaper": new URL("half-reaper.ts", import.meta.url),
   hanging: new URL("hanging-consumer.ts", import.meta.url),
