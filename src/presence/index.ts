@@ -11,6 +11,7 @@ import { validName, validText } from "../core/names.js";
 import { anInteger, aSignal, aString, type Checks, checkOptions } from "../core/options.js";
 import type { Runtime } from "../core/runtime.js";
 import type { Seat } from "../core/seats.js";
+import type { Counter } from "../core/telemetry.js";
 import { encodeMeta, type PresentMember, toPresent } from "./member.js";
 import { PresenceWatch } from "./watch.js";
 
@@ -112,8 +113,15 @@ const WATCH_CHECKS: Checks<WatchPresenceOptions> = { ...CALL_CHECKS, buffer: anI
 export function createPresence(runtime: Runtime, members: Members): OpenPresence {
   return (name, options) => {
     checkOptions("presence", options, PRESENCE_CHECKS);
-    const presence = validName("presence", name);
-    return createOne({ runtime, members, name: presence, maxMembers: options?.maxMembers ?? DEFAULT_MAX_MEMBERS });
+    const channel = validName("presence", name);
+    return createOne({
+      runtime,
+      members,
+      name: channel,
+      group: `presence:${channel}`,
+      maxMembers: options?.maxMembers ?? DEFAULT_MAX_MEMBERS,
+      connections: runtime.telemetry.counter("signalbox.presence.connections", { channel }),
+    });
   };
 }
 
@@ -121,13 +129,16 @@ interface Place {
   readonly runtime: Runtime;
   readonly members: Members;
   readonly name: string;
+  /** Its name in the store. */
+  readonly group: string;
   readonly maxMembers: number;
+  /** How many this broker holds, as a metric. */
+  readonly connections: Counter;
 }
 
 function createOne(place: Place): Presence {
-  const { runtime, members, name } = place;
+  const { runtime, members, name, group } = place;
   const { membership } = runtime.backend;
-  const group = `presence:${name}`;
   const merged = { changes: 0 };
 
   async function call<T>(what: string, options: CallOptions | undefined, make: () => Promise<T>): Promise<T> {
@@ -144,8 +155,7 @@ function createOne(place: Place): Presence {
 
   return {
     name,
-    enter: async (id, meta = null, options = {}) =>
-      await enter(place, group, validText("member id", id), meta, options),
+    enter: async (id, meta = null, options = {}) => await enter(place, validText("member id", id), meta, options),
     async list(options = {}) {
       checkOptions("presence.list", options, LIST_CHECKS);
       const { limit = DEFAULT_LIMIT, cursor, signal } = options;
@@ -158,7 +168,7 @@ function createOne(place: Place): Presence {
     get,
     isPresent: async (id, options) => (await get(id, options)) !== undefined,
     count: async (options) => (await call("presence.count", options, () => membership.list(group, { max: 0 }))).count,
-    watch: (options = {}) => watch(place, group, merged, options),
+    watch: (options = {}) => watch(place, merged, options),
     stats() {
       const found = members.find(group);
       return {
@@ -173,8 +183,7 @@ function createOne(place: Place): Presence {
 }
 
 async function enter(
-  { runtime, members, name, maxMembers }: Place,
-  group: string,
+  { members, group, maxMembers, connections }: Place,
   id: string,
   meta: unknown,
   options: CallOptions,
@@ -183,7 +192,6 @@ async function enter(
   options.signal?.throwIfAborted();
   const text = encodeMeta(meta);
   const { enrolment } = members.group(group);
-  const connections = runtime.telemetry.counter("signalbox.presence.connections", { channel: name });
   enrolment.maxMembers = maxMembers;
   const seat = enrolment.seats.add(id, text);
   connections.add(1);
@@ -224,8 +232,7 @@ async function update(enrolment: Enrolment, seat: Seat, meta: unknown, options: 
 }
 
 function watch(
-  { runtime, members, name }: Place,
-  group: string,
+  { runtime, members, name, group }: Place,
   merged: { changes: number },
   options: WatchPresenceOptions,
 ): PresenceWatch {

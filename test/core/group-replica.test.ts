@@ -91,7 +91,11 @@ interface Moment {
 }
 
 const steps = fc.array(
-  fc.record({ id: fc.constantFrom(..."abcdef"), meta: fc.constantFrom("x", "y", "z"), leaves: fc.boolean() }),
+  fc.record({
+    id: fc.constantFrom("a", "b", "c", "d", "e", "f"),
+    meta: fc.constantFrom("x", "y", "z"),
+    leaves: fc.boolean(),
+  }),
   { minLength: 1, maxLength: 60 },
 );
 

@@ -65,4 +65,17 @@ describe.concurrent("the examples", () => {
       "from the beginning: 9 kWh billed in 11 calls, dead letters: 0",
     ]);
   });
+
+  test("07: a member joins with its first device and leaves with its last, and everybody is told", async () => {
+    expect(await linesOf("07-presence.ts")).toEqual([
+      "at first: ada (online)",
+      "joined: bob (online)",
+      "updated: ada (away)",
+      "updated: bob (on the phone), on 2 devices",
+      "ada is here: true, carl is here: false, 2 in all",
+      "updated: bob (online)",
+      "left: bob",
+      "left: ada",
+    ]);
+  });
 });

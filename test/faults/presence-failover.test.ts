@@ -13,10 +13,10 @@ const LOBBY = memberKeys("default", "presence:lobby").state;
 async function surviveFailover({ url }: System, failover: () => Promise<unknown>): Promise<void> {
   await using crowd = await Crowd.gather(url);
   const lobby = crowd.brokers[0]!.presence("lobby");
-  let isOver = false;
+  const over = new AbortController();
   const entered: string[] = [];
   const coming = (async () => {
-    for (let index = 0; !isOver; index += 1) {
+    for (let index = 0; !over.signal.aborted; index += 1) {
       const id = `came-${index}`;
       // Who is refused while nobody answers is not there afterwards.
       const connection = await lobby.enter(id).catch(() => undefined);
@@ -27,7 +27,7 @@ async function surviveFailover({ url }: System, failover: () => Promise<unknown>
   })();
   await pause(200);
   await failover();
-  isOver = true;
+  over.abort();
   await coming;
   await crowd.untilWhole(2 * HEAL_MS, entered);
   // Nothing that was lost shows later.

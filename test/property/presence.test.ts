@@ -170,14 +170,16 @@ onEveryBackend("whatever is done with presence", (lane) => {
         await fc.asyncModelRun(() => ({ model, real }), all);
         const witness = await watching(lobbyOf(real, 0));
         await new Look(1).run(model, real);
-        const expected = JSON.stringify(Object.entries(countsOf(model)).toSorted());
+        const inOrder = (counts: readonly (readonly [string, number])[]): string =>
+          JSON.stringify(counts.toSorted(([one], [other]) => one.localeCompare(other)));
+        const expected = inOrder(Object.entries(countsOf(model)));
         // Those whose broker was closed have ended, and know what they knew.
         const open = real.watchers.filter((watcher) => watcher.isOpen());
         await until(
           () =>
             [witness, ...open].every(({ present }) => {
               const seen = [...present.values()].map(({ id, connections }) => [id, connections] as const);
-              return JSON.stringify(seen.toSorted(([one], [other]) => one.localeCompare(other))) === expected;
+              return inOrder(seen) === expected;
             }),
           { what: `${expected} to be seen` },
         );
