@@ -63,8 +63,29 @@ async function exercise(broker: Broker): Promise<void> {
     return waiting + leased + delayed === 0 && (await tasks.stats("ada")).dead === 1;
   });
   for await (const { reason } of tasks.deadLetters("ada")) expect(reason.kind).toBe("failed");
+  await exercisePresence(broker);
   expect(await broker.health()).toMatchObject({ status: "up" });
   await broker.ping();
+}
+
+async function exercisePresence(broker: Broker): Promise<void> {
+  const lobby = broker.presence("lobby");
+  const seen: string[] = [];
+  const watching = (async () => {
+    for await (const change of lobby.watch()) {
+      if (change.kind !== "snapshot") seen.push(`${change.kind} ${change.member.id}`);
+      if (seen.at(-1) === "left ada") break;
+    }
+  })();
+  await until(() => lobby.stats().watchers === 1);
+  const ada = await lobby.enter("ada", "online");
+  await ada.update("away");
+  await lobby.enter("stays");
+  await ada.leave();
+  await watching;
+  // Long enough for a look at those that have died, and for a comparison.
+  await new Promise((resolve) => setTimeout(resolve, 1_600));
+  expect([await lobby.count(), await lobby.isPresent("ada")]).toEqual([1, false]);
 }
 
 /** The rule that the guide shows: `user app on >secret …`. */
@@ -73,7 +94,7 @@ function documentedRule(): string {
   return (rule ?? "").replace("user app ", "");
 }
 
-test("[X10] the ACL of docs/guides/redis.md is all that events and queues need, and opens no other namespace", async () => {
+test("[X10] the ACL of docs/guides/redis.md is all that events, queues and presence need, and opens no other namespace", async () => {
   await using server = await startRedis({ users: { app: documentedRule() } });
   const url = server.url.replace("redis://", "redis://app:secret@");
   {
@@ -82,6 +103,8 @@ test("[X10] the ACL of docs/guides/redis.md is all that events and queues need, 
     // Names the commands and keys that were refused.
     expect(await server.cli("ACL", "LOG")).toEqual([]);
   }
+  // Nor is anything refused to a broker that closes.
+  expect(await server.cli("ACL", "LOG")).toEqual([]);
   await using stranger = await connect(url, { namespace: "bank", logger: QUIET });
   await expect(stranger.events.publish("order", 1)).rejects.toMatchObject({ code: "AUTH" });
 });
@@ -119,7 +142,7 @@ test("[X10] the ACL of docs/guides/redis.md covers every command in the scripts,
   expect(additions.length).toBeGreaterThan(2);
 });
 
-test("[X10] docs/reference/redis-layout.md names every key that events and queues make", async () => {
+test("[X10] docs/reference/redis-layout.md names every key that events, queues and presence make", async () => {
   await using server = await startRedis();
   const documented = new Set(
     codeRowsOf(readPage("docs/reference/redis-layout.md")).map(([cell]) => cell!.replaceAll("`", "")),
@@ -145,10 +168,11 @@ test("[X10] docs/reference/redis-layout.md names every key that events and queue
 
 /** `sb1:{shop:log:order:0}:g:bank:due` → `…g:<group>:due`. */
 function shapeOf(key: string): string {
-  const [, own = key] = /^sb1:\{shop:(?:log|queue):[^}]*:0\}:(.*)$/.exec(key) ?? [];
+  const [, own = key] = /^sb1:\{shop:(?:log|queue|group|holders?):[^}]*:0\}:(.*)$/.exec(key) ?? [];
   return `…${own
     .replace(/^pub:.*$/, "pub:<id>")
     .replace(/^g:[^:]*:/, "g:<group>:")
+    .replace(/^h:.*$/, "h:<holder>")
     .replace(/^r:[^:]*:/, "r:<recipient>:")
     .replace(/:taken:.*$/, ":taken:<consumer>")}`;
 }
