@@ -8,6 +8,7 @@ import { aCodec, type Codec } from "./core/codec.js";
 import { type ContractDefinition, findContractProblems, type NoContract } from "./core/contract.js";
 import { ConfigError, toError } from "./core/errors.js";
 import { readFallback } from "./core/fallback.js";
+import { aHolderLease } from "./core/holder-lease.js";
 import { findMiddlewareProblems, type Middleware } from "./core/middleware.js";
 import { validName, validText } from "./core/names.js";
 import {
@@ -49,6 +50,11 @@ export interface ConnectOptions<C = NoContract> {
   readonly publishBuffer?: number;
   /** `health()` names a group that has had something to do for this long and done nothing. Default 600,000. */
   readonly groupIdleMs?: number;
+  /**
+   * How long what this broker enters into a presence outlives it when its process dies. Renewed three times as often.
+   * 3,000 to 600,000, default 90,000.
+   */
+  readonly presenceLeaseMs?: number;
   /** Takes log events; pino fits. Default: warnings and errors to stderr. */
   readonly logger?: Logger;
   /** Takes failures that no caller waits for. Default: the logger. */
@@ -125,6 +131,7 @@ const CHECKS: Checks<ConnectOptions<ContractDefinition>> = {
   streams: () => undefined, // Like the contract.
   publishBuffer: anInteger(1, 1_000_000),
   groupIdleMs: aDuration(1),
+  presenceLeaseMs: aHolderLease,
   logger: aLogger,
   onError: aFunction,
   signal: aSignal,

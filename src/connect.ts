@@ -24,7 +24,6 @@ import { isThenable } from "./core/thenable.js";
 import type { RedisOptions } from "./backends/redis/target.js";
 
 const DEFAULT_MAX_PAYLOAD_BYTES = 1_048_576;
-const DEFAULT_GROUP_IDLE_MS = 600_000;
 
 /**
  * Opens a broker.
@@ -55,7 +54,7 @@ export async function connect<C extends Contract | NoContract = NoContract>(
     const { name, durability } = backend;
     const fallback = places.fallback === undefined ? {} : { fallback: places.fallback };
     telemetry.log("backend_opened", { backend: name, durability, url: places.shown, ...fallback });
-    return createBroker<C>(runtime, backend, options.groupIdleMs ?? DEFAULT_GROUP_IDLE_MS);
+    return createBroker<C>(runtime, backend, options);
   } catch (error) {
     await opened.close().catch((failure: unknown) => report(failure, "closing a backend that could not be used"));
     throw error;

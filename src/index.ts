@@ -77,6 +77,7 @@ export {
 export type { ForwardingStats } from "./core/forwarding.js";
 export type { Context, Handler, QueueContext, QueueHandler } from "./core/handler.js";
 export type { ConsumerHealth, GroupHealth, Health } from "./core/health.js";
+export type { HolderHealth } from "./core/holder-lease.js";
 export { LOG_EVENTS, type LogEvent, type LogLevel } from "./core/log-events.js";
 export type { Envelope, Message, MessageOptions } from "./core/message.js";
 export type {
@@ -126,3 +127,15 @@ export type {
 export type { ChannelReceipt } from "./pubsub/publish.js";
 export type { ChannelStats } from "./pubsub/stats.js";
 export type { Heard, MessageStream } from "./pubsub/stream.js";
+export type {
+  ListPresenceOptions,
+  OpenPresence,
+  Presence,
+  PresenceConnection,
+  PresenceOptions,
+  PresencePage,
+  PresenceStats,
+  WatchPresenceOptions,
+} from "./presence/index.js";
+export type { PresenceChange, PresentMember } from "./presence/member.js";
+export type { PresenceWatch } from "./presence/watch.js";

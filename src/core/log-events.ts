@@ -33,6 +33,13 @@ export type LogEvent =
   | "consumer_failing"
   | "consumer_recovered"
   | "consumer_ended"
+  | "presence_changed"
+  | "presence_listed"
+  | "presence_reaped"
+  | "presence_lapsed"
+  | "presence_lost"
+  | "presence_failing"
+  | "presence_recovered"
   | "fallback_engaged"
   | "fallback_drained"
   | "initializing_redis_single"
@@ -72,6 +79,13 @@ export const LOG_EVENTS: Readonly<Record<LogEvent, { readonly level: LogLevel; r
   consumer_failing: { level: "warn", text: "a consumer cannot reach its backend and tries again" },
   consumer_recovered: { level: "info", text: "a consumer reaches its backend again" },
   consumer_ended: { level: "warn", text: "a consumer ended by itself" },
+  presence_changed: { level: "debug", text: "somebody joined, changed or left, where this process watches" },
+  presence_listed: { level: "info", text: "who is present was read again, as changes may have been missed" },
+  presence_reaped: { level: "info", text: "what a process that died had entered was taken away" },
+  presence_lapsed: { level: "warn", text: "this process was taken for dead; what it had entered is entered again" },
+  presence_lost: { level: "warn", text: "the store has lost what this process had entered; it is entered again" },
+  presence_failing: { level: "warn", text: "presence cannot reach its store and tries again" },
+  presence_recovered: { level: "info", text: "presence reaches its store again" },
   fallback_engaged: { level: "warn", text: "the server is away; events are kept in the fallback until it is back" },
   fallback_drained: { level: "info", text: "the fallback is empty again; events go to the server" },
   initializing_redis_single: { level: "info", text: "connecting to one Redis, or by Sentinels" },

@@ -1,6 +1,6 @@
 /** A backend whose server may be absent when it is opened: tried again in the background until it is there. */
 
-import type { Backend, BackendContext, DeadLetters, Log, Queue } from "./backend.js";
+import type { Backend, BackendContext, DeadLetters, Log, Membership, Queue } from "./backend.js";
 import { type Clock, wait } from "./clock.js";
 import { ClosedError, ConnectionError, toError } from "./errors.js";
 import { backoffMs, RECONNECT } from "./retry.js";
@@ -168,6 +168,23 @@ export function queueOf(primary: Primary): Queue {
     acknowledge: async (...args) => queue().acknowledge(...args),
     remove: async (...args) => queue().remove(...args),
     clear: async (...args) => queue().clear(...args),
+  };
+}
+
+/** The membership of a backend that may not be there yet. */
+export function membershipOf(primary: Primary): Membership {
+  const membership = (): Membership => primary.use().membership;
+  return {
+    begin: async (...args) => membership().begin(...args),
+    renew: async (...args) => membership().renew(...args),
+    end: async (...args) => membership().end(...args),
+    join: async (...args) => membership().join(...args),
+    leave: async (...args) => membership().leave(...args),
+    list: async (...args) => membership().list(...args),
+    find: async (...args) => membership().find(...args),
+    versions: async (...args) => membership().versions(...args),
+    lapsing: async () => membership().lapsing(),
+    reap: async (...args) => membership().reap(...args),
   };
 }
 

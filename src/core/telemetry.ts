@@ -1,6 +1,6 @@
 /** The one telemetry seam: logging, counters and durations, called by every facade and wrapped around every port. */
 
-import type { Backend, DeadLetters, Feed, Log, Outcome, Queue, TakeRequest } from "./backend.js";
+import type { Backend, DeadLetters, Feed, Log, Membership, Outcome, Queue, TakeRequest } from "./backend.js";
 import type { Clock } from "./clock.js";
 import { SignalboxError, toError } from "./errors.js";
 import { LOG_EVENTS, type LogEvent, type LogLevel } from "./log-events.js";
@@ -193,7 +193,7 @@ export function observeBackend(backend: Backend, telemetry: Telemetry, clock: Cl
     remove: timed("removeDeadLetters", letters.remove.bind(letters)),
     purge: timed("purgeDeadLetters", letters.purge.bind(letters)),
   });
-  const { log, queue, broadcast } = backend;
+  const { log, queue, broadcast, membership } = backend;
   const observedLog: Log = {
     append: timed("append", log.append.bind(log)),
     read: timed("read", log.read.bind(log)),
@@ -230,6 +230,18 @@ export function observeBackend(backend: Backend, telemetry: Telemetry, clock: Cl
     remove: timed("remove", queue.remove.bind(queue)),
     clear: timed("clear", queue.clear.bind(queue)),
   };
+  const observedMembership: Membership = {
+    begin: timed("beginHolder", membership.begin.bind(membership)),
+    renew: timed("renewHolder", membership.renew.bind(membership)),
+    end: timed("endHolder", membership.end.bind(membership)),
+    join: timed("join", membership.join.bind(membership)),
+    leave: timed("leave", membership.leave.bind(membership)),
+    list: timed("listMembers", membership.list.bind(membership)),
+    find: timed("findMembers", membership.find.bind(membership)),
+    versions: timed("groupVersions", membership.versions.bind(membership)),
+    lapsing: timed("lapsingHolders", membership.lapsing.bind(membership)),
+    reap: timed("reapHolder", membership.reap.bind(membership)),
+  };
   return {
     name: backend.name,
     durability: backend.durability,
@@ -239,6 +251,7 @@ export function observeBackend(backend: Backend, telemetry: Telemetry, clock: Cl
     },
     log: observedLog,
     queue: observedQueue,
+    membership: observedMembership,
     ping: timed("ping", backend.ping.bind(backend)),
     check: () => backend.check(),
     close: () => backend.close(),

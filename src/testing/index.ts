@@ -21,6 +21,9 @@ import { lifecycleCases } from "./lifecycle-cases.js";
 import { limitCases } from "./limit-cases.js";
 import { logCases } from "./log-cases.js";
 import { logStatsCases } from "./log-stats-cases.js";
+import { membershipCases } from "./membership-cases.js";
+import { membershipPageCases } from "./membership-page-cases.js";
+import { membershipReapCases } from "./membership-reap-cases.js";
 import { modelCases } from "./model-cases.js";
 import { nameCases } from "./name-cases.js";
 import { orderCases } from "./order-cases.js";
@@ -76,6 +79,9 @@ export const contractCases: readonly ContractCase[] = [
   ...groupChangeCases,
   ...logStatsCases,
   ...modelCases,
+  ...membershipCases,
+  ...membershipReapCases,
+  ...membershipPageCases,
   ...payloadCases,
   ...nameCases,
   ...recipientCases,

@@ -26,7 +26,7 @@ import {
 import { eventually } from "./waiting.js";
 
 /** Names that look alike to a store that joins, escapes, folds, cuts or looks up names carelessly. */
-const AWKWARD: readonly string[] = [
+export const AWKWARD: readonly string[] = [
   "a A a:b a%3Ab a%3ab a%253Ab a::b a:b: :a:b a+b a.b a/b a\\b {a} {a}b }{ {a:b} a|b a,b a;b".split(" "),
   "'a' \"a\" a';-- % %% %25 * ? [a] 0 __proto__ constructor toString hasOwnProperty null undefined".split(" "),
   ["a b", "a  b", "é", "e\u0301", "日本", "😀", "😀😀", "x".repeat(200), `${"x".repeat(199)}y`, "😀".repeat(50)],
@@ -37,7 +37,7 @@ function consumerOf(store: ContractStore): QueueConsumer {
 }
 
 /** Does `work` for every awkward name, ten at a time, so that a slow store need not take them one by one. */
-async function forEachName(work: (name: string) => Promise<void>): Promise<void> {
+export async function forEachName(work: (name: string) => Promise<void>): Promise<void> {
   for (let start = 0; start < AWKWARD.length; start += 10) {
     await Promise.all(AWKWARD.slice(start, start + 10).map(work));
   }

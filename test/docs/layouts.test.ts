@@ -64,6 +64,7 @@ async function exercise(broker: Broker): Promise<void> {
   });
   for await (const { reason } of tasks.deadLetters("ada")) expect(reason.kind).toBe("failed");
   await exerciseRecords(broker);
+  await exercisePresence(broker);
   expect(await broker.health()).toMatchObject({ status: "up" });
   await broker.ping();
 }
@@ -97,13 +98,33 @@ async function exerciseRecords(broker: Broker): Promise<void> {
   expect(await desk.clear({ confirm: "desk" })).toBeGreaterThan(0);
 }
 
+async function exercisePresence(broker: Broker): Promise<void> {
+  const lobby = broker.presence("lobby");
+  const seen: string[] = [];
+  const watching = (async () => {
+    for await (const change of lobby.watch()) {
+      if (change.kind !== "snapshot") seen.push(`${change.kind} ${change.member.id}`);
+      if (seen.at(-1) === "left ada") break;
+    }
+  })();
+  await until(() => lobby.stats().watchers === 1);
+  const ada = await lobby.enter("ada", "online");
+  await ada.update("away");
+  await lobby.enter("stays");
+  await ada.leave();
+  await watching;
+  // Long enough for a look at those that have died, and for a comparison.
+  await new Promise((resolve) => setTimeout(resolve, 1_600));
+  expect([await lobby.count(), await lobby.isPresent("ada")]).toEqual([1, false]);
+}
+
 /** The rule that the guide shows: `user app on >secret …`. */
 function documentedRule(): string {
   const rule = readPage("docs/guides/redis.md").lines.find((line) => line.startsWith("user app "));
   return (rule ?? "").replace("user app ", "");
 }
 
-test("[X10] the ACL of docs/guides/redis.md is all that events and queues need, and opens no other namespace", async () => {
+test("[X10] the ACL of docs/guides/redis.md is all that events, queues and presence need, and opens no other namespace", async () => {
   await using server = await startRedis({ users: { app: documentedRule() } });
   const url = server.url.replace("redis://", "redis://app:secret@");
   {
@@ -112,6 +133,8 @@ test("[X10] the ACL of docs/guides/redis.md is all that events and queues need, 
     // Names the commands and keys that were refused.
     expect(await server.cli("ACL", "LOG")).toEqual([]);
   }
+  // Nor is anything refused to a broker that closes.
+  expect(await server.cli("ACL", "LOG")).toEqual([]);
   await using stranger = await connect(url, { namespace: "bank", logger: QUIET });
   await expect(stranger.events.publish("order", 1)).rejects.toMatchObject({ code: "AUTH" });
 });
@@ -149,7 +172,7 @@ test("[X10] the ACL of docs/guides/redis.md covers every command in the scripts,
   expect(additions.length).toBeGreaterThan(2);
 });
 
-test("[X10] docs/reference/redis-layout.md names every key that events and queues make", async () => {
+test("[X10] docs/reference/redis-layout.md names every key that events, queues and presence make", async () => {
   await using server = await startRedis();
   const documented = new Set(
     codeRowsOf(readPage("docs/reference/redis-layout.md")).map(([cell]) => cell!.replaceAll("`", "")),
@@ -175,10 +198,11 @@ test("[X10] docs/reference/redis-layout.md names every key that events and queue
 
 /** `sb1:{shop:log:order:0}:g:bank:due` → `…g:<group>:due`. */
 function shapeOf(key: string): string {
-  const [, own = key] = /^sb1:\{shop:(?:log|queue):[^}]*:0\}:(.*)$/.exec(key) ?? [];
+  const [, own = key] = /^sb1:\{shop:(?:log|queue|group|holders?):[^}]*:0\}:(.*)$/.exec(key) ?? [];
   return `…${own
     .replace(/^pub:.*$/, "pub:<id>")
     .replace(/^g:[^:]*:/, "g:<group>:")
+    .replace(/^h:.*$/, "h:<holder>")
     .replace(/^r:[^:]*:/, "r:<recipient>:")
     .replace(/:taken:.*$/, ":taken:<consumer>")
     .replace(/^index:(?:acked|dead|expired)$/, "index:<outcome>")

@@ -59,6 +59,7 @@ test("docs/reference/connect.md lists exactly what a broker, its events, its gro
     "broker.events": broker.events,
     "broker.events.group(type, name)": broker.events.group("type", "name"),
     "broker.queue(name, options?)": broker.queue("name"),
+    "broker.presence(name, { maxMembers }?)": broker.presence("name"),
   };
   for (const [part, object] of Object.entries(parts))
     expect({ part, names: listed.get(part)?.split(", ").toSorted() }).toEqual({
@@ -142,6 +143,7 @@ test("docs/guides/writing-a-backend.md lists exactly the members of the ports", 
     Feed: await backend.log.open("stream", "group", "consumer"),
     DeadLetters: backend.log.deadLetters("stream", "group"),
     Broadcast: backend.broadcast,
+    Membership: backend.membership,
   };
   for (const [port, object] of Object.entries(ports)) {
     const row = lines.find((line) => line.startsWith("| ") && line.includes(`\`${port}\``));

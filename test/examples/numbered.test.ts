@@ -85,4 +85,17 @@ describe.concurrent("the examples", () => {
     expect(Number(begun)).toBeLessThan(1_001);
     expect(finished).toBe(begun);
   });
+
+  test("07: a member joins with its first device and leaves with its last, and everybody is told", async () => {
+    expect(await linesOf("07-presence.ts")).toEqual([
+      "at first: ada (online)",
+      "joined: bob (online)",
+      "updated: ada (away)",
+      "updated: bob (on the phone), on 2 devices",
+      "ada is here: true, carl is here: false, 2 in all",
+      "updated: bob (online)",
+      "left: bob",
+      "left: ada",
+    ]);
+  });
 });

@@ -58,6 +58,7 @@ describe.concurrent("the quake desk", { timeout: 60_000 }, () => {
       expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
       expect(summaryOf(stdout)).toEqual(expected);
       expect(stdout.match(/failed after 4: Error: nobody answers/g)).toHaveLength(4);
+      expect(stdout).toMatch(/^Running +alerting, alerts, feed, statistics$/m);
 
       const again = await runDesk(dir, []);
       expect(again).toMatchObject({ code: 0, stderr: "" });

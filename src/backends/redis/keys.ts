@@ -136,6 +136,30 @@ export interface RecipientKeys {
   taken(consumer: string): string;
 }
 
+/** Keys of a group of members, all in one Cluster slot. */
+export interface MemberKeys {
+  /**
+   * Hash: `v` is the version; `h<holder>` is `<number> <version>` of its last call here, or `-` once it has lapsed.
+   */
+  readonly state: string;
+  /** Hash: id to the record of a member, and of whoever holds it; `lua/lib/members.lua` has the form. */
+  readonly members: string;
+  /** Zset: ids of members, scored by the version with which they joined. */
+  readonly order: string;
+  /** Zset: holders in `state` that have no members here any more, scored by since when (ms). */
+  readonly fading: string;
+  /** Set: ids of the members that a holder holds here. */
+  ids(holder: string): string;
+}
+
+/** Keys of a holder, in a Cluster slot of its own. */
+export interface HolderKeys {
+  /** Hash: `end` of the lease (ms), 0 once it is over; `renewed`, when it last was. */
+  readonly lease: string;
+  /** Zset: groups that it may have members in, scored by the number of the call that joined last. */
+  readonly groups: string;
+}
+
 /**
  * Writes a name so that it cannot be mistaken for a part of a key: `[A-Za-z0-9._-]` stays, every other byte of its
  * UTF-8 becomes `%XX`.
@@ -244,8 +268,34 @@ export function indexedValue(field: string, value: string): IndexedValue {
   return `${encodeName(field)}:${encodeName(value)}`;
 }
 
+/** The keys of a group of members. */
+export function memberKeys(namespace: string, group: string): MemberKeys {
+  const prefix = slotOf(namespace, "group", group);
+  return {
+    state: `${prefix}state`,
+    members: `${prefix}members`,
+    order: `${prefix}order`,
+    fading: `${prefix}fading`,
+    ids: (holder) => `${prefix}h:${encodeName(holder)}`,
+  };
+}
+
+/** The keys of a holder. */
+export function holderKeys(namespace: string, holder: string): HolderKeys {
+  const prefix = slotOf(namespace, "holder", holder);
+  return { lease: `${prefix}lease`, groups: `${prefix}groups` };
+}
+
+/**
+ * Zset: all holders of a namespace, scored by the end of their lease. It is for finding them alone: whether a lease is over
+ * is for the holder's own keys to say, which may be on another server.
+ */
+export function leasesKey(namespace: string): string {
+  return `${slotOf(namespace, "holders", "")}leases`;
+}
+
 /** What is between the braces decides the Cluster slot; encoded names contain none. */
-function slotOf(namespace: string, kind: "log" | "queue", name: string): string {
+function slotOf(namespace: string, kind: "log" | "queue" | "group" | "holder" | "holders", name: string): string {
   return `${LAYOUT}:{${encodeName(namespace)}:${kind}:${encodeName(name)}:${PARTITION}}:`;
 }
 

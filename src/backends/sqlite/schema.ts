@@ -107,6 +107,9 @@ INSERT INTO sb1_versions VALUES ('listeners', 0);
  *   row in `sb1_records`, and one in `sb1_shares` for each recipient that has it to finish. Its deliveries are like any
  *   others. What came of it is in `sb1_ends`, where finished items are kept.
  * - An audience that is not given its shares at once is in `sb1_spreads` until it has them.
+ * - Of presence: a holder is a process of the application, whose lease ends `until`; 0 once it is over. A member's `place` is
+ *   the version with which it joined. Each holder has a seat of its own there; the one `given` last says what is shown. All
+ *   versions come from one counter, so that none comes again. `sb1_held` has the version after each holder's last call.
  */
 const ADDITIONS: readonly string[] = [
   `
@@ -208,6 +211,36 @@ CREATE TABLE sb1_item_ids (
   PRIMARY KEY (queue, id)
 ) WITHOUT ROWID;
 CREATE INDEX sb1_item_ids_number ON sb1_item_ids (queue, number);
+`,
+  `
+CREATE TABLE sb1_holders (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT NOT NULL, name TEXT NOT NULL,
+  until INTEGER NOT NULL, renewed_at INTEGER NOT NULL,
+  UNIQUE (namespace, name)
+);
+CREATE INDEX sb1_holders_until ON sb1_holders (namespace, until);
+CREATE TABLE sb1_member_groups (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT NOT NULL, name TEXT NOT NULL,
+  version INTEGER NOT NULL, members INTEGER NOT NULL,
+  UNIQUE (namespace, name)
+);
+CREATE TABLE sb1_members (
+  grp INTEGER NOT NULL, id TEXT NOT NULL, place INTEGER NOT NULL, joined_at INTEGER NOT NULL, last_seen INTEGER NOT NULL,
+  PRIMARY KEY (grp, id)
+) WITHOUT ROWID;
+CREATE INDEX sb1_members_place ON sb1_members (grp, place);
+CREATE TABLE sb1_seats (
+  grp INTEGER NOT NULL, member TEXT NOT NULL, holder INTEGER NOT NULL,
+  connections INTEGER NOT NULL, given INTEGER NOT NULL, meta BLOB NOT NULL,
+  PRIMARY KEY (grp, member, holder)
+) WITHOUT ROWID;
+CREATE INDEX sb1_seats_holder ON sb1_seats (holder, grp, member);
+CREATE TABLE sb1_held (
+  grp INTEGER NOT NULL, holder INTEGER NOT NULL, version INTEGER NOT NULL,
+  PRIMARY KEY (grp, holder)
+) WITHOUT ROWID;
+CREATE INDEX sb1_held_holder ON sb1_held (holder, grp);
+INSERT INTO sb1_versions VALUES ('members', 0);
 `,
 ];
 

@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import type { Arg } from "../../../src/backends/redis/connection.js";
 import { createLog } from "../../../src/backends/redis/log.js";
+import { createMembership } from "../../../src/backends/redis/membership.js";
 import { createQueue } from "../../../src/backends/redis/queue.js";
 import { systemClock } from "../../../src/core/clock.js";
 import { type RedisServer, startRedis } from "../../support/redis-servers.js";
@@ -18,10 +19,10 @@ beforeAll(async () => {
 afterAll(() => server.stop());
 
 /** Restores what a script in `test/fixtures/layout` made, into an empty server. */
-async function restore(fixture = "redis-sb1") {
+async function restore(name = "redis-sb1") {
   await server.cli("FLUSHALL");
   const { connections } = await open(standalone(server));
-  const file = new URL(`../../fixtures/layout/${fixture}.json`, import.meta.url);
+  const file = new URL(`../../fixtures/layout/${name}.json`, import.meta.url);
   const dump = JSON.parse(readFileSync(file, "utf8")) as Record<string, string>;
   for (const [key, payload] of Object.entries(dump)) {
     const words: Arg[] = ["RESTORE", key, "0", Buffer.from(payload, "base64")];
@@ -35,7 +36,7 @@ async function restore(fixture = "redis-sb1") {
     await Promise.all([log.close(), queue.close()]);
     expect(reports).toEqual([]);
   });
-  return { log, queue, connections };
+  return { log, queue, membership: createMembership(dependencies, () => undefined), connections };
 }
 
 test("a stream of layout sb1 is read, with its groups, their deliveries, retries and dead letters", async () => {
@@ -191,4 +192,35 @@ test("recipients, audiences and records of layout sb1 are read and gone on with"
   await late.close();
   await feed.close();
   expect(await faultsIn(connections.shared("any"))).toEqual([]);
+});
+
+test("groups of layout sb1 are read, with their members, and with holders whose lease has run out", async () => {
+  const { membership } = await restore("redis-sb1-members");
+  const { version, count, members } = await membership.list("lobby 1", { max: 10 });
+  expect([
+    count,
+    members.map(({ id, meta, connections }) => [id, Buffer.from(meta).toString("latin1"), connections]),
+  ]).toEqual([
+    2,
+    [
+      ["ada: the 1st", "here", 3],
+      ["bob", "\u0000\n\u00ff", 1],
+    ],
+  ]);
+  const [lobby, den] = await membership.versions(["lobby 1", "den"], "second one");
+  expect(lobby).toEqual({ version, held: version });
+  expect([den?.held, (await membership.list("den", { max: 10 })).count]).toEqual([den?.version, 1]);
+  expect((await membership.lapsing()).toSorted()).toEqual(["first", "second one"]);
+  expect(await membership.renew("second one", 60_000)).toBe("held");
+  const told: string[] = [];
+  for (let isDone = false; !isDone; ) {
+    const reaped = await membership.reap("first");
+    isDone = reaped.isDone;
+    for (const { group, change } of reaped.lapsed) {
+      told.push(...change.changes.map(({ kind, member }) => `${group}: ${kind} ${member.id} ${member.lastSeen}`));
+    }
+  }
+  const first = ["den: left ada: the 1st 1000", "lobby 1: left bob 1000", "lobby 1: updated ada: the 1st 1000"];
+  expect(told.toSorted()).toEqual(first);
+  expect(await membership.find("lobby 1", ["ada: the 1st"])).toMatchObject([{ connections: 1 }]);
 });

@@ -12,7 +12,7 @@ const names = readdirSync(folder)
   .filter((file) => file.endsWith(".lua"))
   .map((file) => file.slice(0, -".lua".length));
 /** Under memory pressure these are refused before they have written anything; all others go on. */
-const PUBLISHING = ["log-append", "log-redrive", "queue-push", "queue-redrive"];
+const PUBLISHING = ["log-append", "log-redrive", "membership-intend", "membership-join", "queue-push", "queue-redrive"];
 
 let server: RedisServer;
 beforeAll(async () => {

@@ -1,14 +1,14 @@
 /**
  * Writes a file that later versions must still read: `tsx` this with its path. The files in `test/fixtures/layout` are kept
  * as they were written once: `sqlite-sb1.db` by a build that made no additions, which left out `writeOrdered` and
- * `writeRedriven`; `sqlite-sb1-1.db` by the first that made some, and `sqlite-sb1-2.db` by the next, which came to know
- * `writeRecords`.
+ * `writeRedriven`; `sqlite-sb1-1.db` by the first that made some, `sqlite-sb1-2.db` by the next, which came to know
+ * `writeRecords`, and `sqlite-sb1-3.db` by the one after it, which came to know `writeMembers`.
  */
 
 import { rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { openSqlite } from "../../../src/backends/sqlite/index.js";
-import type { Delivery, GroupSettings, Log, NewItem, Queue } from "../../../src/core/backend.js";
+import type { Delivery, GroupSettings, Log, Membership, NewItem, Queue } from "../../../src/core/backend.js";
 import { createFakeClock } from "../../../src/testing/fake-clock.js";
 
 /** When the file was written, by its clock. */
@@ -39,11 +39,12 @@ export async function writeFixture(path: string): Promise<void> {
   };
   // Dies without a word, so that what it holds stays leased.
   const backend = await openSqlite({ path }, { namespace: NAMESPACE, clock, report });
-  const { log, queue } = backend;
+  const { log, queue, membership } = backend;
   await writeBasics(log, queue);
   await writeOrdered(log);
   await writeRedriven(log, queue);
   await writeRecords(queue);
+  await writeMembers(membership);
 }
 
 const REASON = { kind: "failed", message: "no way", stack: "somewhere" } as const;
@@ -149,6 +150,16 @@ async function writeRecords(queue: Queue): Promise<void> {
   await queue.pause("records", "ben");
   for (const id of ["old", "new", "newer"])
     await queue.push("small", [item(id, { recipient: "dora" })], { maxItems: 2, overflow: "drop-oldest" });
+}
+
+/** Two processes that hold members in a lobby, one of them both; the first also somebody in a den. */
+async function writeMembers(membership: Membership): Promise<void> {
+  const limits = { maxMembers: 10 };
+  for (const holder of ["first", "second"]) await membership.begin(holder, 30_000);
+  const ada = { id: "ada", meta: "away", connections: 2 };
+  await membership.join("lobby", "first", [ada, { id: "bob", meta: new Uint8Array([0, 255]), connections: 1 }], limits);
+  await membership.join("lobby", "second", [{ id: "ada", meta: "here", connections: 1 }], limits);
+  await membership.join("den", "first", [ada], limits);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

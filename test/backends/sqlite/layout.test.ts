@@ -218,3 +218,31 @@ test("a file with the second additions is read as it was written: records, and b
     ["retried", 2],
   ]);
 });
+
+test("a file with the third additions is read as it was written: members, their holders and their leases", async () => {
+  const clock = createFakeClock(WRITTEN_AT + 10_000);
+  const { membership } = (await open({ path: copyFixture("sqlite-sb1-3") }, { clock, namespace: NAMESPACE })).backend;
+  const times = { joinedAt: WRITTEN_AT, lastSeen: WRITTEN_AT };
+  const bytes = (meta: string | number[]): Uint8Array => new Uint8Array(Buffer.from(meta as string));
+  expect(await membership.list("lobby", { max: 10 })).toEqual({
+    version: 3,
+    count: 2,
+    members: [
+      { id: "ada", meta: bytes("here"), connections: 3, ...times },
+      { id: "bob", meta: bytes([0, 255]), connections: 1, ...times },
+    ],
+  });
+  expect(await membership.versions(["lobby", "den"], "first")).toEqual([
+    { version: 3, held: 2 },
+    { version: 4, held: 4 },
+  ]);
+  expect(await membership.renew("second", 60_000)).toBe("held");
+  await clock.advance(20_000);
+  expect(await membership.lapsing()).toEqual(["first"]);
+  const { lapsed, isDone } = await membership.reap("first");
+  const told = lapsed.flatMap(({ group, change }) =>
+    change.changes.map(({ kind, member }) => `${group}: ${kind} ${member.id}`),
+  );
+  expect([told.toSorted(), isDone]).toEqual([["den: left ada", "lobby: left bob", "lobby: updated ada"], true]);
+  expect((await membership.list("lobby", { max: 10 })).members).toMatchObject([{ id: "ada", connections: 1 }]);
+});

@@ -1,7 +1,7 @@
 /** No statement reads a table from end to end: what it costs to append, take and settle does not grow with what is stored. */
 
 import { expect, test } from "vitest";
-import type { Backend, Delivery, Outcome, Queue } from "../../../src/core/backend.js";
+import type { Backend, Delivery, Membership, Outcome, Queue } from "../../../src/core/backend.js";
 import { connect, driverThat, GROUP, newPath, open, ROOMY } from "./opening.js";
 import { AUDIENCE, CONSUMER, FOR_ALL, item, items as itemsOf } from "./queueing.js";
 
@@ -29,7 +29,7 @@ async function statementsOf(path: string): Promise<readonly string[]> {
   return [...prepared].filter((sql) => /^\s*(SELECT|INSERT|UPDATE|DELETE)/.test(sql));
 }
 
-async function fill({ log, queue }: Backend): Promise<void> {
+async function fill({ log, queue, membership }: Backend): Promise<void> {
   for (const order of ["none", "key"] as const) await log.createGroup("s", order, { ...GROUP, order, maxHeld: 1_000 });
   for (let count = 0; count < MANY; count += 1_000) {
     const entries = Array.from({ length: 1_000 }, (_, index) => {
@@ -44,6 +44,20 @@ async function fill({ log, queue }: Backend): Promise<void> {
   for (let from = 0; from < items.length; from += 1_000)
     await queue.push("q", items.slice(from, from + 1_000), { maxItems: MANY });
   await fillQueue(queue, "records", MANY / 10);
+  await fillMembers(membership);
+}
+
+async function fillMembers(membership: Membership): Promise<void> {
+  for (let count = 0; count < 10_000; count += 1_000) {
+    const holder = `h${count}`;
+    await membership.begin(holder, 60_000);
+    const members = Array.from({ length: 1_000 }, (_, index) => ({
+      id: `m${count / 2 + index}`,
+      meta: "",
+      connections: 1,
+    }));
+    for (const group of ["g", `g${count}`]) await membership.join(group, holder, members, { maxMembers: MANY });
+  }
 }
 
 /** Items that wait, some of them delayed, and about as many records, and recipients of which each has something. */

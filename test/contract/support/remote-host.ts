@@ -7,6 +7,7 @@ import type {
   DeadLetters,
   Feed,
   Outcome,
+  Membership,
   Queue,
   TakeRequest,
 } from "../../../src/core/backend.js";
@@ -40,7 +41,7 @@ async function open({ path, namespace, test, now }: OpenRemote): Promise<unknown
 }
 
 function backendMethods(backend: Backend): Record<string, Method> {
-  const { broadcast, log, queue } = backend;
+  const { broadcast, log, queue, membership } = backend;
   return {
     ping: () => backend.ping(),
     check: () => backend.check(),
@@ -65,6 +66,7 @@ function backendMethods(backend: Backend): Record<string, Method> {
     // All of them take and give plain values; the test's side gives the arguments that the method's type asks for.
     queue: (method: Exclude<keyof Queue, "open" | "deadLetters">, ...args: never[]) =>
       (queue[method] as Method)(...args),
+    membership: (method: keyof Membership, ...args: never[]) => (membership[method] as Method)(...args),
     letters: (port: "log" | "queue", of: [string, string], method: keyof DeadLetters, ...args: never[]) =>
       lettersMethods(backend[port].deadLetters(...of))[method](...args),
   };

@@ -55,7 +55,7 @@ export async function connectPlanted(url: string, options: ConnectOptions, bug: 
     createId: createIdFactory(clock),
     report: context.report,
   };
-  return createBroker(runtime, backend, IDLE_MS);
+  return createBroker(runtime, backend, { groupIdleMs: IDLE_MS });
 }
 
 /** Beyond any run. */
