@@ -17,13 +17,19 @@ function schemaOf(connection: Connection): unknown[] {
 }
 
 test("a file of layout sb1 that is opened has the tables of a new file, and opening it again changes nothing", async () => {
-  const paths = [newPath(), copyFixture(), copyFixture("sqlite-sb1-1"), copyFixture("sqlite-sb1-2")];
+  const paths = [
+    newPath(),
+    copyFixture(),
+    copyFixture("sqlite-sb1-1"),
+    copyFixture("sqlite-sb1-2"),
+    copyFixture("sqlite-sb1-3"),
+  ];
   for (const path of paths) await (await open({ path })).backend.close();
   const [fresh, older, ...others] = await Promise.all(paths.map((path) => connect(path)));
   expect(schemaOf(older!)).toEqual(schemaOf(fresh!));
   for (const other of others) expect(schemaOf(other)).toEqual(schemaOf(fresh!));
   const version = "SELECT version FROM sb1_versions WHERE name = 'additions'";
-  expect(older!.prepare(version).get()).toEqual({ version: 2 });
+  expect(older!.prepare(version).get()).toEqual({ version: 3 });
   const before = older!.prepare("PRAGMA schema_version").get();
   await open({ path: paths[1]! });
   expect(older!.prepare("PRAGMA schema_version").get()).toEqual(before);
