@@ -70,27 +70,41 @@ class Asker implements Asking {
       case "retry":
         return verdict;
       case "ack":
-        return { ...verdict, reply: this.#reply ?? this.#fail({ kind: "unanswered", message: UNANSWERED }) };
+        return withReply(verdict, this.#reply ?? this.#fail({ kind: "unanswered", message: UNANSWERED }));
       case "deadLetter":
-        return { ...verdict, reply: this.#fail(failureOf(verdict.reason)) };
+        return withReply(verdict, this.#fail(failureOf(verdict.reason)));
     }
   }
 
-  #fail(failure: Failure): Reply {
-    const { channel, id, correlationId = id, priority = 0 } = this.#request;
-    const header = encodeHeader({
-      id: "",
-      type: FAILED,
-      channel,
-      source: this.#runtime.source,
-      contentType: JSON_CONTENT,
-      target: this.#inbox,
-      correlationId,
-      causationId: id,
-    });
-    const data = jsonCodec.encode(failure);
-    return { id: this.#runtime.createId(), recipient: this.#inbox, header, data, priority, ttlMs: REPLY_TTL_MS };
+  /** Undefined where it cannot be written, which is reported: whoever asked waits in vain then. */
+  #fail(failure: Failure): Reply | undefined {
+    const { channel, id: causationId, correlationId = causationId, priority = 0 } = this.#request;
+    const { codecs, source, report } = this.#runtime;
+    const id = this.#runtime.createId();
+    try {
+      const json = jsonCodec.encode(failure);
+      const { data, contentType } = codecs.transform(json, JSON_CONTENT, { id, channel, type: FAILED });
+      const target = this.#inbox;
+      const header = encodeHeader({
+        id: "",
+        type: FAILED,
+        channel,
+        source,
+        contentType,
+        target,
+        correlationId,
+        causationId,
+      });
+      return { id, recipient: target, header, data, priority, ttlMs: REPLY_TTL_MS };
+    } catch (error) {
+      report(error, `answering in the queue ${channel}`);
+      return undefined;
+    }
   }
+}
+
+function withReply(verdict: Exclude<Verdict, { as: "retry" }>, reply: Reply | undefined): Verdict {
+  return reply === undefined ? verdict : { ...verdict, reply };
 }
 
 const UNANSWERED = "its handler acknowledged it without an answer";
