@@ -48,8 +48,8 @@ export interface Queue {
   // --------------------------------------------------------------------------------------- items, one and all
 
   /**
-   * Stores what is kept of a queue's items besides what delivering needs, where nothing is stored yet or the queue holds
-   * no item and no record.
+   * Stores what is kept of a queue's items besides what delivering needs, while the queue holds no item and no record:
+   * what came before would not be found.
    *
    * @returns what is stored: what was given, or what somebody else had stored before
    */

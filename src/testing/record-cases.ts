@@ -1,7 +1,7 @@
 /** Finished items that a queue keeps for a while: what is told of them, when they go, and what stays of none. */
 
 import { deepEqual, equal, ok } from "node:assert/strict";
-
+import { NO_RECORDS } from "../core/backend.js";
 import type { ContractCase } from "./contract.js";
 import {
   ack,
@@ -59,6 +59,24 @@ export const recordCases: readonly ContractCase[] = [
       await expectListed(work, { state: "dead" }, ["parked"]);
       await quiet(store, feed);
       equal((await work.stats()).leased, 1);
+    },
+  },
+  {
+    title: "queue: what is kept is decided while the queue is empty, and holds until it is again",
+    run: async (store) => {
+      const work = startQueue(store);
+      const other = { keepAckedMs: 0, maxRecords: 0, index: ["kind"] };
+      await work.push(item("a"));
+      deepEqual(await work.configure(KEPT), NO_RECORDS);
+      await work.queue.remove(work.name, ["a"]);
+      deepEqual(await work.configure(KEPT), KEPT);
+      await work.push(item("b"));
+      const feed = await work.open();
+      await settled(feed, ack(await collectOne(store, feed)));
+      // The record alone is left.
+      deepEqual(await (await store.second()).queue.configure(work.name, other), KEPT);
+      equal(await work.queue.clear(work.name), 1);
+      deepEqual(await (await store.second()).queue.configure(work.name, other), other);
     },
   },
   {

@@ -27,17 +27,6 @@ export interface Ending {
 }
 
 export function createEnding(port: Port, { endExpired }: Tending, recipients: Recipients): Ending {
-  /** Runs a script once, however often the connection breaks: what it says is true of the call. */
-  async function once(script: LuaScript, keys: readonly string[], args: readonly Arg[]): Promise<string> {
-    try {
-      return await port.publish(script, keys, args);
-    } catch (error) {
-      if (!(error instanceof PublishIndeterminateError)) throw error;
-      const message = "the connection to Redis was lost, and whether the items were ended cannot be known";
-      throw new ConnectionError(message, { cause: error, interrupted: true });
-    }
-  }
-
   async function acknowledge(
     queue: KnownQueue,
     recipient: string,
@@ -47,7 +36,12 @@ export function createEnding(port: Port, { endExpired }: Tending, recipients: Re
     const { waiting, leased, due, attempts, expiry, counters } = keys.recipient(recipient);
     const shared = [keys.records, keys.state, keys.expiring, keys.publisher(port.publisherId), keys.none];
     const args = [encodeName(recipient), ...ids.map(toStoredId)];
-    const reply = await once(acknowledgeScript, [...shared, waiting, leased, due, attempts, expiry, counters], args);
+    const reply = await once(
+      port,
+      acknowledgeScript,
+      [...shared, waiting, leased, due, attempts, expiry, counters],
+      args,
+    );
     const finished = new Set(reply.split(" ").slice(1).map(Number));
     return ids.map((_, index) => finished.has(index + 1));
   }
@@ -57,7 +51,7 @@ export function createEnding(port: Port, { endExpired }: Tending, recipients: Re
     const { keys } = queue;
     const scriptKeys = [keys.records, keys.state, keys.none, keys.publisher(port.publisherId)];
     const args = [overdue === "ended" ? "1" : "0", ...ids.map(toStoredId)];
-    const [first = "", ...tickets] = (await once(removeScript, scriptKeys, args)).split("\n");
+    const [first = "", ...tickets] = (await once(port, removeScript, scriptKeys, args)).split("\n");
     const [count = 0, ...expired] = first.split(" ").slice(1).map(Number);
     await withdraw(queue, tickets);
     if (expired.length === 0) return count;
@@ -104,6 +98,22 @@ export function createEnding(port: Port, { endExpired }: Tending, recipients: Re
       }
     },
   };
+}
+
+/** Runs a script once, however often the connection breaks: what it says is true of the call. */
+async function once(
+  port: Pick<Port, "publish">,
+  script: LuaScript,
+  keys: readonly string[],
+  args: readonly Arg[],
+): Promise<string> {
+  try {
+    return await port.publish(script, keys, args);
+  } catch (error) {
+    if (!(error instanceof PublishIndeterminateError)) throw error;
+    const message = "the connection to Redis was lost, and whether the items were ended cannot be known";
+    throw new ConnectionError(message, { cause: error, interrupted: true });
+  }
 }
 
 /** Does something with some of the ids at a time. */

@@ -34,7 +34,7 @@ export function createPusher(
       if (reply.startsWith("SETTINGS")) {
         learn(queue, reply.slice("SETTINGS ".length));
       } else if (reply.startsWith("LAPSED")) {
-        for (const recipient of reply.split(" ").slice(1)) await recipients.forgetLapsed(queue, recipient);
+        for (const recipient of reply.split(" ").slice(1)) await recipients.forgetLapsed(queue, recipient, "all");
       } else {
         // A full queue may hold what has ended by the clock alone, and drops nothing before that.
         const mayDrop = limits.overflow === "drop-oldest" && tries === 0;

@@ -24,8 +24,9 @@ const pauseScript = loadScript("queue-pause");
 
 /** A feed whose process died counts as open for so long. */
 const LISTENING_MS = 30_000;
-/** Others that have lapsed, and that one call forgets. */
+/** Others that have lapsed, and that one call forgets; and the steps that it takes for each: others go on with it. */
 const MAX_LAPSES = 20;
+const MAX_STEPS = 20;
 /** A page at most. */
 const AT_ONCE = 1_000;
 
@@ -49,23 +50,36 @@ export interface Recipients {
   leave(queue: KnownQueue, recipient: string, feedId: string): Promise<void>;
   /** @returns whether it was registered */
   unregister(queue: KnownQueue, recipient: string): Promise<boolean>;
-  /** Forgets a recipient if it has lapsed, its name as in keys, and reports what was lost with it. */
-  forgetLapsed(queue: KnownQueue, encoded: string): Promise<void>;
+  /**
+   * Forgets a recipient if it has lapsed, its name as in keys, and reports what was lost with it.
+   *
+   * @param howFar `some` leaves the rest of it, if it has very much, to whoever comes by later
+   */
+  forgetLapsed(queue: KnownQueue, encoded: string, howFar: "all" | "some"): Promise<void>;
   /** Ends all that a recipient has, its name as in keys. It stays registered, and paused. */
   empty(queue: KnownQueue, encoded: string): Promise<void>;
   page(queue: KnownQueue, page: PageRequest): Promise<RecipientPage>;
   setPaused(queue: KnownQueue, recipient: string, to: "pause" | "resume"): Promise<void>;
 }
 
+/** What a recipient was, and how much unfinished and dead it had. */
+interface Forgotten {
+  readonly wasRegistered: boolean;
+  readonly wasAudience: boolean;
+  readonly lost: number;
+}
+
 export function createRecipients(port: Pick<Port, "repeating">, context: BackendContext): Recipients {
   const connectionOf = ({ keys }: KnownQueue) => port.repeating(keys.records);
 
+  /** @returns undefined when more steps would have been needed */
   async function forget(
     queue: KnownQueue,
     encoded: string,
     mode: "unregister" | "lapse" | "empty",
-  ): Promise<{ readonly wasRegistered: boolean; readonly wasAudience: boolean; readonly lost: number }> {
-    for (;;) {
+    maxSteps = Number.POSITIVE_INFINITY,
+  ): Promise<Forgotten | undefined> {
+    for (let steps = 0; steps < maxSteps; steps += 1) {
       const reply = await forgetScript.run(connectionOf(queue), forgetKeys(queue, decodeName(encoded)), [
         encoded,
         mode,
@@ -73,13 +87,15 @@ export function createRecipients(port: Pick<Port, "repeating">, context: Backend
       const [more, wasRegistered, wasAudience, lost = 0] = listOf(reply).map(numberOf);
       if (more !== 1) return { wasRegistered: wasRegistered === 1, wasAudience: wasAudience === 1, lost };
     }
+    return undefined;
   }
 
-  async function forgetLapsed(queue: KnownQueue, encoded: string): Promise<void> {
-    const { wasAudience, lost } = await forget(queue, encoded, "lapse");
-    if (!wasAudience || lost === 0) return;
-    context.report(recipientLapsed(queue.name, decodeName(encoded), lost), "forgetting a recipient that has lapsed");
-  }
+  const forgetLapsed: Recipients["forgetLapsed"] = async (queue, encoded, howFar) => {
+    const forgotten = await forget(queue, encoded, "lapse", howFar === "some" ? MAX_STEPS : undefined);
+    if (forgotten?.wasAudience !== true || forgotten.lost === 0) return;
+    const loss = recipientLapsed(queue.name, decodeName(encoded), forgotten.lost);
+    context.report(loss, "forgetting a recipient that has lapsed");
+  };
 
   const read: Recipients["read"] = async (queue, recipient, registration, feedId, mode) => {
     const { keys } = queue;
@@ -92,11 +108,11 @@ export function createRecipients(port: Pick<Port, "repeating">, context: Backend
     for (;;) {
       const reply = listOf(await registerScript.run(connectionOf(queue), scriptKeys, args)).map(textOf);
       const [result, ttlMs, ...lapsed] = reply;
-      if (result === "LAPSED") lapsed.push(encoded);
+      if (result === "LAPSED") await forgetLapsed(queue, encoded, "all");
       // Whoever comes by meets what has lapsed.
-      for (const other of lapsed) await forgetLapsed(queue, other);
+      for (const other of lapsed) await forgetLapsed(queue, other, "some");
       if (result === "OK") return ttlMs === "" ? undefined : Number(ttlMs);
-      if (lapsed.length === 0) throw tooManyRecipients(queue.name);
+      if (result === "FULL" && lapsed.length === 0) throw tooManyRecipients(queue.name);
     }
   };
 
@@ -113,9 +129,8 @@ export function createRecipients(port: Pick<Port, "repeating">, context: Backend
 
     async unregister(queue, recipient) {
       const encoded = encodeName(recipient);
-      await forgetLapsed(queue, encoded);
-      const { wasRegistered } = await forget(queue, encoded, "unregister");
-      return wasRegistered;
+      await forgetLapsed(queue, encoded, "all");
+      return (await forget(queue, encoded, "unregister"))?.wasRegistered === true;
     },
 
     empty: async (queue, encoded) => void (await forget(queue, encoded, "empty")),

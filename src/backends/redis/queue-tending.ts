@@ -52,7 +52,7 @@ export function createTending(
     for (let isAny = false; ; ) {
       const connection = port.repeating(queue.keys.records);
       const [ended, more, ...lapsed] = listOf(await tidyScript.run(connection, keysOf(queue), [String(maxLapses)]));
-      for (const recipient of lapsed) await recipients.forgetLapsed(queue, textOf(recipient));
+      for (const recipient of lapsed) await recipients.forgetLapsed(queue, textOf(recipient), "some");
       isAny ||= numberOf(ended) > 0 || lapsed.length > 0;
       if (numberOf(more) === 0) return isAny;
     }

@@ -20,7 +20,7 @@ interface Step<At> {
 }
 
 export function changingCalls(store: Store, parts: QueueParts): ChangingCalls {
-  const { queues, adopt, removal } = parts;
+  const { queues, removal } = parts;
 
   /**
    * Goes through a queue in several transactions, so that none of them is long.
@@ -49,17 +49,11 @@ export function changingCalls(store: Store, parts: QueueParts): ChangingCalls {
   return {
     async configure(name, settings) {
       await updateQueue(store, parts, name);
-      const stored = await store.writer.run((tx) => {
+      return await store.writer.run((tx) => {
         const queue = queues.getOrCreate(tx, name);
-        if (queue.settings === undefined || queue.items + queue.records === 0) queues.configure(queue, settings);
+        if (queue.items + queue.records === 0) queues.configure(queue, settings);
         return settingsOf(queue);
       });
-      await change(name, text(""), (tx, queue, after) => {
-        const next = queue.unrecorded ? adopt(tx, queue, after) : undefined;
-        if (queue.unrecorded && next === undefined) queues.allRecorded(queue);
-        return { count: 0, next };
-      });
-      return stored;
     },
 
     async acknowledge(name, recipient, ids) {

@@ -1,6 +1,5 @@
 /** What the calls of the queue port share. */
 
-import { type Adopt, createAdopt } from "./adoption.js";
 import { type Browse, createBrowse } from "./browsing.js";
 import type { Deliveries } from "./deliveries.js";
 import { InboxCounts } from "./inbox-counts.js";
@@ -32,7 +31,6 @@ export interface QueueParts extends PushParts {
   readonly views: ItemViews;
   readonly lists: RecordLists;
   readonly browse: Browse;
-  readonly adopt: Adopt;
   readonly removal: Removal;
 }
 
@@ -73,7 +71,6 @@ export function createQueueParts(store: Store, readers: Readers, deliveries: Del
     views,
     lists: new RecordLists(db, views),
     browse: createBrowse(db),
-    adopt: createAdopt(db, readers, records),
     removal: new Removal(db, { readers, items, records, spreads, ids }),
   };
 }

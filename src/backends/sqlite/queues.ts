@@ -19,8 +19,6 @@ export interface QueueRow extends Rememberer {
   items: number;
   /** What is kept of its items, once that was configured. */
   settings: RecordSettings | undefined;
-  /** It may hold items without records that should have some. */
-  unrecorded: boolean;
   /** Finished items that are kept. */
   records: number;
   /** How many were ever kept: the order in which they go. */
@@ -34,9 +32,8 @@ export interface QueueRow extends Rememberer {
 }
 
 /** As SQLite has it. */
-type StoredQueue = Omit<QueueRow, "name" | "changed" | "settings" | "unrecorded"> & {
+type StoredQueue = Omit<QueueRow, "name" | "changed" | "settings"> & {
   readonly settings: string | null;
-  readonly unrecorded: number;
 };
 
 export class Queues {
@@ -71,7 +68,7 @@ export class Queues {
   /** A queue that nobody has used yet, and that is not stored. */
   unused(name: string): QueueRow {
     const counts = { items: 0, records: 0, finished: 0, recipients: 0, registrations: 0, spreads: 0, ids: 0 };
-    return { id: 0, name, ...counts, settings: undefined, unrecorded: false, changed: false };
+    return { id: 0, name, ...counts, settings: undefined, changed: false };
   }
 
   /** As it was last committed. */
@@ -81,23 +78,12 @@ export class Queues {
     // As `configure` has stored it.
     const settings =
       row.settings === null ? undefined : { ...NO_RECORDS, ...(JSON.parse(row.settings) as RecordSettings) };
-    return { ...row, name, settings, unrecorded: row.unrecorded === 1, changed: false };
+    return { ...row, name, settings, changed: false };
   }
 
   configure(queue: QueueRow, settings: RecordSettings): void {
     queue.settings = settings;
-    queue.unrecorded = queue.items > 0;
-    this.#saveSettings(queue);
-  }
-
-  /** All its items have records that should have some. */
-  allRecorded(queue: QueueRow): void {
-    queue.unrecorded = false;
-    this.#saveSettings(queue);
-  }
-
-  #saveSettings(queue: QueueRow): void {
-    this.#sql.saveSettings.run(JSON.stringify(settingsOf(queue)), queue.unrecorded ? 1 : 0, queue.id);
+    this.#sql.saveSettings.run(JSON.stringify(settings), queue.id);
   }
 }
 
@@ -121,7 +107,7 @@ export function recordsAll(queue: Pick<QueueRow, "settings">): boolean {
 function prepare(db: Database) {
   return {
     find: db.prepare<StoredQueue>(
-      `SELECT id, items, settings, unrecorded, records, finished, recipients, registrations, spreads, ids
+      `SELECT id, items, settings, records, finished, recipients, registrations, spreads, ids
        FROM sb1_queues WHERE namespace = ? AND name = ?`,
     ),
     add: db.prepare("INSERT INTO sb1_queues (namespace, name, items) VALUES (?, ?, 0)"),
@@ -129,6 +115,6 @@ function prepare(db: Database) {
       `UPDATE sb1_queues SET items = ?, records = ?, finished = ?, recipients = ?, registrations = ?, spreads = ?, ids = ?
        WHERE id = ?`,
     ),
-    saveSettings: db.prepare("UPDATE sb1_queues SET settings = ?, unrecorded = ? WHERE id = ?"),
+    saveSettings: db.prepare("UPDATE sb1_queues SET settings = ? WHERE id = ?"),
   };
 }

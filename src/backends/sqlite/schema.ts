@@ -143,7 +143,6 @@ CREATE INDEX sb1_ids_number ON sb1_ids (stream, number);
 `,
   `
 ALTER TABLE sb1_queues ADD COLUMN settings TEXT;
-ALTER TABLE sb1_queues ADD COLUMN unrecorded INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sb1_queues ADD COLUMN records INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sb1_queues ADD COLUMN recipients INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sb1_queues ADD COLUMN registrations INTEGER NOT NULL DEFAULT 0;

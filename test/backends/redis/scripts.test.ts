@@ -44,6 +44,13 @@ describe("the files", () => {
     }
   });
 
+  test("whichever makes keys that it was not given is given one that never exists", () => {
+    const making = names.filter((name) => loadScript(name).source.includes("local PREFIX"));
+    expect(making.length).toBeGreaterThan(10);
+    for (const name of making)
+      expect(`${name}: ${loadScript(name).source}`).toMatch(/-- KEYS .*\bone that never exists/);
+  });
+
   test("parts that scripts share are put in their place", () => {
     for (const name of names) expect(loadScript(name).source).not.toContain("--@");
     expect(loadScript("log-append").source).toContain("local function earlierResult");

@@ -75,35 +75,6 @@ test("beyond maxRecords as many go as come, in the order in which they were fini
   expect(faultsOf(await connect(path))).toEqual([]);
 });
 
-test("what is configured while items wait holds for these as well, however many they are", async () => {
-  const path = newPath();
-  const clock = createFakeClock();
-  const { queue } = (await open({ path }, { clock })).backend;
-  await queue.register("q", "ada", AUDIENCE);
-  await queue.push("q", items("i", 1_200), ROOMY);
-  await queue.push("q", [item("brief", { ttlMs: 1_000 }), item("later", { delayMs: 500 })], ROOMY);
-  await queue.push("q", [item("for all", { recipient: FOR_ALL })], ROOMY);
-  const feed = await queue.open("q", "", CONSUMER);
-  const { deliveries } = await feed.take({ max: 1, waitMs: 0 }, []);
-  const updated = clock.now();
-  await clock.advance(100);
-  expect(await queue.configure("q", KEPT)).toEqual(KEPT);
-  const file = await connect(path);
-  expect(faultsOf(file)).toEqual([]);
-  expect(await queue.count("q", { state: "open" })).toBe(1_203);
-  const newest = await queue.list("q", {}, { max: 4 });
-  expect(newest.items.map(({ id }) => id)).toEqual(["for all", "later", "brief", "i1199"]);
-  expect(newest.items[3]).toMatchObject({ at: updated, updatedAt: updated, state: "open" });
-  // Its lease goes on, and its end is kept.
-  await feed.take({ max: 0, waitMs: 0 }, [{ receipt: deliveries[0]!.receipt, as: "ack" }]);
-  expect(await queue.get("q", "i0")).toMatchObject({ state: "acked", recipients: [{ recipient: "", attempts: 1 }] });
-  await clock.advance(1_000);
-  expect(await queue.get("q", "brief")).toMatchObject({ state: "expired" });
-  expect(await queue.stats("q", "")).toMatchObject({ waiting: 1_200, delayed: 0, expired: 1 });
-  expect(await queue.configure("q", { ...KEPT, maxRecords: 1 })).toEqual(KEPT);
-  expect(faultsOf(file)).toEqual([]);
-});
-
 test("a page ends early where very little of what it looks through is asked for, and its cursor goes on", async () => {
   const { queue } = (await open({ path: newPath() })).backend;
   await queue.configure("q", { keepAckedMs: 0, maxRecords: 0, index: ["source", "target"] });

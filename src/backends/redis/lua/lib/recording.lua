@@ -134,7 +134,7 @@ local function areHeld(ids)
   for i, text in ipairs(redis.call('HMGET', PREFIX .. 'outcomes', unpack(ids))) do
     local record = text and redis.call('HGET', PREFIX .. 'finished', ids[i])
     local member = record and readRecord(record).place .. ids[i]
-    held[i] = member and tonumber(redis.call('ZSCORE', PREFIX .. 'kept', member)) > before
+    held[i] = member and tonumber(redis.call('ZSCORE', PREFIX .. 'kept', member) or 0) > before
     if member and not held[i] then
       forgetKept({ member })
     end
