@@ -173,6 +173,38 @@ describe("the lease", () => {
   });
 });
 
+describe("who only asks", () => {
+  test("is not told of who died when nobody was there to see it, and takes the grace for it once", async () => {
+    const store = await openStore();
+    const dead = await store.open({ leaseMs: LEASE_MS, timers: "hang" });
+    await enter(dead, "ada");
+    await store.pass(10 * LEASE_MS);
+    const asks = await store.open();
+    const lobby = asks.broker.presence("lobby");
+    const asking = Promise.all([lobby.list(), lobby.count(), lobby.isPresent("ada")]);
+    await store.pass(1_000);
+    expect(await asking).toEqual([{ members: [], count: 0 }, 0, false]);
+    expect([asks.calls.get("reap"), asks.events().filter((event) => event === "presence_reaped")]).toEqual([
+      1,
+      ["presence_reaped"],
+    ]);
+    expect(await lobby.count()).toBe(0);
+    expect(asks.calls.get("lapsing")).toBe(2);
+  });
+
+  test("waits for nobody while all live, and asks for the dead no more often than it has to", async () => {
+    const { holder, store } = await openLobby();
+    const asks = await store.open();
+    const lobby = asks.broker.presence("lobby");
+    for (let times = 0; times < 10; times += 1) expect(await lobby.isPresent("ada")).toBe(true);
+    expect([asks.calls.get("lapsing"), asks.calls.get("reap")]).toEqual([1, undefined]);
+    // Nothing runs by itself in a broker that neither holds nor watches.
+    await store.pass(60_000);
+    expect(asks.calls.get("lapsing")).toBe(1);
+    expect(holder.calls.get("lapsing")).toBeGreaterThan(50);
+  });
+});
+
 describe("a store that is away", () => {
   for (const [how, ms] of [
     ["for less than the lease", LEASE_MS / 2],
