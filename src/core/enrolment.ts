@@ -26,9 +26,9 @@ interface Waiting {
   readonly reject: (error: Error) => void;
 }
 
-/** Of one call. */
-const MAX_MEMBERS = 256;
-const MAX_CHARS = 256 * 1_024;
+/** Of one call: so that no script holds Redis for much more than a millisecond. */
+const MAX_MEMBERS = 128;
+const MAX_CHARS = 128 * 1_024;
 /** Members that may wait to be told: memory is bounded. */
 const MAX_WAITING = 100_000;
 

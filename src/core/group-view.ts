@@ -38,7 +38,7 @@ const PAGE = 1_000;
 /** How long news that are missing may take: each publisher sends its own, and one may overtake another. */
 const PATIENCE_MS = 200;
 /** News that are kept while others are missing or a list is read. */
-const MAX_KEPT = 10_000;
+const MAX_KEPT = 5_000;
 
 export class GroupView {
   readonly #options: ViewOptions;

@@ -56,10 +56,6 @@ export class MemberGroup {
     return held !== undefined && held === expected.held && held !== found.held;
   }
 
-  async close(): Promise<void> {
-    await Promise.all([this.enrolment.close(), this.#view?.close()]);
-  }
-
   async #closeIfIdle(view: GroupView): Promise<void> {
     if (!view.isIdle) return;
     if (this.#view === view) this.#view = undefined;

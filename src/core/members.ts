@@ -9,35 +9,28 @@ import { encodeNews, newsChannel } from "./group-news.js";
 import { type HolderHealth, HolderLease } from "./holder-lease.js";
 import { MemberGroup } from "./member-group.js";
 import { createMembersEvents, type MembersEvents } from "./members-events.js";
+import { GRACE_MS, Reaper } from "./reaper.js";
 import type { Runtime } from "./runtime.js";
 
 /** How often it is looked for holders that have died: each broker does so by itself, at moments of its own. */
 const LOOK_MS = 600;
 const JITTER_MS = 60;
-/**
- * From seeing that a lease is over to taking its members away: longer than it takes each broker to look, which renews its own.
- * So nobody is taken for dead because a clock has jumped or the store was away, and who is dead is gone within two seconds.
- */
-const GRACE_MS = 760;
 /** Every so many looks groups are compared with the store; and how many of them at a time. */
 const COMPARE_EVERY = 2;
 const GROUPS_AT_ONCE = 500;
-/** Parts that are reaped in one look; the next goes on at once. */
-const MAX_PARTS = 20;
 /** How long leaving may take at least when the broker closes. Whoever is left then is taken away by others. */
 const LEAVE_MS = 1_000;
 
 export class Members implements Consuming {
   readonly #runtime: Runtime;
   readonly #lease: HolderLease;
+  readonly #reaper: Reaper;
   readonly #events: MembersEvents;
   readonly #groups = new Map<string, MemberGroup>();
   #timer: Timer | undefined;
   #looking: Promise<void> = Promise.resolve();
   #looks = 0;
   #failures = 0;
-  /** Holders whose lease was over at the last look: they have had their grace. */
-  #suspects: ReadonlySet<string> = new Set();
   /** Behind which group the next comparison begins. */
   #compared = 0;
   #closing: Promise<void> | undefined;
@@ -47,9 +40,18 @@ export class Members implements Consuming {
   constructor(runtime: Runtime, leaseMs: number) {
     this.#runtime = runtime;
     this.#events = createMembersEvents(runtime);
-    const { backend, clock } = runtime;
-    const lapsed = (holder: string): void => this.#lapsed(holder);
-    this.#lease = new HolderLease({ membership: backend.membership, clock, leaseMs, lapsed });
+    const { clock } = runtime;
+    const { membership } = runtime.backend;
+    this.#lease = new HolderLease({ membership, clock, leaseMs, lapsed: (holder) => this.#lapsed(holder) });
+    this.#reaper = new Reaper({
+      membership,
+      clock,
+      announce: (group, change) => this.#announce(group, change),
+      reaped: (holder, members) => {
+        // One that closes takes away its own.
+        if (this.#closing === undefined) this.#events.reaped(holder, members);
+      },
+    });
   }
 
   /** The group of that name, `<kind>:<name>`, for as long as something is held or watched there. @throws {ClosedError} */
@@ -62,6 +64,11 @@ export class Members implements Consuming {
     }
     if (this.#timer === undefined) this.#lookIn(LOOK_MS);
     return group;
+  }
+
+  /** What is asked of the store afterwards does not tell of who has long been dead. */
+  async tidy(): Promise<void> {
+    if (this.#timer === undefined) await this.#reaper.tidy();
   }
 
   /** The same where there is one. */
@@ -87,19 +94,24 @@ export class Members implements Consuming {
 
   async #close(leaveMs: number): Promise<void> {
     this.#timer?.cancel();
-    const leave = async (): Promise<void> => {
-      await Promise.all([...this.#groups.values()].map((group) => group.close()));
-      await this.#looking;
-      const { holder } = this.#lease;
-      if (holder === undefined) return;
-      await this.#runtime.backend.membership.end(holder);
-      while (!(await this.#reap(holder))) if (this.#isClosed) return;
-    };
-    const left = leave().catch((error: unknown) => {
+    const left = this.#leave().catch((error: unknown) => {
       if (!this.#isClosed) this.#events.failing(error, 1);
     });
     await atMost(this.#runtime.clock, leaveMs, left);
     this.#isClosed = true;
+  }
+
+  async #leave(): Promise<void> {
+    const groups = [...this.#groups.values()];
+    const unwatching = Promise.allSettled(groups.map(async ({ view }) => view?.close()));
+    await Promise.all([...groups.map(({ enrolment }) => enrolment.close()), this.#looking]);
+    const { holder } = this.#lease;
+    if (holder !== undefined) {
+      await this.#runtime.backend.membership.end(holder);
+      while (!this.#isClosed && !(await this.#reaper.reap(holder)));
+    }
+    for (const result of await unwatching)
+      if (result.status === "rejected") this.#runtime.report(result.reason, "ending to watch who is present");
   }
 
   #createGroup(group: string): MemberGroup {
@@ -136,44 +148,21 @@ export class Members implements Consuming {
     try {
       const lapsing = await this.#runtime.backend.membership.lapsing();
       await this.#lease.passed(passedMs, (holder) => lapsing.includes(holder));
-      const others = lapsing.filter((holder) => holder !== this.#lease.holder);
-      const isNew = others.some((holder) => !this.#suspects.has(holder));
-      const dead = others.filter((holder) => this.#suspects.has(holder));
-      this.#suspects = new Set(others);
-      const isDone = await this.#reapAll(dead);
-      if (isNew) nextMs = GRACE_MS + JITTER_MS;
-      if (!isDone) nextMs = JITTER_MS + 1;
+      const found = await this.#reaper.look(lapsing.filter((holder) => holder !== this.#lease.holder));
+      if (found === "new") nextMs = GRACE_MS + JITTER_MS;
+      if (found === "more") nextMs = 2 * JITTER_MS;
       if (this.#looks % COMPARE_EVERY === 0) await this.#compare();
       if (this.#failures > 0) this.#events.recovered();
       this.#failures = 0;
     } catch (error) {
-      // Who could not renew is not to be taken for dead as soon as the store is back.
-      this.#suspects = new Set();
+      this.#reaper.forgive();
       this.#failures += 1;
       if (this.#closing === undefined) this.#events.failing(error, this.#failures);
     }
-    if (this.#closing === undefined) this.#lookIn(nextMs);
-  }
-
-  /** @returns false when there is more to do */
-  async #reapAll(holders: readonly string[]): Promise<boolean> {
-    let parts = 0;
-    for (const holder of holders) {
-      while (!(await this.#reap(holder))) {
-        parts += 1;
-        if (parts >= MAX_PARTS) return false;
-      }
-    }
-    return true;
-  }
-
-  /** @returns whether nothing is left of the holder */
-  async #reap(holder: string): Promise<boolean> {
-    const { lapsed, isDone } = await this.#runtime.backend.membership.reap(holder);
-    for (const { group, change } of lapsed) await this.#announce(group, change);
-    const count = lapsed.reduce((sum, { change }) => sum + change.changes.length, 0);
-    if (count > 0 && this.#closing === undefined) this.#events.reaped(holder, count);
-    return isDone;
+    this.#timer = undefined;
+    // Who holds nothing, has held nothing and watches nothing need not look.
+    const isNeeded = this.#groups.size > 0 || this.#lease.holder !== undefined;
+    if (this.#closing === undefined && isNeeded) this.#lookIn(nextMs);
   }
 
   /** Compares some of the groups with the store, in turn. */

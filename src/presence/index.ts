@@ -144,7 +144,11 @@ function createOne(place: Place): Presence {
   async function call<T>(what: string, options: CallOptions | undefined, make: () => Promise<T>): Promise<T> {
     checkOptions(what, options, CALL_CHECKS);
     runtime.owner.assertOpen();
-    return await abortableCall(make, options?.signal);
+    const ask = async (): Promise<T> => {
+      await members.tidy();
+      return await make();
+    };
+    return await abortableCall(ask, options?.signal);
   }
 
   async function get(id: string, options?: CallOptions): Promise<PresentMember | undefined> {
@@ -159,7 +163,7 @@ function createOne(place: Place): Presence {
     async list(options = {}) {
       checkOptions("presence.list", options, LIST_CHECKS);
       const { limit = DEFAULT_LIMIT, cursor, signal } = options;
-      const page = await call("presence.list", signal && { signal }, () =>
+      const page = await call("presence.list", { ...(signal !== undefined && { signal }) }, () =>
         membership.list(group, { max: limit, cursor }),
       );
       const present = page.members.map((member) => toPresent(toKnown(member)));

@@ -37,6 +37,10 @@ export interface Opened {
   failure: Error | undefined;
   /** Whether its news reach anybody. */
   tells: boolean;
+  /** Runs after each page of a list, before the broker has it. */
+  afterPage: (() => Promise<unknown>) | undefined;
+  /** This process's clock is set forward or back. */
+  jump(ms: number): void;
   /** Tells all its subscriptions that they may have missed something. */
   gap(): void;
   watch(name?: string): Promise<Watcher>;
@@ -64,25 +68,37 @@ export async function openStore(): Promise<Store> {
     pass: (ms) => clock.advance(ms),
     jump: (ms) => void (offset += ms),
     async open({ leaseMs = 90_000, timers } = {}) {
-      const hanging: Clock = { now: () => clock.now(), setTimer: () => ({ cancel: () => undefined }) };
-      const opened = await openOne(await openBackend(), timers === "hang" ? hanging : clock, leaseMs);
+      let ownOffset = 0;
+      const hang: Clock["setTimer"] = () => ({ cancel: () => undefined });
+      const own: Clock = {
+        now: () => clock.now() + ownOffset,
+        setTimer: timers === "hang" ? hang : clock.setTimer.bind(clock),
+      };
+      const jump = (ms: number): void => void (ownOffset += ms);
+      const opened = Object.assign(await openOne(await openBackend(), own, leaseMs), { jump });
       closing.push(() => opened.broker.close({ drainMs: 0 }));
       return opened;
     },
   };
 }
 
-async function openOne(memory: Backend, clock: Clock, presenceLeaseMs: number): Promise<Opened> {
+async function openOne(memory: Backend, clock: Clock, presenceLeaseMs: number): Promise<Omit<Opened, "jump">> {
   const listeners = new Set<BroadcastListener>();
   const reports: Error[] = [];
   const calls = new Map<string, number>();
   const { logger, entries } = recordingLogger();
-  const state = { failure: undefined as Error | undefined, tells: true };
+  const state: Pick<Opened, "failure" | "tells" | "afterPage"> = {
+    failure: undefined,
+    tells: true,
+    afterPage: undefined,
+  };
   const guarded = <A extends readonly unknown[], R>(name: string, call: (...args: A) => Promise<R>) => {
     return async (...args: A): Promise<R> => {
       calls.set(name, (calls.get(name) ?? 0) + 1);
       if (state.failure !== undefined) throw state.failure;
-      return await call(...args);
+      const result = await call(...args);
+      if (name === "list") await state.afterPage?.();
+      return result;
     };
   };
   const port = Object.entries(memory.membership).map(([name, call]) => [

@@ -94,6 +94,28 @@ describe("news that are lost", () => {
   });
 });
 
+describe("a list of many pages", () => {
+  test("and the changes while it is read make one snapshot, without reading it again", async () => {
+    const { store, one, holder } = await openLobby();
+    const lobby = holder.broker.presence("lobby");
+    const entered = await Promise.all(Array.from({ length: 2_500 }, (_, index) => lobby.enter(`m${index}`)));
+    let pages = 0;
+    one.afterPage = async () => {
+      pages += 1;
+      // Of those that were listed, and of those that are yet to be; somebody new; somebody who comes back.
+      if (pages === 1) await Promise.all([entered[0]?.leave(), entered[2_400]?.leave(), entered[5]?.update("changed")]);
+      if (pages === 2) await Promise.all([lobby.enter("new"), lobby.enter("m0", "back")]);
+    };
+    const watcher = await one.watch();
+    expect([watcher.seen.length, watcher.present.size, pages]).toEqual([1, 2_501, 3]);
+    expect(["m0", "m5", "new"].map((id) => watcher.present.get(id)?.meta)).toEqual(["back", "changed", null]);
+    expect(watcher.present.has("m2400")).toBe(false);
+    one.afterPage = undefined;
+    await store.pass(5_000);
+    expect([watcher.seen.length, one.calls.get("list")]).toEqual([1, 3]);
+  });
+});
+
 describe("the lease", () => {
   test("is renewed three times in its time, by one timer, however many members there are", async () => {
     const store = await openStore();
@@ -170,6 +192,60 @@ describe("the lease", () => {
       false,
       expect.stringMatching(/^the lease of 9000 ms was not renewed for \d+ ms$/),
     ]);
+  });
+});
+
+describe("whoever could not renew because the store was away", () => {
+  test("is not taken for dead by who had seen that its lease was over, and is the first to be back", async () => {
+    const { store, one, two, holder } = await openLobby();
+    const watcher = await one.watch();
+    const looks = (): number => one.calls.get("lapsing") ?? 0;
+    two.failure = away;
+    holder.failure = away;
+    // It has seen it once, and not had the time to do anything about it.
+    while ((await store.membership.lapsing()).length === 0) await store.pass(50);
+    const before = looks();
+    while (looks() === before) await store.pass(20);
+    one.failure = away;
+    await store.pass(5_000);
+    one.failure = undefined;
+    const back = looks();
+    while (looks() === back) await store.pass(20);
+    holder.failure = undefined;
+    await store.pass(5_000);
+    expect(watcher.seen).toEqual(["snapshot ada"]);
+  });
+});
+
+describe("who only asks", () => {
+  test("is not told of who died when nobody was there to see it, and takes the grace for it once", async () => {
+    const store = await openStore();
+    const dead = await store.open({ leaseMs: LEASE_MS, timers: "hang" });
+    await enter(dead, "ada");
+    await store.pass(10 * LEASE_MS);
+    const asks = await store.open();
+    const lobby = asks.broker.presence("lobby");
+    const asking = Promise.all([lobby.list(), lobby.count(), lobby.isPresent("ada")]);
+    await store.pass(1_000);
+    expect(await asking).toEqual([{ members: [], count: 0 }, 0, false]);
+    expect([asks.calls.get("reap"), asks.events().filter((event) => event === "presence_reaped")]).toEqual([
+      1,
+      ["presence_reaped"],
+    ]);
+    expect(await lobby.count()).toBe(0);
+    expect(asks.calls.get("lapsing")).toBe(2);
+  });
+
+  test("waits for nobody while all live, and asks for the dead no more often than it has to", async () => {
+    const { holder, store } = await openLobby();
+    const asks = await store.open();
+    const lobby = asks.broker.presence("lobby");
+    for (let times = 0; times < 10; times += 1) expect(await lobby.isPresent("ada")).toBe(true);
+    expect([asks.calls.get("lapsing"), asks.calls.get("reap")]).toEqual([1, undefined]);
+    // Nothing runs by itself in a broker that neither holds nor watches.
+    await store.pass(60_000);
+    expect(asks.calls.get("lapsing")).toBe(1);
+    expect(holder.calls.get("lapsing")).toBeGreaterThan(50);
   });
 });
 
@@ -285,6 +361,33 @@ describe("a clock that jumps", () => {
       holder.failure = away;
       await store.pass(LEASE_MS + 2_000);
       for (const { seen } of watchers) expect(seen).toEqual(["snapshot ada", "left ada"]);
+    });
+  }
+
+  test("never makes anybody leave, whoever is the first to look", async () => {
+    const store = await openStore();
+    const all = [];
+    for (let index = 0; index < 6; index += 1) {
+      const opened = await store.open({ leaseMs: LEASE_MS });
+      await enter(opened, `m${index}`);
+      all.push(opened);
+    }
+    const watcher = await all[0]!.watch();
+    for (let round = 0; round < 10; round += 1) {
+      store.jump(round % 2 === 0 ? HOUR_MS : -HOUR_MS);
+      await store.pass(2_100 + 70 * round);
+    }
+    expect(watcher.seen).toHaveLength(1);
+  });
+
+  for (const ms of [HOUR_MS, -HOUR_MS]) {
+    test(`in one process alone, by ${ms} ms, makes nobody leave`, async () => {
+      const { store, one, holder } = await openLobby();
+      const watcher = await one.watch();
+      holder.jump(ms);
+      await store.pass(3 * LEASE_MS);
+      expect(watcher.seen).toEqual(["snapshot ada"]);
+      expect(holder.calls.get("renew")).toBeLessThan(12);
     });
   }
 

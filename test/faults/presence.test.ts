@@ -179,10 +179,14 @@ describe.concurrent("presence", { timeout: 60_000 }, () => {
       await using crowd = await Crowd.gather(url);
       for (const clockOffsetSeconds of [HOUR_S, 0, -HOUR_S, 0]) {
         const prefix = `at${clockOffsetSeconds}-`;
+        const isDying = clockOffsetSeconds !== 0;
+        const before = isDying ? await startPresent(url, `before-${prefix}`, 3) : undefined;
+        await crowd.untilWhole(HEAL_MS, isDying ? idsOf(`before-${prefix}`, 3) : []);
+        before?.child.kill("SIGKILL");
         unreliable.set({ clockOffsetSeconds });
-        await pause(2_500);
-        await crowd.untilWhole();
-        if (clockOffsetSeconds === 0) continue;
+        // Who died right before leaves in time as well.
+        await crowd.untilWhole(GONE_MS + 1_000);
+        if (!isDying) continue;
         const { child } = await startPresent(url, prefix, 3);
         await crowd.untilWhole(HEAL_MS, idsOf(prefix, 3));
         child.kill("SIGKILL");
