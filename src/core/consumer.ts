@@ -339,8 +339,8 @@ export class Consumer {
   #end(error: Error, drainMs: number): void {
     if (this.#ended !== undefined || this.#stopping.signal.aborted) return;
     this.#ended = error;
-    this.#options.events.ended(error);
     void this.close(drainMs);
+    this.#options.events.ended(error);
   }
 
   #recover(): void {

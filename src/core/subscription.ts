@@ -75,10 +75,7 @@ export async function subscribe<P extends ConsumerPlan>(
   signal: AbortSignal | undefined,
 ): Promise<Subscription> {
   signal?.throwIfAborted();
-  const consumers = plans.map((plan) => ({
-    plan,
-    consumer: new Consumer(consumerOptions(runtime, plan, bind(plan), consumerEvents(runtime, plan))),
-  }));
+  const consumers = plans.map((plan) => ({ plan, consumer: createConsumer(runtime, plan, bind(plan)) }));
   const stats = (): SubscriptionStats[] => consumers.map(({ plan, consumer }) => statsOf(plan, consumer));
   const close = async (options?: { readonly drainMs?: number }): Promise<void> => {
     checkOptions("close", options, CLOSE_CHECKS);
@@ -116,10 +113,8 @@ export function iterate<T>(
   signal: AbortSignal | undefined,
 ): DeliveryStream<T, QueueDelivery<T>> {
   let consuming: Consuming | undefined;
-  const create = (plan: ConsumerPlan): Consumer => {
-    const events = consumerEvents(runtime, plan, (error) => stream.fail(error));
-    return new Consumer(consumerOptions(runtime, plan, createOfferer(plan, stream), events));
-  };
+  const create = (plan: ConsumerPlan): Consumer =>
+    createConsumer(runtime, plan, createOfferer(plan, stream), (error) => stream.fail(error));
   const stream: Deliveries<T> = new Deliveries<T>({
     async start() {
       const consumers = (await prepare()).map((plan) => ({ plan, consumer: create(plan) }));
@@ -146,6 +141,22 @@ export function iterate<T>(
     signal,
   });
   return stream;
+}
+
+/** @param onEnd hears when the consumer ends by itself, besides the log and `onError` */
+function createConsumer(
+  runtime: Runtime,
+  plan: ConsumerPlan,
+  handle: Handle,
+  onEnd?: (error: Error) => void,
+): Consumer {
+  const events = consumerEvents(runtime, plan, (error) => {
+    onEnd?.(error);
+    // It is closing already: what its plan has beside it goes once it has.
+    end(plan, consumer, 0).catch((failure: unknown) => runtime.report(failure, "closing a consumer that has ended"));
+  });
+  const consumer = new Consumer(consumerOptions(runtime, plan, handle, events));
+  return consumer;
 }
 
 /** Closes a consumer, and what its plan has beside it even when that fails. */
@@ -199,7 +210,7 @@ function consumerOptions(
 }
 
 /** @param onEnd hears when the consumer ends by itself, besides the log and `onError` */
-function consumerEvents(runtime: Runtime, plan: ConsumerPlan, onEnd?: (error: Error) => void): ConsumerEvents {
+function consumerEvents(runtime: Runtime, plan: ConsumerPlan, onEnd: (error: Error) => void): ConsumerEvents {
   const { telemetry, clock } = runtime;
   const labels = namesOf(plan);
   const where = `consumer of ${plan.channel} (${plan.reader})`;
@@ -266,7 +277,7 @@ function consumerEvents(runtime: Runtime, plan: ConsumerPlan, onEnd?: (error: Er
     ended(error) {
       telemetry.log("consumer_ended", { ...labels, err: error });
       runtime.report(error, where);
-      onEnd?.(error);
+      onEnd(error);
     },
   };
 }
