@@ -79,7 +79,7 @@ class Asker implements Asking {
   /** Undefined where it cannot be written, which is reported: whoever asked waits in vain then. */
   #fail(failure: Failure): Reply | undefined {
     const { channel, id: causationId, correlationId = causationId, priority = 0 } = this.#request;
-    const { codecs, source, report } = this.#runtime;
+    const { codecs, source } = this.#runtime;
     const id = this.#runtime.createId();
     try {
       const json = jsonCodec.encode(failure);
@@ -97,7 +97,7 @@ class Asker implements Asking {
       });
       return { id, recipient: target, header, data, priority, ttlMs: REPLY_TTL_MS };
     } catch (error) {
-      report(error, `answering in the queue ${channel}`);
+      this.#runtime.report(error, `answering in the queue ${channel}`);
       return undefined;
     }
   }

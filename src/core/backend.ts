@@ -42,7 +42,6 @@ export type {
   Lapsed,
   Member,
   MemberChange,
-  MemberLimits,
   MemberPage,
   Membership,
   MembershipChange,

@@ -182,7 +182,7 @@ async function runBatch<T>(
     return { thrown: error };
   };
   const finishing = finish();
-  limited = limit?.within(clock.now(), finishing, late);
+  if (limit !== undefined) limited = limit.within(clock.now(), finishing, late);
   const ending = await (limited?.result ?? finishing);
   const unsettled = left();
   if ("thrown" in ending && unsettled.length === 0) batching.report(ending.thrown);

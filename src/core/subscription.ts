@@ -150,8 +150,8 @@ function createConsumer(
   handle: Handle,
   onEnd?: (error: Error) => void,
 ): Consumer {
-  const events = consumerEvents(runtime, plan, (error) => {
-    onEnd?.(error);
+  const events = consumerEvents(runtime, plan, (reason) => {
+    onEnd?.(reason);
     // It is closing already: what its plan has beside it goes once it has.
     end(plan, consumer, 0).catch((failure: unknown) => runtime.report(failure, "closing a consumer that has ended"));
   });

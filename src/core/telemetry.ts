@@ -181,20 +181,25 @@ function createHistogram(name: string, labels: Labels): Histogram & { read(): Me
 /** The same backend, with the duration and the failures of each call recorded. Once per call, never once per message. */
 export function observeBackend(backend: Backend, telemetry: Telemetry, clock: Clock): Backend {
   const timed = createTimer(backend.name, telemetry, clock);
-  const observeFeed = (feed: Feed): Feed => ({
-    take: timed("take", feed.take.bind(feed), isWork),
-    extend: timed("extend", feed.extend.bind(feed)),
-    close: () => feed.close(),
-  });
-  const observeLetters = (letters: DeadLetters): DeadLetters => ({
-    list: timed("listDeadLetters", letters.list.bind(letters)),
-    get: timed("getDeadLetter", letters.get.bind(letters)),
-    redrive: timed("redrive", letters.redrive.bind(letters)),
-    remove: timed("removeDeadLetters", letters.remove.bind(letters)),
-    purge: timed("purgeDeadLetters", letters.purge.bind(letters)),
-  });
   const { log, queue, broadcast, membership } = backend;
-  const observedLog: Log = {
+  return {
+    name: backend.name,
+    durability: backend.durability,
+    broadcast: {
+      publish: timed("broadcast", broadcast.publish.bind(broadcast)),
+      subscribe: timed("subscribe", broadcast.subscribe.bind(broadcast)),
+    },
+    log: observeLog(log, timed),
+    queue: observeQueue(queue, timed),
+    membership: observeMembership(membership, timed),
+    ping: timed("ping", backend.ping.bind(backend)),
+    check: () => backend.check(),
+    close: () => backend.close(),
+  };
+}
+
+function observeLog(log: Log, timed: Timed): Log {
+  return {
     append: timed("append", log.append.bind(log)),
     read: timed("read", log.read.bind(log)),
     configure: timed("configure", log.configure.bind(log)),
@@ -206,15 +211,18 @@ export function observeBackend(backend: Backend, telemetry: Telemetry, clock: Cl
     pause: timed("pause", log.pause.bind(log)),
     resume: timed("resume", log.resume.bind(log)),
     deleteGroup: timed("deleteGroup", log.deleteGroup.bind(log)),
-    open: async (...args) => observeFeed(await log.open(...args)),
-    deadLetters: (...args) => observeLetters(log.deadLetters(...args)),
+    open: async (...args) => observeFeed(await log.open(...args), timed),
+    deadLetters: (...args) => observeLetters(log.deadLetters(...args), timed),
     park: timed("park", log.park.bind(log)),
     stats: timed("stats", log.stats.bind(log)),
   };
-  const observedQueue: Queue = {
+}
+
+function observeQueue(queue: Queue, timed: Timed): Queue {
+  return {
     push: timed("push", queue.push.bind(queue)),
-    open: async (...args) => observeFeed(await queue.open(...args)),
-    deadLetters: (...args) => observeLetters(queue.deadLetters(...args)),
+    open: async (...args) => observeFeed(await queue.open(...args), timed),
+    deadLetters: (...args) => observeLetters(queue.deadLetters(...args), timed),
     stats: timed("stats", queue.stats.bind(queue)),
     register: timed("register", queue.register.bind(queue)),
     unregister: timed("unregister", queue.unregister.bind(queue)),
@@ -230,7 +238,10 @@ export function observeBackend(backend: Backend, telemetry: Telemetry, clock: Cl
     remove: timed("remove", queue.remove.bind(queue)),
     clear: timed("clear", queue.clear.bind(queue)),
   };
-  const observedMembership: Membership = {
+}
+
+function observeMembership(membership: Membership, timed: Timed): Membership {
+  return {
     begin: timed("beginHolder", membership.begin.bind(membership)),
     renew: timed("renewHolder", membership.renew.bind(membership)),
     end: timed("endHolder", membership.end.bind(membership)),
@@ -242,19 +253,23 @@ export function observeBackend(backend: Backend, telemetry: Telemetry, clock: Cl
     lapsing: timed("lapsingHolders", membership.lapsing.bind(membership)),
     reap: timed("reapHolder", membership.reap.bind(membership)),
   };
+}
+
+function observeFeed(feed: Feed, timed: Timed): Feed {
   return {
-    name: backend.name,
-    durability: backend.durability,
-    broadcast: {
-      publish: timed("broadcast", broadcast.publish.bind(broadcast)),
-      subscribe: timed("subscribe", broadcast.subscribe.bind(broadcast)),
-    },
-    log: observedLog,
-    queue: observedQueue,
-    membership: observedMembership,
-    ping: timed("ping", backend.ping.bind(backend)),
-    check: () => backend.check(),
-    close: () => backend.close(),
+    take: timed("take", feed.take.bind(feed), isWork),
+    extend: timed("extend", feed.extend.bind(feed)),
+    close: () => feed.close(),
+  };
+}
+
+function observeLetters(letters: DeadLetters, timed: Timed): DeadLetters {
+  return {
+    list: timed("listDeadLetters", letters.list.bind(letters)),
+    get: timed("getDeadLetter", letters.get.bind(letters)),
+    redrive: timed("redrive", letters.redrive.bind(letters)),
+    remove: timed("removeDeadLetters", letters.remove.bind(letters)),
+    purge: timed("purgeDeadLetters", letters.purge.bind(letters)),
   };
 }
 
@@ -262,6 +277,8 @@ export function observeBackend(backend: Backend, telemetry: Telemetry, clock: Cl
 function isWork(want: TakeRequest, outcomes: readonly Outcome[]): boolean {
   return want.waitMs === 0 || outcomes.length > 0;
 }
+
+type Timed = ReturnType<typeof createTimer>;
 
 /** Failures are recorded under their code, and always: they are looked at for their count. */
 function createTimer(system: string, telemetry: Telemetry, clock: Clock) {
