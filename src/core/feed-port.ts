@@ -62,7 +62,9 @@ export type Outcome = { readonly receipt: Receipt } & (
 
 /**
  * Queues alone: an answer, stored in the same queue in the step that settles, whatever the queue's limits, and not at all
- * where the outcome is lost. Nobody is waiting for one to a recipient that is not registered: it is dropped.
+ * where the outcome is lost. Nobody is waiting for one to a recipient that is not registered: it is dropped. What is
+ * for an inbox for answers (`isReplyInbox`) is its recipient's alone, in `browse` and `stats`: `list` and `count` know nothing
+ * of it, it has no record, and it does not count for `maxItems`.
  */
 export interface Reply {
   readonly id: string;

@@ -8,7 +8,7 @@ export interface Queue {
   /**
    * Stores all items together, or none. An id that the queue holds already, as an item or as a kept record, or still
    * remembers, is not stored again, and an interrupted push is completed or refused by the backend itself without storing
-   * anything twice.
+   * anything twice. No limit is met where nothing would be stored: of duplicates, and for an audience that is nobody.
    *
    * An item for an audience is stored once and gives each recipient a delivery of its own. Once the push has resolved all
    * of them get it; where there are many, some may get it before others, and a publisher that dies on the way changes
@@ -21,7 +21,8 @@ export interface Queue {
   push(queue: string, items: readonly NewItem[], limits: QueueLimits): Promise<readonly Pushed[]>;
   /**
    * Starts consuming one recipient's items: highest priority first, oldest first within a priority. Registers the recipient
-   * as `consumer.registration` says, and keeps it registered while the feed takes.
+   * as `consumer.registration` says, and keeps it registered until the feed is closed, however long what it has taken is
+   * under way: not by takes alone, but by a timer of its own, at least every third of its `ttlMs`.
    */
   open(queue: string, recipient: string, consumer: QueueConsumer): Promise<Feed>;
   deadLetters(queue: string, recipient: string): DeadLetters;
@@ -124,6 +125,11 @@ export interface NewItem {
 export interface QueueLimits {
   readonly maxItems: number;
   readonly overflow?: "reject" | "block" | "drop-oldest";
+  /**
+   * What the publisher wants kept: stored in the same step where the queue holds nothing and nothing is stored. Absent, or
+   * where something else is stored: what is stored stays.
+   */
+  readonly records?: RecordSettings;
 }
 
 export interface Pushed {

@@ -240,7 +240,12 @@ const clearing: readonly ContractCase[] = [
       await work.push(...["a", "b", "c"].map((id) => item(id, { fields: { kind: "k" } })));
       const feed = await work.open();
       await settled(feed, ack(await collectOne(store, feed)));
-      equal(await work.queue.clear(work.name), 3);
+      // One has finished it, and another has not.
+      await work.register(["anna", "ben"]);
+      await work.push(item("news", { recipient: { audience: "registered" } }));
+      await work.queue.acknowledge(work.name, "anna", ["news"]);
+      equal(await work.queue.clear(work.name), 4);
+      equal(await work.queue.get(work.name, "news"), undefined);
       deepEqual([await work.list({ fields: { kind: "k" } }), await work.list()], [[], []]);
       equal(await work.queue.count(work.name, { fields: { kind: "k" } }), 0);
       equal(await work.queue.get(work.name, "a"), undefined);

@@ -33,6 +33,7 @@ import { queueBetweenCases } from "./queue-between-cases.js";
 import { queueCases } from "./queue-cases.js";
 import { recipientCases } from "./recipient-cases.js";
 import { queueDedupeCases } from "./queue-dedupe-cases.js";
+import { queueEdgeCases } from "./queue-edge-cases.js";
 import { queueLimitCases } from "./queue-limit-cases.js";
 import { queueModelCases } from "./queue-model-cases.js";
 import { queueStatsCases } from "./queue-stats-cases.js";
@@ -93,6 +94,7 @@ export const contractCases: readonly ContractCase[] = [
   ...acknowledgeCases,
   ...inboxPauseCases,
   ...queueLimitCases,
+  ...queueEdgeCases,
   ...queueDedupeCases,
   ...replyCases,
   ...queueBetweenCases,

@@ -15,6 +15,8 @@ import {
   item,
   numbered,
   quiet,
+  retry,
+  settle,
   settled,
   take,
   textOf,
@@ -193,6 +195,54 @@ export const recordCases: readonly ContractCase[] = [
       await settled(anna, ack(delivery));
       equal(await stateOf(work, "news"), "acked");
       equal(await work.queue.count(work.name, {}), 1);
+    },
+  },
+  {
+    title: "queue: receipts from before a redrive are lost, however many attempts there were",
+    run: async (store) => {
+      for (const kept of [true, false]) {
+        const work = startQueue(store);
+        if (kept) await work.configure(KEPT);
+        await work.register(["anna", "ben"]);
+        await work.push(item("news", { recipient: { audience: "registered" } }));
+        const letters = work.queue.deadLetters(work.name, "anna");
+        const parking = await work.open("anna");
+        const early = await collectOne(store, parking);
+        await settled(parking, retry(early));
+        const parked = await collectOne(store, parking);
+        await settled(parking, deadLetter(parked));
+        equal(await letters.redrive([first(await allLetters(letters)).id]), 1);
+        const again = await work.open("anna");
+        const second = await collectOne(store, again);
+        equal(second.attempt, 1);
+        for (const old of [early, parked]) {
+          deepEqual(await settle(parking, ack(old)), [old.receipt], "an old receipt finishes nothing");
+          deepEqual(await settle(parking, deadLetter(old)), [old.receipt]);
+          deepEqual(await parking.extend([old.receipt]), [old.receipt]);
+        }
+        await settled(again, deadLetter(second));
+        equal(await letters.redrive([first(await allLetters(letters)).id]), 1);
+        const third = await collectOne(store, parking);
+        for (const old of [early, parked, second]) deepEqual(await settle(again, ack(old)), [old.receipt]);
+        await settled(parking, ack(third));
+      }
+    },
+  },
+  {
+    title: "queue: of what was redriven, and then forgotten with its recipient, no record says that it was finished",
+    run: async (store) => {
+      const work = startQueue(store);
+      await work.configure(KEPT);
+      await work.register(["anna"]);
+      await work.push(item("parked", { recipient: "anna" }));
+      const feed = await work.open("anna");
+      await settled(feed, deadLetter(await collectOne(store, feed)));
+      const letters = work.queue.deadLetters(work.name, "anna");
+      equal(await letters.redrive([first(await allLetters(letters)).id]), 1);
+      await work.queue.unregister(work.name, "anna");
+      equal(await work.queue.get(work.name, "parked"), undefined);
+      await expectListed(work, {}, []);
+      deepEqual(await work.push(item("parked")), [{ id: "parked", duplicate: false, recipients: 1 }]);
     },
   },
   {

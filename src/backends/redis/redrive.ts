@@ -39,9 +39,9 @@ export function queueLetters(
   recipient: string,
   endExpired: () => Promise<boolean>,
 ): DeadLetters {
-  const { dead, waiting, leased, due, bell } = keys.recipient(recipient);
+  const { dead, waiting, leased, due, bell, attempts } = keys.recipient(recipient);
   const shared = [keys.records, keys.state, keys.none, keys.publisher(port.publisherId)];
-  const scriptKeys = [...shared, dead, waiting, leased, due, bell];
+  const scriptKeys = [...shared, dead, waiting, leased, due, bell, attempts];
 
   async function redrive(ids: readonly string[], mayBeExpired = true): Promise<Redriven> {
     const reply = await port.publish(queueRedrive, scriptKeys, [encodeName(recipient), ...ids]);

@@ -51,6 +51,10 @@ for _, key in ipairs(moreExpired and {} or { inbox.waiting, inbox.leased, inbox.
     redis.call('ZREM', key, unpack(tickets))
     redis.call('ZREM', inbox.expiry, unpack(tickets))
     redis.call('HDEL', inbox.attempts, unpack(tickets))
+    if mode == 'empty' then
+      -- A queue that is cleared keeps no record of what others have finished.
+      redis.call('HDEL', PREFIX .. 'outcomes', unpack(ids))
+    end
     over = over + finish(recipient, tickets, ids)
     count = count + #tickets
   end

@@ -79,8 +79,9 @@ end
 local isDuplicate, hasDuplicates = {}, false
 for from = 1, count, SLICE do
   local to = math.min(from + SLICE - 1, count)
-  for i, record in ipairs(redis.call('HMGET', KEYS[1], unpack(ids, from, to))) do
-    if record then
+  local held = redis.call('HMGET', KEYS[1], unpack(ids, from, to))
+  for i = 1, #held do
+    if held[i] then
       isDuplicate[from + i - 1], hasDuplicates = true, true
     end
   end

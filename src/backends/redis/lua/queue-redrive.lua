@@ -1,7 +1,7 @@
 #!lua
 -- Puts dead letters of a recipient back in line, each in one step, unless the queue holds another item of that id. The item
 -- is for this recipient alone then, or for it as well, where others still have to finish it; it does not expire any more.
--- KEYS  1 records  2 state  3 one that never exists  4 publisher  5 dead  6 waiting  7 leased  8 due  9 bell
+-- KEYS  1 records  2 state  3 one that never exists  4 publisher  5 dead  6 waiting  7 leased  8 due  9 bell  10 attempts
 -- ARGV  1 number of the batch  2 number of the batch it must not overtake, or 0  3 slot for the result
 --       4 recipient, as in keys  5… ids of letters, at most 1000
 -- Reply how many of the ids were looked at, from the first on, how many letters were moved, and how many were not because
@@ -31,7 +31,9 @@ local settings = state[1] and state[1] ~= '' and cjson.decode(state[1])
 --@ finishing
 local line, moved
 
-local function putInLine(ticket)
+-- A ticket that was handed out before is so again, behind all that was: its old receipts stay lost.
+local function putBackInLine(ticket, letter)
+  redis.call('HSET', KEYS[10], ticket, string.format('%d 1', (letter.n or 0) + 1))
   redis.call('ZADD', inbox.waiting, scoreOf(ticket), ticket)
 end
 
@@ -67,7 +69,7 @@ local function share(record, letter)
   end
   redis.call('HINCRBY', PREFIX .. 'shares', memberOf(tickets[1], letter.p), 1)
   takeBack(letter.p)
-  putInLine(tickets[#tickets])
+  putBackInLine(tickets[#tickets], letter)
   return true
 end
 
@@ -90,7 +92,7 @@ local function reopen(record, letter)
     redis.call('HSET', PREFIX .. 'shares', member, '1')
   end
   read.expiresAt = ''
-  putInLine(ticketsOf(read, id)[1])
+  putBackInLine(ticketsOf(read, id)[1], letter)
   return true
 end
 
@@ -102,7 +104,7 @@ local function store(letter)
   local record = lineBytes(line) .. '\127\127' .. tail .. recipient .. at .. '\n' .. letter.m
   local ticket = toBase36(line, 9) .. tail .. letter.p
   redis.call('HSET', KEYS[1], letter.p, record)
-  putInLine(ticket)
+  redis.call('ZADD', inbox.waiting, scoreOf(ticket), ticket)
   if records and records.isIndexed then
     records.add({ string.sub(ticket, 1, PLACE) .. letter.p }, { records.fieldsOf(letter.x) })
   end

@@ -142,15 +142,16 @@ local function areHeld(ids)
   return held
 end
 
--- Keeps finished items as records. Those that nobody came to an end with are forgotten, and those that somebody has removed.
+-- Keeps finished items as records. Those that nobody came to an end with are forgotten, whose letter was redriven as well, and
+-- those that somebody has removed.
 local function keep(members, ids)
   local forgotten, forgottenIds, finished, kept, by = {}, {}, {}, {}, {}
   local outcomes = redis.call('HMGET', PREFIX .. 'outcomes', unpack(ids))
   local time = redis.call('TIME')
   local at = string.format('%.0f', time[1] * 1000000 + time[2])
   for i, record in ipairs(redis.call('HMGET', KEYS[1], unpack(ids))) do
-    if record and outcomes[i] then
-      local counts = readOutcomes(outcomes[i])
+    local counts = readOutcomes(outcomes[i])
+    if record and counts[1] + counts[2] + counts[3] > 0 then
       local outcome = outcomeOf(counts)
       by[outcome] = by[outcome] or {}
       finished[#finished + 1], finished[#finished + 2] = ids[i], record

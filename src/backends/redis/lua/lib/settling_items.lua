@@ -47,7 +47,8 @@ local function giveBack(ticket, known, dueAt, isHeard)
   end
 end
 
-local function bury(ticket, attempt, holder, reason, failedAt)
+-- The letter keeps the fence: what is redriven goes on behind it, so that receipts from before are worth nothing.
+local function bury(ticket, fence, attempt, holder, reason, failedAt)
   local id = idOf(ticket)
   local record = redis.call('HGET', KEYS[1], id)
   if record then
@@ -56,7 +57,7 @@ local function bury(ticket, attempt, holder, reason, failedAt)
     local fields = records and records.isIndexed and redis.call('HGET', PREFIX .. 'fields', id)
     local words = { 'p', id, 'a', attempt, 'c', holder, 'r', reason, 'pr', priorityOf(ticket) }
     for name, value in pairs({ m = read and string.sub(record, read.start) or record, t = pushedAt, x = fields or nil,
-      f = failedAt ~= '' and string.sub(failedAt, 2) or nil }) do
+      f = failedAt ~= '' and string.sub(failedAt, 2) or nil, n = fence > 0 and fence or nil }) do
       words[#words + 1], words[#words + 2] = name, value
     end
     redis.call('XADD', inbox.dead, 'MAXLEN', '=', ARGV[5], '*', unpack(words))
@@ -81,7 +82,7 @@ local function settle(i)
     return false
   end
   if kind == 'dead' then
-    bury(ticket, attempt, consumer, a, failedAt)
+    bury(ticket, current, attempt, consumer, a, failedAt)
   elseif kind == 'ack' then
     finish(inbox.recipient, { ticket }, { idOf(ticket) }, 'acked', { attempt })
     forget(ticket)
@@ -109,7 +110,7 @@ local function sweep(abandoned)
       giveBack(ticket, fence + 1 .. ' ' .. attempt + 1 .. firstFailure(failedAt) .. putBackAt, now, true)
     else
       local message = 'no consumer finished it in ' .. attempt .. ' attempts'
-      bury(ticket, attempt, holder, cjson.encode({ kind = 'abandoned', message = message }), failedAt)
+      bury(ticket, fence, attempt, holder, cjson.encode({ kind = 'abandoned', message = message }), failedAt)
       poisoned = poisoned + 1
     end
   end

@@ -45,7 +45,9 @@ end
 -- Hands out tickets that are leased. What has no record any more is gone; of what several had, somebody has removed it.
 local function deliver(tickets, ids, states)
   local missing, n = {}, #receipts
-  for i, record in ipairs(redis.call('HMGET', KEYS[1], unpack(ids))) do
+  local records = redis.call('HMGET', KEYS[1], unpack(ids))
+  for i = 1, #records do
+    local record = records[i]
     if record then
       local receipt = tickets[i]
       if states and states[i] then
