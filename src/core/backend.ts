@@ -40,7 +40,6 @@ export type {
   Lapsed,
   Member,
   MemberChange,
-  MemberLimits,
   MemberPage,
   Membership,
   MembershipChange,
