@@ -97,10 +97,10 @@ export class Enrolment {
   /** Tells nothing more. Resolves when no call is under way. */
   async close(): Promise<void> {
     this.#closing.abort();
-    const error = new ClosedError("the broker is closed");
-    for (const waiting of this.#waiting.values()) for (const { reject } of waiting) reject(error);
-    this.#waiting.clear();
+    this.#rejectWaiting();
     await this.#telling;
+    // What was under way may have been put back.
+    this.#rejectWaiting();
   }
 
   /** Tries again for those who found no room: there may be some now. */
@@ -177,6 +177,12 @@ export class Enrolment {
     for (const { reject } of waiting) reject(error);
     if (waiting.length === 0 && !this.#isFull) this.#options.report(error, `coming back to ${name}`);
     this.#isFull = true;
+  }
+
+  #rejectWaiting(): void {
+    const error = new ClosedError("the broker is closed");
+    for (const waiting of this.#waiting.values()) for (const { reject } of waiting) reject(error);
+    this.#waiting.clear();
   }
 
   #takeWaiting(id: string): Waiting[] {

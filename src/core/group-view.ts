@@ -10,9 +10,7 @@ import { GroupReplica, Listing } from "./group-replica.js";
 import { backoffMs, RECONNECT } from "./retry.js";
 
 export interface ViewListener {
-  /** Called once, when the group is known. */
-  ready(): void;
-  /** What has changed since; never empty. */
+  /** What has changed since the group is known; never empty. */
   changed(changes: readonly KnownChange[]): void;
 }
 
@@ -62,6 +60,7 @@ export class GroupView {
     this.#options = options;
   }
 
+  /** Nobody watches: then it is to be closed. */
   get isIdle(): boolean {
     return this.#listeners.size === 0;
   }
@@ -89,12 +88,10 @@ export class GroupView {
       this.#listeners.delete(listener);
       throw error;
     }
-    if (this.#listeners.has(listener)) listener.ready();
   }
 
-  /** @returns whether nobody watches any more: then it is to be closed */
-  remove(listener: ViewListener): boolean {
-    return this.#listeners.delete(listener) && this.isIdle;
+  remove(listener: ViewListener): void {
+    this.#listeners.delete(listener);
   }
 
   /** Compares with the group's version in the store: the truth behind news that are lost. @param asked what it was here then */
@@ -146,6 +143,7 @@ export class GroupView {
   }
 
   #hear(data: Uint8Array): void {
+    if (this.#closing.signal.aborted) return;
     const news = decodeNews(data);
     if (news === undefined) return this.#readAgain("news that cannot be read");
     this.#listing?.hear(news);

@@ -66,14 +66,14 @@ export class Members implements Consuming {
     return group;
   }
 
-  /** What is asked of the store afterwards does not tell of who has long been dead. */
-  async tidy(): Promise<void> {
-    if (this.#timer === undefined) await this.#reaper.tidy();
-  }
-
   /** The same where there is one. */
   find(name: string): MemberGroup | undefined {
     return this.#groups.get(name);
+  }
+
+  /** What is asked of the store afterwards does not tell of who has long been dead. */
+  async tidy(): Promise<void> {
+    if (this.#timer === undefined) await this.#reaper.tidy();
   }
 
   /** It is no consumer of messages: `health()` has another question for it. */

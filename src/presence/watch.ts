@@ -87,7 +87,7 @@ export class PresenceWatch implements AsyncIterableIterator<PresenceChange>, Asy
 
   async #begin(): Promise<Watched | undefined> {
     if (this.#closing !== undefined) return undefined;
-    this.#watched ??= this.#options.start({ ready: () => undefined, changed: (changes) => this.#changed(changes) });
+    this.#watched ??= this.#options.start({ changed: (changes) => this.#changed(changes) });
     try {
       return await this.#watched;
     } catch (error) {

@@ -101,6 +101,20 @@ const coming: readonly ContractCase[] = [
     },
   },
   {
+    title: "membership: an id that comes twice in one call is taken one after the other",
+    run: async (store) => {
+      const [group, holder] = [store.name(), await startHolder(store)];
+      deepEqual(changesOf(await holder.join(group, "ada=1", "bob", "ada=2")), [
+        "joined ada=1",
+        "joined bob",
+        "updated ada=2",
+      ]);
+      await expectMembers(store.backend, group, "ada=2", "bob");
+      deepEqual(changesOf(await holder.leave(group, "ada", "ada")), ["left ada=2"]);
+      await expectMembers(store.backend, group, "bob");
+    },
+  },
+  {
     title: "membership: an unknown group is empty, and has no version",
     run: async (store) => {
       const { membership } = store.backend;

@@ -32,7 +32,7 @@ onEveryBackend("presence", (lane) => {
     expect([...late.present.keys()]).toEqual(["bob"]);
   });
 
-  test("[D17] whoever enters while somebody begins to watch is in the snapshot or comes after it, never lost", async () => {
+  test("[D17] [D21] whoever enters while somebody begins to watch is in the snapshot or comes after it, never lost", async () => {
     const [one, two] = [await lane.open(), await lane.open()];
     const name = lane.unique("lobby");
     const entering = Array.from({ length: 200 }, (_, index) => one.presence(name).enter(`m${index}`));
@@ -158,7 +158,7 @@ onEveryBackend("presence", (lane) => {
     expect(counted).toEqual(["joined", "updated", "left"].map((kind) => [{ channel: name, kind }, 1]));
   });
 
-  test("[D21] closing a broker leaves at once, ends its watchers, and others go on", async () => {
+  test("closing a broker leaves at once, ends its watchers, and others go on", async () => {
     const [one, two] = [await lane.open(), await lane.open()];
     const name = lane.unique("lobby");
     const [own, other] = [await watching(one.presence(name)), await watching(two.presence(name))];

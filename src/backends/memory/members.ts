@@ -17,7 +17,7 @@ interface Seat {
   readonly connections: number;
 }
 
-export class MemberGroup {
+export class MemoryGroup {
   /** In the order in which they joined. */
   readonly #members = new Map<string, Kept>();
   /** The version after each holder's last call. */

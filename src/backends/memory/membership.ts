@@ -12,14 +12,14 @@ import {
   MAX_REAPED,
   placeOf,
 } from "../../core/membership-limits.js";
-import { MemberGroup } from "./members.js";
+import { MemoryGroup } from "./members.js";
 import { type Session, scoped } from "./session.js";
 
 /** By `scoped` names. */
 export interface MemoryMembership {
   readonly holders: Map<string, Holder>;
   /** Those that have members. */
-  readonly groups: Map<string, MemberGroup>;
+  readonly groups: Map<string, MemoryGroup>;
   /** The last version of all groups, so that none comes again. */
   versions: number;
 }
@@ -38,7 +38,7 @@ export function createMembership(session: Session, all: MemoryMembership, contex
   const { namespace, clock } = context;
   const keyOf = (name: string): string => scoped(namespace, name);
   const groupOf: Groups["groupOf"] = (name) =>
-    all.groups.get(keyOf(name)) ?? new MemberGroup(() => (all.versions += 1));
+    all.groups.get(keyOf(name)) ?? new MemoryGroup(() => (all.versions += 1));
   const keep: Groups["keep"] = (name, group) => {
     if (group.size > 0) all.groups.set(keyOf(name), group);
     else all.groups.delete(keyOf(name));
@@ -95,9 +95,9 @@ export function createMembership(session: Session, all: MemoryMembership, contex
 
 interface Groups {
   /** The group of that name; a new one where there is none. */
-  readonly groupOf: (name: string) => MemberGroup;
+  readonly groupOf: (name: string) => MemoryGroup;
   /** Keeps a group that has members, and forgets one that has none. */
-  readonly keep: (name: string, group: MemberGroup) => void;
+  readonly keep: (name: string, group: MemoryGroup) => void;
 }
 
 function createHolders(

@@ -10,12 +10,12 @@ import {
   MAX_MEMBERS_AT_ONCE,
   placeOf,
 } from "../../core/membership-limits.js";
-import { bufferOf, listOf, textOf } from "./blob.js";
+import { bufferOf, listOf, numberOf, textOf } from "./blob.js";
 import type { Arg, Connection, PortDependencies, Reply } from "./connection.js";
 import { Holders } from "./holders.js";
 import { type MemberKeys, memberKeys } from "./keys.js";
 import { type Drop, memberFrom, pageFrom, toldFrom } from "./members.js";
-import { type GroupState, Orphans, stateFrom } from "./orphans.js";
+import { heldFrom, Orphans } from "./orphans.js";
 import { byName } from "./port.js";
 import { type LuaScript, loadScript } from "./scripts.js";
 import { repeating } from "./repeat.js";
@@ -40,7 +40,7 @@ export function createMembership(dependencies: PortDependencies, assertOpen: () 
   const drop: Drop = async (group, holder, max, lastSeen) =>
     toldFrom(await run(dropScript, keysOf(group), holder, [String(max), lastSeen]));
   const holders = new Holders({ namespace: context.namespace, connectionOf, drop });
-  const orphans = new Orphans({ context, connectionOf, drop });
+  const orphans = new Orphans({ context, connectionOf, keysOf, drop });
 
   return {
     ...createLeases(holders, assertOpen),
@@ -62,7 +62,7 @@ export function createMembership(dependencies: PortDependencies, assertOpen: () 
       assertOpen();
       assertCount("ids", ids.length, MAX_MEMBERS_AT_ONCE);
       const number = (calls += 1);
-      const reply = await run(leaveScript, keysOf(group), holder, [String(number), ...ids]);
+      const reply = await run(leaveScript, keysOf(group), holder, [String(number), ...new Set(ids)]);
       assertInOrder(reply, group);
       const { change, isEmpty } = toldFrom(reply);
       if (isEmpty) await holders.forget(holder, group, number);
@@ -92,13 +92,14 @@ export function createMembership(dependencies: PortDependencies, assertOpen: () 
     async versions(groups, holder) {
       assertOpen();
       assertCount("groups", groups.length, MAX_GROUPS_AT_ONCE);
-      const stateOf = async (group: string): Promise<GroupState> => {
-        const { state } = keysOf(group);
-        return stateFrom(group, await connectionOf(state).command(["HGETALL", state]));
-      };
-      const states = await Promise.all(groups.map(stateOf));
-      await orphans.removeFrom(states);
-      return states.map(({ version, held }): GroupVersion => ({ version, held: held.get(holder) ?? 0 }));
+      await orphans.removeFromSome(groups);
+      return Promise.all(
+        groups.map(async (group): Promise<GroupVersion> => {
+          const { state } = keysOf(group);
+          const [version, mark] = listOf(await connectionOf(state).command(["HMGET", state, "v", `h${holder}`]));
+          return { version: numberOf(version ?? 0), held: heldFrom(mark ?? "") };
+        }),
+      );
     },
   };
 }
