@@ -29,7 +29,7 @@ export function createMembersEvents(runtime: Runtime): MembersEvents {
   return {
     view(group) {
       const channel = nameOfGroup(group);
-      const members = telemetry.counter("signalbox.presence.members", { channel });
+      const members = telemetry.gauge("signalbox.presence.members", { channel });
       const lists = telemetry.counter("signalbox.presence.lists", { channel });
       const kinds = {
         joined: telemetry.counter("signalbox.presence.changes", { channel, kind: "joined" }),

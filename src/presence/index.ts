@@ -11,7 +11,7 @@ import { validName, validText } from "../core/names.js";
 import { anInteger, aSignal, aString, type Checks, checkOptions } from "../core/options.js";
 import type { Runtime } from "../core/runtime.js";
 import type { Seat } from "../core/seats.js";
-import type { Counter } from "../core/telemetry.js";
+import type { Gauge } from "../core/telemetry.js";
 import { encodeMeta, type PresentMember, toPresent } from "./member.js";
 import { PresenceWatch } from "./watch.js";
 
@@ -120,7 +120,7 @@ export function createPresence(runtime: Runtime, members: Members): OpenPresence
       name: channel,
       group: `presence:${channel}`,
       maxMembers: options?.maxMembers ?? DEFAULT_MAX_MEMBERS,
-      connections: runtime.telemetry.counter("signalbox.presence.connections", { channel }),
+      connections: runtime.telemetry.gauge("signalbox.presence.connections", { channel }),
     });
   };
 }
@@ -133,7 +133,7 @@ interface Place {
   readonly group: string;
   readonly maxMembers: number;
   /** How many this broker holds, as a metric. */
-  readonly connections: Counter;
+  readonly connections: Gauge;
 }
 
 function createOne(place: Place): Presence {

@@ -110,7 +110,7 @@ export class QueueModel {
   /** Whether finished items stay as records. */
   readonly keepsRecords: boolean;
   /** The last item of each id: unfinished, a record, or where no records are kept perhaps neither. */
-  readonly items = new Map<string, ModelItem>();
+  readonly items: Map<string, ModelItem> = new Map();
   readonly recipients: ReadonlyMap<string, ModelRecipient>;
   readonly #remembered = new Set<string>();
   /** Ids of which it is not known whether a dead item opened again is the one it was. */

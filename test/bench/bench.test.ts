@@ -139,7 +139,7 @@ describe("ratios", () => {
 describe("options", () => {
   test("default to everything", () => {
     expect(parseOptions([])).toMatchObject({
-      paths: ["events", "queue", "presence"],
+      paths: ["events", "queue", "pubsub", "presence"],
       backends: ["memory", "sqlite", "redis"],
     });
   });

@@ -105,7 +105,7 @@ test("docs/reference/queue.md lists exactly the options, the fields and the call
     ),
   );
   const ofMessages = namesIn(
-    "src/core/outgoing.ts",
+    "src/core/message.ts",
     /export interface MessageOptions \{([\s\S]*?)\n\}/,
     /^ {2}readonly (\w+)\??:/gm,
   );

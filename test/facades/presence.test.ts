@@ -318,7 +318,7 @@ onEveryBackend("presence", (lane) => {
     ]);
     const valueOf = (metric: string): unknown => {
       const found = broker.metrics().find((one) => one.name === metric && one.labels["channel"] === name);
-      return found?.kind === "counter" ? found.value : undefined;
+      return found?.kind === "gauge" ? found.value : undefined;
     };
     expect([valueOf("signalbox.presence.connections"), valueOf("signalbox.presence.members")]).toEqual([3, 2]);
     await ada.leave();

@@ -28,10 +28,10 @@ const MAX_LAPSES = 100;
 export class MemoryQueue implements InboxQueue {
   readonly name: string;
   /** Everything unfinished, by id. */
-  readonly items = new Map<string, Item>();
-  readonly inboxes = new Map<string, Inbox>();
-  readonly recipients = new Recipients();
-  readonly records = new Records();
+  readonly items: Map<string, Item> = new Map();
+  readonly inboxes: Map<string, Inbox> = new Map();
+  readonly recipients: Recipients = new Recipients();
+  readonly records: Records = new Records();
   readonly #ids = new RememberedIds();
   #arrivals = 0;
 

@@ -9,7 +9,7 @@ import type { Pool } from "./pool.js";
 import type { Subscriber } from "./subscriber.js";
 
 /** Channels of the health check begin with it. */
-export const PROBE = `${INTERNAL}probe:`;
+export const PROBE: string = `${INTERNAL}probe:`;
 
 /** The Redis channel of a health check, beside those of the users so that the same ACL covers it. */
 export function probeChannel(namespace: string, id: string): string {
