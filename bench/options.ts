@@ -2,7 +2,7 @@
 
 import { parseArgs } from "node:util";
 
-export const PATHS = ["events", "queue", "pubsub"] as const;
+export const PATHS = ["events", "queue", "pubsub", "presence"] as const;
 export const BACKENDS = ["memory", "sqlite", "redis"] as const;
 export const ROLES = ["signalbox", "floor", "peer"] as const;
 
@@ -21,7 +21,7 @@ export interface Options {
   readonly url?: string;
 }
 
-export const USAGE = `npm run bench -- [events] [queue] [pubsub] [options]
+export const USAGE = `npm run bench -- [events] [queue] [pubsub] [presence] [options]
 
   --quick             at most 45 seconds a path, instead of about four minutes
   --json              only JSON on stdout (npm adds lines of its own unless it is told --silent)

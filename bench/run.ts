@@ -7,6 +7,7 @@ import { describeMachine, watchOthers } from "./machine.js";
 import { isComplete, type Options } from "./options.js";
 import { eventsPath } from "./paths/events.js";
 import type { BenchmarkPath } from "./paths/path.js";
+import { presencePath } from "./paths/presence.js";
 import { pubsubPath } from "./paths/pubsub.js";
 import { queuePath } from "./paths/queue.js";
 import { createProfiler, type Profiler } from "./profile.js";
@@ -25,7 +26,7 @@ export interface Assignment {
   readonly commit: string;
 }
 
-const PATHS = { events: eventsPath, queue: queuePath, pubsub: pubsubPath } as const;
+const PATHS = { events: eventsPath, queue: queuePath, pubsub: pubsubPath, presence: presencePath } as const;
 
 /** Leaves room, within the 45 seconds and four minutes, for compiling, starting Redis and a last round that runs over. */
 const LENGTHS = {

@@ -15,7 +15,7 @@ interface Import {
   readonly line: number;
 }
 
-const ROOT_FILES = ["index.ts", "broker.ts", "connect.ts"];
+const ROOT_FILES = ["index.ts", "broker.ts", "connect.ts", "connect-options.ts"];
 const FACADES = ["pubsub", "events", "queue", "agents", "rooms", "presence"];
 /** What is built on top of the facades, and may also see the composition root. */
 const OUTER = ["codecs", "gateway", "client", "decorators", "wire", "telemetry", "cli", "dashboard", "testing"];

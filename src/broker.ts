@@ -4,7 +4,9 @@ import type { Backend } from "./core/backend.js";
 import type { SubscriptionStats } from "./core/consumer-stats.js";
 import type { NoContract } from "./core/contract.js";
 import { assessHealth, findIdleGroups, type Health } from "./core/health.js";
+import { DEFAULT_HOLDER_LEASE_MS } from "./core/holder-lease.js";
 import { abortableCall } from "./core/lifecycle.js";
+import { Members } from "./core/members.js";
 import { aSignal, type Checks, checkOptions } from "./core/options.js";
 import { register, type Registered, type RegisterOptions } from "./core/registrations.js";
 import type { Runtime } from "./core/runtime.js";
@@ -14,6 +16,7 @@ import { startTrimming } from "./core/trimming.js";
 import { createEvents, type Events } from "./events/index.js";
 import { createPubSub, type PubSub } from "./pubsub/index.js";
 import type { ChannelStats } from "./pubsub/stats.js";
+import { createPresence, type OpenPresence } from "./presence/index.js";
 import { createQueues, type OpenQueue } from "./queue/index.js";
 
 /** One connection to one place where messages live. Made by `connect`. */
@@ -23,6 +26,7 @@ export interface Broker<C = NoContract> extends AsyncDisposable {
   readonly pubsub: PubSub<C>;
   readonly events: Events<C>;
   readonly queue: OpenQueue<C>;
+  readonly presence: OpenPresence;
   /** Round trip to the store, in milliseconds. */
   ping(options?: { readonly signal?: AbortSignal }): Promise<number>;
   /**
@@ -43,9 +47,20 @@ export interface Broker<C = NoContract> extends AsyncDisposable {
 
 const CALL_CHECKS: Checks<{ readonly signal?: AbortSignal }> = { signal: aSignal };
 
-export function createBroker<C>(runtime: Runtime, backend: Backend, groupIdleMs: number): Broker<C> {
+/** What `connect` says of the broker itself: see its options of these names. */
+export interface BrokerOptions {
+  readonly groupIdleMs?: number;
+  readonly presenceLeaseMs?: number;
+}
+
+const DEFAULT_GROUP_IDLE_MS = 600_000;
+
+export function createBroker<C>(runtime: Runtime, backend: Backend, options: BrokerOptions): Broker<C> {
   const { owner, streams, telemetry } = runtime;
+  const { groupIdleMs = DEFAULT_GROUP_IDLE_MS, presenceLeaseMs = DEFAULT_HOLDER_LEASE_MS } = options;
   startTrimming(runtime);
+  const members = new Members(runtime, presenceLeaseMs);
+  owner.ownConsumer(members);
 
   async function close(options?: { readonly drainMs?: number }): Promise<void> {
     checkOptions("close", options, CLOSE_CHECKS);
@@ -64,7 +79,7 @@ export function createBroker<C>(runtime: Runtime, backend: Backend, groupIdleMs:
     // A store that cannot be reached would only say so again, once for each stream.
     const isReachable = checks.every(({ ok }) => ok);
     const idle = await findIdleGroups(backend.log, isReachable ? streams.used() : [], groupIdleMs);
-    return assessHealth([...checks, ...idle.checks], consumers, idle.groups);
+    return assessHealth([...checks, ...idle.checks], consumers, idle.groups, members.health());
   }
 
   const broker: Broker<C> = {
@@ -72,6 +87,7 @@ export function createBroker<C>(runtime: Runtime, backend: Backend, groupIdleMs:
     pubsub: createPubSub<C>(runtime),
     events: createEvents<C>(runtime),
     queue: createQueues<C>(runtime),
+    presence: createPresence(runtime, members),
     async ping(options) {
       checkOptions("ping", options, CALL_CHECKS);
       owner.assertOpen();

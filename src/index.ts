@@ -1,7 +1,8 @@
 /** What `import … from "signalbox"` gives. */
 
 export type { Broker } from "./broker.js";
-export { connect, type ConnectOptions } from "./connect.js";
+export { connect } from "./connect.js";
+export type { ConnectOptions } from "./connect-options.js";
 export type { TlsOptions } from "./backends/redis/target.js";
 export type {
   Bytes,
@@ -11,15 +12,20 @@ export type {
   EntryPlace,
   GroupSettings,
   GroupStart,
+  ItemState,
+  OpenState,
   QueueStats,
+  RecipientState,
+  RecordState,
+  RegisteredRecipient,
   Retention,
 } from "./core/backend.js";
 export { type AsyncApiDocument, type AsyncApiInfo, toAsyncApi } from "./core/asyncapi.js";
 export type { BatchContext, BatchHandler } from "./core/batches.js";
 export { type Clock, systemClock, type Timer } from "./core/clock.js";
 export { type Codec, jsonCodec } from "./core/codec.js";
+export type { BatchOptions, ConsumeOptions, HandlerOptions } from "./core/consuming.js";
 export type { PayloadPlace, PayloadTransform } from "./core/codecs.js";
-export type { ConsumeOptions, HandlerOptions } from "./core/consuming.js";
 export type { ConsumerStats, SubscriptionStats } from "./core/consumer-stats.js";
 export {
   type ChannelIn,
@@ -36,8 +42,8 @@ export {
 } from "./core/contract.js";
 export type { DeadLetter, PurgeOptions, RedriveOptions } from "./core/dead-letters.js";
 export type { DeliveryStream } from "./core/deliveries.js";
+export type { Delivery, QueueDelivery } from "./core/delivery.js";
 export { byKind, type KindHandlers } from "./core/dispatch.js";
-export type { Delivery } from "./core/delivery.js";
 export { encryption, type EncryptionOptions } from "./core/encryption.js";
 export {
   type ErrorAction,
@@ -62,14 +68,16 @@ export {
   OutOfMemoryError,
   PublishIndeterminateError,
   ReplayError,
+  RequestError,
   SchemaError,
   SignalboxError,
   TimeoutError,
   UnsupportedError,
 } from "./core/errors.js";
 export type { ForwardingStats } from "./core/forwarding.js";
-export type { Context, Handler } from "./core/handler.js";
+export type { Context, Handler, QueueContext, QueueHandler } from "./core/handler.js";
 export type { ConsumerHealth, GroupHealth, Health } from "./core/health.js";
+export type { HolderHealth } from "./core/holder-lease.js";
 export { LOG_EVENTS, type LogEvent, type LogLevel } from "./core/log-events.js";
 export type { Envelope, Message, MessageOptions } from "./core/message.js";
 export type {
@@ -97,6 +105,16 @@ export type { Position, StartPlace } from "./events/places.js";
 export type { EventReceipt, PublishEventOptions, PublishEventsOptions } from "./events/publish.js";
 export type { ReplayOptions, ReplayResult } from "./events/replay.js";
 export type { EventGroupStats, EventStats } from "./events/stats.js";
+export type { ConsumeQueueOptions, SubscribeQueueBatchOptions, SubscribeQueueOptions } from "./queue/consume.js";
+export type { ExplainOptions, Explanation } from "./queue/explain.js";
+export type { OpenQueue, Queue } from "./queue/index.js";
+export type { AcknowledgeOptions, ClearOptions, ListOptions, PendingOptions, QueueFilter } from "./queue/items.js";
+export type { QueueDeadLetter } from "./queue/letters.js";
+export type { ExpiredMessages, IndexedField, QueueOptions } from "./queue/options.js";
+export type { PublishManyQueueOptions, PublishQueueOptions, QueueReceipt } from "./queue/publish.js";
+export type { QueueCallOptions, RegisterRecipientOptions } from "./queue/recipients.js";
+export type { RequestOptions } from "./queue/request.js";
+export type { QueuedMessage, QueuePage } from "./queue/view.js";
 export type { ChannelDeadLetter, LetterOptions } from "./pubsub/graveyard.js";
 export type { ChannelSubscription, PubSub } from "./pubsub/index.js";
 export type {
@@ -110,12 +128,14 @@ export type { ChannelReceipt } from "./pubsub/publish.js";
 export type { ChannelStats } from "./pubsub/stats.js";
 export type { Heard, MessageStream } from "./pubsub/stream.js";
 export type {
-  ConsumeQueueOptions,
-  OpenQueue,
-  PublishQueueOptions,
-  Queue,
-  QueueDeadLetter,
-  QueueOptions,
-  QueueReceipt,
-  SubscribeQueueOptions,
-} from "./queue/index.js";
+  ListPresenceOptions,
+  OpenPresence,
+  Presence,
+  PresenceConnection,
+  PresenceOptions,
+  PresencePage,
+  PresenceStats,
+  WatchPresenceOptions,
+} from "./presence/index.js";
+export type { PresenceChange, PresentMember } from "./presence/member.js";
+export type { PresenceWatch } from "./presence/watch.js";

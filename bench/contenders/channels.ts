@@ -1,6 +1,6 @@
 /** What is measured of each facade: an event stream with one group; a queue with ten levels of priority. */
 
-import type { Broker } from "../../src/index.js";
+import type { Broker, PublishQueueOptions, QueueOptions } from "../../src/index.js";
 import {
   CONCURRENT_HANDLERS,
   keyOf,
@@ -53,16 +53,51 @@ const channelOf = ({ events }: Broker): Pick<Channel, "unfinished" | "stored"> =
   stored: async () => (await events.stats(STREAM)).length,
 });
 
-export const openQueue: OpenChannel = (broker) => {
-  const queue = broker.queue(QUEUE);
-  return {
-    publish: (n) => queue.publish(payloadOf(n), { priority: priorityOf(n) }),
-    subscribe: (handler) => queue.subscribe({ concurrency: CONCURRENT_HANDLERS }, handler),
-    async unfinished() {
-      const { waiting, leased, delayed, dead, expired } = await queue.stats();
-      return waiting + leased + delayed + dead + expired;
-    },
-    stored: async () => (await queue.stats()).waiting,
-    orderOf: priorityOrder,
+/** A queue, as its options and those of each publish have it. */
+function queueOf(
+  options: QueueOptions,
+  publishing: (n: number) => PublishQueueOptions | undefined,
+  order: Channel["orderOf"],
+): OpenChannel {
+  return (broker) => {
+    const queue = broker.queue(QUEUE, options);
+    return {
+      publish: (n) => queue.publish(payloadOf(n), publishing(n)),
+      subscribe: (handler) => queue.subscribe({ concurrency: CONCURRENT_HANDLERS }, handler),
+      async unfinished() {
+        const { waiting, leased, delayed, dead, expired } = await queue.stats();
+        return waiting + leased + delayed + dead + expired;
+      },
+      stored: async () => (await queue.stats()).waiting,
+      orderOf: order,
+    };
   };
-};
+}
+
+export const openQueue: OpenChannel = queueOf({}, (n) => ({ priority: priorityOf(n) }), priorityOrder);
+
+/** The same, without priorities. */
+export const openPlainQueue: OpenChannel = Object.assign(
+  queueOf(
+    {},
+    () => undefined,
+    () => streamOrder,
+  ),
+  { variant: "plain" },
+);
+
+/** The same, and each message expires in an hour. */
+export const openTimedQueue: OpenChannel = Object.assign(
+  queueOf({}, (n) => ({ priority: priorityOf(n), ttlMs: 3_600_000 }), priorityOrder),
+  { variant: "with ttl" },
+);
+
+/** The same, found by their source, and kept for an hour once they are acknowledged. */
+export const openIndexedQueue: OpenChannel = Object.assign(
+  queueOf(
+    { index: ["source"], keepAckedMs: 3_600_000, maxRecords: 1_000_000 },
+    (n) => ({ priority: priorityOf(n), source: `source-${n % 10}` }),
+    priorityOrder,
+  ),
+  { variant: "indexed and kept" },
+);

@@ -13,6 +13,7 @@ export const HELP = `Plays a week of earthquakes through signalbox: events, stat
   --url URL         the store, default sqlite:./quake-desk.db; redis://localhost:6379 and every other URL of signalbox
   --input FILE      another feed, one quake per line as in examples/data/earthquakes.ndjson; - reads stdin
   --fresh           play from the beginning: removes the store first (sqlite: only)
+  --triage          alerts go to three processes that compete for them; one is killed on the way
   --afterwards      on what was played: put failed alerts back, and read the busiest day again
   --help            this text
 
@@ -23,6 +24,7 @@ export interface Arguments {
   readonly input: string;
   readonly hoursPerSecond: number | undefined;
   readonly fresh: boolean;
+  readonly triage: boolean;
   readonly afterwards: boolean;
   readonly help: boolean;
 }
@@ -41,12 +43,14 @@ export function readArguments(args: readonly string[]): Arguments {
   if (flags.fresh && !url.startsWith("sqlite:")) {
     throw wrong("--fresh removes the file of a sqlite: URL; elsewhere, empty the store or name another database");
   }
+  if (flags.triage && url.startsWith("memory:")) throw wrong("--triage takes a store that processes can share");
   if (flags.fresh && flags.afterwards) throw wrong("--fresh removes what --afterwards works on");
   return {
     url,
     input,
     hoursPerSecond: hoursPerSecond ?? (flags["until-done"] ? undefined : DEFAULT_SPEED),
     fresh: flags.fresh,
+    triage: flags.triage,
     afterwards: flags.afterwards,
     help: flags.help,
   };
@@ -62,6 +66,7 @@ function parse(args: readonly string[]) {
         url: { type: "string", default: DEFAULT_URL },
         input: { type: "string", default: DEFAULT_INPUT },
         fresh: { type: "boolean", default: false },
+        triage: { type: "boolean", default: false },
         afterwards: { type: "boolean", default: false },
         help: { type: "boolean", default: false, short: "h" },
       },

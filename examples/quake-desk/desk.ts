@@ -18,8 +18,12 @@ export interface Timings {
   readonly alerted: number[];
 }
 
-/** Starts both groups and the consumers of the alerts. They end with the broker. */
-export async function openDesk(broker: QuakeBroker, ledger: Ledger): Promise<Timings> {
+/** Starts both groups and, unless others handle the alerts, two consumers of those. They end with the broker. */
+export async function openDesk(
+  broker: QuakeBroker,
+  ledger: Ledger,
+  { alerts: handledBy }: { readonly alerts: "here" | "elsewhere" },
+): Promise<Timings> {
   const alerts = broker.queue("alerts");
   const timings: Timings = { counted: [], alerted: [] };
 
@@ -37,25 +41,42 @@ export async function openDesk(broker: QuakeBroker, ledger: Ledger): Promise<Tim
   });
 
   const onHandled = (message: Message): void => void timings.alerted.push(Date.now() - message.time);
-  for (let consumer = 1; consumer <= 2; consumer += 1) await handleAlerts(broker, ledger, { onHandled });
+  const consumers = handledBy === "here" ? 2 : 0;
+  for (let consumer = 1; consumer <= consumers; consumer += 1) {
+    await handleAlerts(broker, ledger, { onHandled });
+  }
   return timings;
+}
+
+export interface AlertOptions {
+  /** Somebody answers everywhere. */
+  readonly telephone?: "mended";
+  readonly onTaken?: (message: Message) => void;
+  /** It is out of its hands, whatever it came to. */
+  readonly onLeft?: (message: Message) => void;
+  readonly onHandled?: (message: Message) => void;
 }
 
 /** Starts one consumer of the alerts. */
 export async function handleAlerts(
   broker: QuakeBroker,
   ledger: Ledger,
-  { telephone, onHandled }: { telephone?: "mended"; onHandled?: (message: Message) => void } = {},
+  { telephone, onTaken, onLeft, onHandled }: AlertOptions = {},
 ): Promise<Subscription> {
   const handleAlert = async (
     quake: Quake,
     { attempt, message, signal }: Context<Quake>,
   ): Promise<HandlerOutcome | void> => {
-    if (ledger.has("alerted", quake)) return skip();
-    if (!isNearTown(quake)) return deadLetter("far from any town: nobody to call");
-    if (telephone !== "mended") await callTown(quake, attempt, signal);
-    ledger.record({ step: "alerted", quake, attempts: attempt });
-    onHandled?.(message);
+    onTaken?.(message);
+    try {
+      if (ledger.has("alerted", quake)) return skip();
+      if (!isNearTown(quake)) return deadLetter("far from any town: nobody to call");
+      if (telephone !== "mended") await callTown(quake, attempt, signal);
+      ledger.record({ step: "alerted", quake, attempts: attempt });
+      onHandled?.(message);
+    } finally {
+      onLeft?.(message);
+    }
   };
   return await broker.queue("alerts").subscribe({ concurrency: 2, leaseMs: LEASE_MS, retry: ALERTS }, handleAlert);
 }

@@ -4,15 +4,17 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { ConfigError, connect, SignalboxError } from "signalbox";
 import { HELP, readArguments, type Arguments } from "./arguments.js";
 import { reportAfterwards } from "./afterwards.js";
-import { contract, type Quake, type QuakeBroker } from "./contract.js";
+import { contract, LEASE_MS, type Quake, type QuakeBroker } from "./contract.js";
 import { openDesk, readProgress } from "./desk.js";
 import { Failure } from "./failure.js";
 import { readFeed } from "./feed.js";
 import { type Entry, openLedger } from "./ledger.js";
+import { enterParts, runningParts } from "./parts.js";
 import { play, playedSoFar } from "./play.js";
 import { count, createLogger, createProgressView } from "./progress.js";
 import { ledgerFileOf, removeStore } from "./state.js";
 import { summarise } from "./summary.js";
+import { startTriage } from "./triage.js";
 
 const LOOK_EVERY_MS = 100;
 
@@ -28,7 +30,8 @@ async function main(): Promise<void> {
 
   // Leaving this function closes the broker, which drains: handlers finish, and what they did is acknowledged.
   const logger = createLogger(process.stderr);
-  await using broker = await connect(options.url, { contract, namespace: "quake-desk", logger });
+  const settings = { contract, namespace: "quake-desk", logger, presenceLeaseMs: LEASE_MS };
+  await using broker = await connect(options.url, settings);
   if (options.afterwards) console.log(await reportAfterwards(broker, openLedger(ledgerFileOf(options.url))));
   else await run(broker, quakes, options, stop);
 }
@@ -36,7 +39,7 @@ async function main(): Promise<void> {
 async function run(
   broker: QuakeBroker,
   quakes: readonly Quake[],
-  { url, hoursPerSecond }: Arguments,
+  { url, hoursPerSecond, triage: isTriaged }: Arguments,
   stop: AbortController,
 ): Promise<void> {
   const ledger = openLedger(ledgerFileOf(url));
@@ -49,7 +52,9 @@ async function run(
   }
 
   const startedAt = performance.now();
-  const timings = await openDesk(broker, ledger);
+  const timings = await openDesk(broker, ledger, { alerts: isTriaged ? "elsewhere" : "here" });
+  await using triage = isTriaged ? startTriage(url, (tookMs) => timings.alerted.push(tookMs)) : undefined;
+  await enterParts(broker);
   let playing = true;
   const [played, done] = await Promise.all([
     play(broker, quakes, hoursPerSecond, ledger, stop.signal).finally(() => {
@@ -69,6 +74,8 @@ async function run(
     return;
   }
   console.log(await summarise(broker, ledger, { published, played, totalMs, timings }));
+  if (triage !== undefined) console.log(triage.report());
+  console.log(`Running     ${await runningParts(broker)}`);
   if (broker.backend !== "memory")
     console.log("\nTo put failed alerts back, and read the busiest day again: npm start -- --afterwards");
   if (broker.backend === "sqlite") console.log("To play it again, from the beginning: npm start -- --fresh");

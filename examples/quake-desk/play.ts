@@ -84,7 +84,10 @@ async function publishRest(
       await sleep(waitMs, undefined, { signal }).catch(() => undefined);
       continue;
     }
-    const batch = quakes.slice(next, next + BATCH).filter((each) => dueInMs(each) <= 0);
+    // Up to the first that is not due yet: what comes behind one that is left out would take its place in the store.
+    const batch = quakes.slice(next, next + BATCH);
+    const notDue = batch.findIndex((each) => dueInMs(each) > 0);
+    if (notDue >= 0) batch.length = notDue;
     await Promise.all(batch.map((each) => broker.events.publish("quake.recorded", each, { key: each.net })));
     published += batch.length;
   }

@@ -3,6 +3,7 @@
 import type { Clock } from "./clock.js";
 import type { Bytes } from "./feed-port.js";
 import type { Durability, Log } from "./log-port.js";
+import type { Membership } from "./membership-port.js";
 import type { Queue } from "./queue-port.js";
 
 export type {
@@ -14,6 +15,7 @@ export type {
   Feed,
   Outcome,
   Receipt,
+  Reply,
   TakeRequest,
   Taken,
 } from "./feed-port.js";
@@ -35,14 +37,42 @@ export type {
   StreamStats,
 } from "./log-port.js";
 export type {
+  GroupVersion,
+  Joined,
+  Lapsed,
+  Member,
+  MemberChange,
+  MemberPage,
+  Membership,
+  MembershipChange,
+  NewMember,
+  Reaped,
+} from "./membership-port.js";
+export type {
+  Audience,
   NewItem,
+  OpenState,
   Pushed,
   Queue,
   QueueConsumer,
   QueueLimits,
   QueueStats,
+  RecipientPage,
+  RegisteredRecipient,
+  Registration,
 } from "./queue-port.js";
-export { SHARED_RECIPIENT } from "./queue-port.js";
+export { MAX_RECIPIENTS, SHARED_RECIPIENT } from "./queue-port.js";
+export type {
+  ItemFilter,
+  ItemPage,
+  ItemState,
+  PageRequest,
+  RecipientState,
+  RecordSettings,
+  RecordState,
+  StoredItem,
+} from "./records-port.js";
+export { NO_RECORDS } from "./records-port.js";
 
 /** What the composition root hands to every backend. A backend opens its store and nothing else. */
 export interface BackendContext {
@@ -62,6 +92,7 @@ export interface Backend {
   readonly broadcast: Broadcast;
   readonly log: Log;
   readonly queue: Queue;
+  readonly membership: Membership;
   /** Round trip to the store, in milliseconds. */
   ping(): Promise<number>;
   /** Checks everything this backend keeps open, end to end. Never rejects: a failure is a check that is not ok. */
@@ -121,43 +152,3 @@ export interface BroadcastListener {
 
 /** Resolves when the listener will hear nothing more. Safe to call twice. */
 export type Unsubscribe = () => Promise<void>;
-
-// --------------------------------------------------------------------------------------------- membership
-
-/**
- * Who is where, kept alive by each holder's one lease. The type is settled with the other ports; it becomes part of
- * {@link Backend} together with its first implementation.
- */
-export interface Membership {
-  /** Renews everything the holder registered. Lapsed: take a new holder id and join again. */
-  renew(holder: string, leaseMs: number): Promise<"held" | "lapsed">;
-  join(group: string, holder: string, members: readonly Member[]): Promise<MembershipChange>;
-  leave(group: string, holder: string, ids: readonly string[]): Promise<MembershipChange>;
-  list(group: string, page: { readonly max: number; readonly cursor?: string }): Promise<MemberPage>;
-  find(id: string): Promise<readonly { readonly group: string; readonly member: Member }[]>;
-  /** Removes what lapsed holders left behind. Each removal happens once; on a version gap, list again. */
-  reap(): Promise<readonly Lapsed[]>;
-}
-
-export interface Member {
-  readonly id: string;
-  readonly holder: string;
-  readonly meta: Uint8Array;
-}
-
-export interface MembershipChange {
-  readonly version: number;
-  readonly changes: readonly { readonly kind: "joined" | "updated" | "left"; readonly member: Member }[];
-}
-
-export interface MemberPage {
-  readonly version: number;
-  readonly members: readonly Member[];
-  readonly cursor?: string;
-}
-
-export interface Lapsed {
-  readonly group: string;
-  readonly holder: string;
-  readonly change: MembershipChange;
-}

@@ -1,9 +1,10 @@
 /** Gathers deliveries for a handler that takes several at once. On the same consumer as the other forms. */
 
 import type { Timer } from "./clock.js";
-import { type Delivery, HeldDelivery } from "./delivery.js";
+import { type BatchOptions, MAX_CONCURRENCY } from "./consuming.js";
+import { type Delivery, HeldDelivery, type QueueDelivery } from "./delivery.js";
 import { verdictOnFailure } from "./error-policy.js";
-import { toError } from "./errors.js";
+import { ConfigError, toError } from "./errors.js";
 import { createDecoder, type Decoding, Foreign, type Handle, isFinal, type Running } from "./handler.js";
 import { GIVE_BACK, type Verdict, verdictOnReturn } from "./outcome.js";
 import type { Run, Watcher } from "./run.js";
@@ -13,29 +14,53 @@ import { TimeLimit } from "./time-limit.js";
 export interface BatchContext {
   /** Aborts when nobody waits for the handler any more. The lease of a single delivery shows in that one's signal. */
   readonly signal: AbortSignal;
-  /** The stream. */
+  /** The stream or queue. */
   readonly channel: string;
 }
 
 /**
  * What a delivery comes to is settled by its own methods. Returning acknowledges those that are left, throwing retries
  * them, each by its own attempts; `retry`, `defer`, `deadLetter` and `skip` as a result are theirs as well.
+ *
+ * @typeParam D what it gets
  */
-export type BatchHandler<T> = (deliveries: readonly Delivery<T>[], context: BatchContext) => unknown;
+export type BatchHandler<T, D extends Delivery<T> = Delivery<T>> = (
+  deliveries: readonly D[],
+  context: BatchContext,
+) => unknown;
 
-export interface Batching extends Running {
+/** How large batches are, and how many there are. */
+export interface BatchSize {
   /** Largest batch. */
   readonly max: number;
   /** How long the first of a batch waits for others. */
   readonly waitMs: number;
   /** Batches at once. */
   readonly concurrency: number;
+}
+
+export interface Batching extends Running, BatchSize {
   /** Hears what a handler threw that had settled everything. */
   readonly report: (error: unknown) => void;
 }
 
+const DEFAULT_BATCH = 100;
+const DEFAULT_BATCH_WAIT_MS = 20;
+
+/** @throws {ConfigError} when too much would be out at once */
+export function batchSizeOf(where: string, options: BatchOptions & { readonly concurrency?: number }): BatchSize {
+  const { max = DEFAULT_BATCH, waitMs = DEFAULT_BATCH_WAIT_MS, concurrency = 1 } = options;
+  if (max * concurrency > MAX_CONCURRENCY)
+    throw new ConfigError([`${where}: max × concurrency is ${max * concurrency}, more than ${MAX_CONCURRENCY}`]);
+  return { max, waitMs, concurrency };
+}
+
 /** Binds a batch handler to a channel. */
-export function createBatchRunner<T>(decoding: Decoding, handler: BatchHandler<T>, batching: Batching): Handle {
+export function createBatchRunner<T>(
+  decoding: Decoding,
+  handler: BatchHandler<T, QueueDelivery<T>>,
+  batching: Batching,
+): Handle {
   const { channel } = decoding;
   const { clock, timeoutMs } = batching;
   const decode = createDecoder<T>(decoding);
@@ -130,7 +155,7 @@ class Gathering<T> {
 /** Runs one batch, and decides on whatever its handler leaves undecided. Never rejects. */
 async function runBatch<T>(
   channel: string,
-  handler: BatchHandler<T>,
+  handler: BatchHandler<T, QueueDelivery<T>>,
   batching: Batching & { readonly limit: TimeLimit | undefined },
   batch: readonly HeldDelivery<T>[],
 ): Promise<void> {
@@ -159,7 +184,7 @@ async function runBatch<T>(
     return { thrown: error };
   };
   const finishing = finish();
-  limited = limit?.within(clock.now(), finishing, late);
+  if (limit !== undefined) limited = limit.within(clock.now(), finishing, late);
   const ending = await (limited?.result ?? finishing);
   const unsettled = left();
   if ("thrown" in ending && unsettled.length === 0) batching.report(ending.thrown);

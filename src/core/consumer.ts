@@ -3,48 +3,23 @@
  * outcomes together with the next fetch; renew leases; stop, drain, abort; back off while the backend fails.
  */
 
-import type { Delivery, Feed, Outcome, Receipt, Taken } from "./backend.js";
-import { atMost, type Clock, nextTurn, wait } from "./clock.js";
+import type { Delivery, Outcome, Receipt, Taken } from "./backend.js";
+import { atMost, nextTurn, wait } from "./clock.js";
+import type { ConsumerOptions } from "./consumer-options.js";
 import type { ConsumerStats } from "./consumer-stats.js";
 import { ClosedError, LeaseLostError, NotFoundError, toError } from "./errors.js";
 import { HeldFeed } from "./held-feed.js";
-import { STOP, type Verdict } from "./outcome.js";
+import { GIVE_BACK, STOP, type Verdict } from "./outcome.js";
 import { Renewal } from "./renewal.js";
 import { backoffMs, RECONNECT } from "./retry.js";
 import { Run } from "./run.js";
-
-export interface ConsumerOptions {
-  /** Opens the feed: at the start, and again should the watchdog give one up. */
-  readonly open: () => Promise<Feed>;
-  /** Runs the handler and says what the delivery came to. Never rejects. */
-  readonly handle: (delivery: Delivery, run: Run) => Promise<Verdict>;
-  /** Handlers at once. */
-  readonly concurrency: number;
-  readonly leaseMs: number;
-  /** Where the lease can be changed: asks for it. Undefined when there is no group, of which a fetch knows more. */
-  readonly currentLeaseMs?: () => Promise<number | undefined>;
-  readonly clock: Clock;
-  readonly events: ConsumerEvents;
-}
-
-/** What the loop reports; the facade knows what to make of it. */
-export interface ConsumerEvents {
-  /** A handler has finished. */
-  handled(run: Run, verdict: Verdict): void;
-  taken(taken: Taken): void;
-  /** Outcomes were stored. */
-  settled(count: number): void;
-  lost(count: number): void;
-  failing(error: unknown, failures: number): void;
-  recovered(): void;
-  /** The consumer has ended by itself: what it reads from is no more, or a delivery has stopped it with this error. */
-  ended(error: Error): void;
-}
 
 /** How long a fetch waits for messages before the loop comes round. */
 const WAIT_MS = 2_000;
 /** From this concurrency on half of the slots are fetched while the other half is handled. */
 const MIN_SPLIT = 32;
+/** What was fetched ahead waits for a slot at most this long, and a third of its lease. */
+const MAX_AHEAD_MS = 1_000;
 /** Outcomes that are known when draining ends get this long to be settled. */
 const FINAL_SETTLE_MS = 2_000;
 /** Handlers that run while another one stops the consumer may finish. */
@@ -66,6 +41,10 @@ export class Consumer {
   /** Deliveries asked for at a time. */
   readonly #fetchSize: number;
   #settlements: Settlement[] = [];
+  /** Fetched, and started once the next fetch is on its way, as far as there are slots. */
+  #ready: Delivery[] = [];
+  /** Since when the oldest of them waits. */
+  #readySince = 0;
   #loop: Promise<void> = Promise.resolve();
   #settling: Promise<void> | undefined;
   #fetchWaits = false;
@@ -143,37 +122,58 @@ export class Consumer {
   }
 
   async #consume(): Promise<void> {
-    // Fetched, and started once the next fetch is on its way: the store works while the handlers do.
-    let ready: readonly Delivery[] = [];
     while (!this.#stopping.signal.aborted) {
-      const free = this.#options.concurrency - this.#running.size - ready.length;
-      if (free <= 0 && this.#settlements.length === 0) {
-        if (ready.length === 0) await this.#nextChange();
-        this.#startAll(ready);
-        ready = [];
+      // Handlers that need no more than a few microtasks settle together, and leave their slots to this fetch.
+      await nextTurn();
+      const room = this.#room();
+      if (room === 0 && this.#settlements.length === 0) {
+        await this.#nextSlot();
+        this.#startReady();
         continue;
       }
-      // Handlers that need no more than a few microtasks settle together: one call for all instead of one for each.
-      await nextTurn();
-      const fetching = this.#fetch(Math.min(free, this.#fetchSize), ready.length === 0);
-      if (ready.length > 0) {
+      const isIdle = this.#ready.length === 0;
+      const fetching = this.#fetch(room, isIdle);
+      if (!isIdle) {
         // A client writes when the turn ends in which it was called: only then the fetch is really on its way.
         await nextTurn();
         await nextTurn();
-        if (!this.#stopping.signal.aborted) this.#startAll(ready);
+        if (!this.#stopping.signal.aborted) this.#startReady();
       }
       const taken = await fetching;
       if (this.#stopping.signal.aborted) return;
+      if (this.#ready.length === 0) this.#readySince = this.#options.clock.now();
+      this.#ready.push(...taken);
       // A full answer means that there is more to come; otherwise nothing may wait.
-      const isFull = taken.length === this.#fetchSize && this.#fetchSize < this.#options.concurrency;
-      ready = isFull ? taken : [];
-      if (!isFull) this.#startAll(taken);
+      if (taken.length < this.#fetchSize || this.#fetchSize === this.#options.concurrency) this.#startReady();
     }
   }
 
-  #startAll(deliveries: readonly Delivery[]): void {
+  /** How many to fetch. */
+  #room(): number {
+    const { concurrency, fetchAhead } = this.#options;
+    // All that was started has finished since: for such handlers as much again is fetched before these are started.
+    if (fetchAhead === true && this.#running.size === 0 && this.#settlements.length >= MIN_SPLIT) return concurrency;
+    return Math.max(0, Math.min(concurrency - this.#running.size - this.#ready.length, this.#fetchSize));
+  }
+
+  #startReady(): void {
     const now = this.#options.clock.now();
-    for (const delivery of deliveries) this.#start(delivery, now);
+    const free = this.#options.concurrency - this.#running.size;
+    for (const delivery of this.#ready.splice(0, free)) this.#start(delivery, now);
+  }
+
+  /** Waits for a slot. When handlers have become slow, what was fetched ahead of them goes back: others may have slots. */
+  async #nextSlot(): Promise<void> {
+    const { concurrency, clock, leaseMs } = this.#options;
+    if (this.#ready.length === 0) return await this.#nextChange();
+    if (this.#running.size < concurrency) return;
+    const leftMs = (): number => this.#readySince + Math.min(MAX_AHEAD_MS, leaseMs / 3) - clock.now();
+    if (leftMs() > 0) await atMost(clock, leftMs(), this.#nextChange());
+    if (leftMs() > 0) return;
+    for (const delivery of this.#ready.splice(0)) {
+      const { receipt } = delivery;
+      this.#settlements.push({ outcome: { receipt, ...GIVE_BACK }, run: new Run(delivery, clock.now(), this) });
+    }
   }
 
   /** @returns what is to be handled; what arrives after the stop goes back with the feed's close, uncounted */
@@ -183,7 +183,7 @@ export class Consumer {
     const waits = mayWait && settlements.length === 0;
     this.#fetchWaits = waits;
     try {
-      return (await this.#call({ max, waitMs: waits ? WAIT_MS : 0 }, settlements)).deliveries;
+      return (await this.#call({ max, waitMs: mayWait ? WAIT_MS : 0 }, settlements)).deliveries;
     } catch (error) {
       await this.#fail(error);
       return [];
@@ -339,8 +339,8 @@ export class Consumer {
   #end(error: Error, drainMs: number): void {
     if (this.#ended !== undefined || this.#stopping.signal.aborted) return;
     this.#ended = error;
-    this.#options.events.ended(error);
     void this.close(drainMs);
+    this.#options.events.ended(error);
   }
 
   #recover(): void {

@@ -29,6 +29,14 @@ export interface HandlerOptions {
   readonly handlerTimeoutMs?: number;
 }
 
+/** For the form whose handler takes several at once. */
+export interface BatchOptions {
+  /** Largest batch. Default 100. */
+  readonly max?: number;
+  /** How long the first of a batch waits for others. Default 20. */
+  readonly waitMs?: number;
+}
+
 export const DEFAULT_CONCURRENCY = 10;
 export const DEFAULT_LEASE_MS = 30_000;
 export const DEFAULT_MAX_DEAD_LETTERS = 10_000;
@@ -53,6 +61,8 @@ export const CONSUME_CHECKS: Checks<ConsumeOptions> = {
 };
 
 export const HANDLER_CHECKS: Checks<HandlerOptions> = { handlerTimeoutMs: aDuration(1) };
+
+export const BATCH_CHECKS: Checks<BatchOptions> = { max: anInteger(1, MAX_CONCURRENCY), waitMs: aDuration() };
 
 /** The caller's policy over the defaults. What is given as undefined is not given. */
 export function retryPolicy(partial: Partial<RetryPolicy> = {}): RetryPolicy {

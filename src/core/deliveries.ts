@@ -1,12 +1,26 @@
 /** The iterable form of consuming: the caller settles each delivery itself. On the same consumer as the handler form. */
 
 import type { Consuming } from "./consumer-stats.js";
-import { type Delivery, HeldDelivery } from "./delivery.js";
+import { type Delivery, HeldDelivery, type QueueDelivery } from "./delivery.js";
 import { GIVE_BACK, type Verdict } from "./outcome.js";
 import type { RetryPolicy } from "./retry.js";
 import type { Run } from "./run.js";
 
-export interface DeliveryStreamOptions {
+/**
+ * Deliveries as an iterable that can be used once. Leaving the loop closes the consumer and gives back what is unsettled.
+ *
+ * @typeParam D what it yields
+ */
+export interface DeliveryStream<T, D extends Delivery<T> = Delivery<T>>
+  extends AsyncIterableIterator<D>,
+    AsyncDisposable {
+  next(): Promise<IteratorResult<D, undefined>>;
+  return(): Promise<IteratorResult<D, undefined>>;
+  /** Ends the iteration; what the caller has in hand may still be settled for `drainMs` (default 0). */
+  close(options?: { readonly drainMs?: number }): Promise<void>;
+}
+
+export interface DeliveriesOptions {
   /** Makes the consumer, or several, with the first `next()`. */
   readonly start: () => Promise<Pick<Consuming, "close">>;
   /** Called when the consumer has ended or could not start; maybe twice. */
@@ -16,17 +30,17 @@ export interface DeliveryStreamOptions {
   readonly signal: AbortSignal | undefined;
 }
 
-/** Deliveries as an iterable that can be used once. Leaving the loop closes the consumer and gives back what is unsettled. */
-export class DeliveryStream<T> implements AsyncIterableIterator<Delivery<T>>, AsyncDisposable {
-  readonly #options: DeliveryStreamOptions;
-  readonly #ready: { readonly delivery: Delivery<T>; readonly giveBack: () => void }[] = [];
+/** Between a consumer and the loop over it. */
+export class Deliveries<T> implements DeliveryStream<T, QueueDelivery<T>> {
+  readonly #options: DeliveriesOptions;
+  readonly #ready: { readonly delivery: QueueDelivery<T>; readonly giveBack: () => void }[] = [];
   #consumer: Promise<Pick<Consuming, "close">> | undefined;
   #wakes: (() => void)[] = [];
   #closing: Promise<void> | undefined;
   #failure: Error | undefined;
   #detach: (() => void) | undefined;
 
-  constructor(options: DeliveryStreamOptions) {
+  constructor(options: DeliveriesOptions) {
     this.#options = options;
     const { signal } = options;
     if (signal === undefined) return;
@@ -53,7 +67,7 @@ export class DeliveryStream<T> implements AsyncIterableIterator<Delivery<T>>, As
     this.#closeUnasked();
   }
 
-  async next(): Promise<IteratorResult<Delivery<T>, undefined>> {
+  async next(): Promise<IteratorResult<QueueDelivery<T>, undefined>> {
     if (this.#closing === undefined) {
       this.#consumer ??= this.#options.start();
       try {
@@ -76,7 +90,7 @@ export class DeliveryStream<T> implements AsyncIterableIterator<Delivery<T>>, As
   }
 
   /** Ends the iteration: what was not settled goes back, uncounted, at once. */
-  async return(): Promise<IteratorResult<Delivery<T>, undefined>> {
+  async return(): Promise<IteratorResult<QueueDelivery<T>, undefined>> {
     await this.close();
     return { done: true, value: undefined };
   }

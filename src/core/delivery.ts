@@ -43,8 +43,17 @@ export interface Delivery<T = unknown> {
   extend(): Promise<void>;
 }
 
+/** The same, of a message that may be a request. */
+export interface QueueDelivery<T = unknown> extends Delivery<T> {
+  /**
+   * Done, and this is the answer: both in one step. Where nobody has asked, or the value cannot be sent as it is, it
+   * rejects and is a failed attempt.
+   */
+  reply(value: unknown): Promise<void>;
+}
+
 /** A delivery that was handed out. A class for its lazy members: most handlers of batches look at the data alone. */
-export class HeldDelivery<T> implements Delivery<T> {
+export class HeldDelivery<T> implements QueueDelivery<T> {
   readonly data: T;
   readonly #channel: string;
   readonly #run: Run;
@@ -92,6 +101,9 @@ export class HeldDelivery<T> implements Delivery<T> {
   ack(): Promise<void> {
     return quietly(this.#settle(ACK));
   }
+  reply(value: unknown): Promise<void> {
+    return quietly(this.#settleAs(() => this.#run.reply(value)));
+  }
   retry(options?: { readonly delayMs?: number }): Promise<void> {
     return quietly(this.#settleAs(() => retry(options)));
   }
@@ -108,8 +120,9 @@ export class HeldDelivery<T> implements Delivery<T> {
     return quietly(this.#decided === undefined ? Promise.reject(settledAlready()) : this.#run.extend());
   }
 
-  /** Async, so that a delay that is none rejects like everything else. */
-  async #settleAs(outcome: () => HandlerOutcome): Promise<void> {
+  /** Async, so that a delay that is none rejects like everything else. Without an outcome it is done. */
+  async #settleAs(outcome: () => HandlerOutcome | void): Promise<void> {
+    if (this.#decided === undefined) throw settledAlready();
     let verdict: Verdict;
     try {
       verdict = verdictOnReturn(outcome(), this.attempt, this.#policy);

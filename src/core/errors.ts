@@ -15,6 +15,7 @@ export type ErrorCode =
   | "DATA_LOSS"
   | "LEASE_LOST"
   | "REPLAY"
+  | "REQUEST"
   | "NOT_FOUND"
   | "LIMIT"
   | "UNSUPPORTED";
@@ -146,6 +147,20 @@ export class ReplayError extends SignalboxError {
     super("REPLAY", message, { cause: stopped.cause });
     this.position = stopped.position;
     this.handled = stopped.handled;
+  }
+}
+
+/** A request came to nothing: whoever had it parked it, or finished it without an answer. */
+export class RequestError extends SignalboxError {
+  /** `unanswered`: its handler returned without `reply`. The others are the reasons of a dead letter. */
+  readonly kind: "failed" | "rejected" | "undecodable" | "abandoned" | "unanswered";
+  /** Of the request. */
+  readonly messageId: string;
+
+  constructor(message: string, request: { kind: RequestError["kind"]; messageId: string }) {
+    super("REQUEST", message);
+    this.kind = request.kind;
+    this.messageId = request.messageId;
   }
 }
 

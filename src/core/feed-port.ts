@@ -11,7 +11,9 @@ export interface Feed {
   /**
    * Settles `outcomes`, then takes up to `want.max` deliveries, each leased to this consumer: retries that are due,
    * abandoned ones whose lease has run out, new ones. Waits up to `want.waitMs` only when it had nothing to settle and
-   * found nothing. An abort of `want.signal` ends the wait, and the call resolves.
+   * found nothing. An abort of `want.signal` ends the wait, and the call resolves. When it had something to settle and
+   * `want.waitMs` says that the caller is going to wait, a feed may begin that wait behind the call: what comes then is
+   * leased, and the next call has it.
    *
    * Outcomes are settled once each, whatever order they are given in. When the call rejects, all of them may be given
    * again: one that had been settled after all is then reported in `lost`.
@@ -51,12 +53,27 @@ export interface Delivery {
 
 /** What a delivery came to. */
 export type Outcome = { readonly receipt: Receipt } & (
-  | { readonly as: "ack" }
+  | { readonly as: "ack"; readonly reply?: Reply }
   /** Available again after `delayMs`. Uncounted: the next delivery has the same attempt. */
   | { readonly as: "retry"; readonly delayMs: number; readonly counted: boolean }
   /** Moved to the dead letters and acknowledged in one step. */
-  | { readonly as: "deadLetter"; readonly reason: DeadReason }
+  | { readonly as: "deadLetter"; readonly reason: DeadReason; readonly reply?: Reply }
 );
+
+/**
+ * Queues alone: an answer, stored in the same queue in the step that settles, whatever the queue's limits, and not at all
+ * where the outcome is lost. Nobody is waiting for one to a recipient that is not registered: it is dropped. What is
+ * for an inbox for answers (`isReplyInbox`) is its recipient's alone, in `browse` and `stats`: `list` and `count` know nothing
+ * of it, it has no record, and it does not count for `maxItems`.
+ */
+export interface Reply {
+  readonly id: string;
+  readonly recipient: string;
+  readonly header: string;
+  readonly data: Bytes;
+  readonly priority: number;
+  readonly ttlMs: number;
+}
 
 export interface Taken {
   readonly deliveries: readonly Delivery[];
@@ -66,6 +83,8 @@ export interface Taken {
   readonly gone: number;
   /** Items found expired since the last call. */
   readonly expired: number;
+  /** Ids of those that this call itself ended, at most 1,000. */
+  readonly expiredIds?: readonly string[];
   /** Abandoned deliveries that this call found out of attempts and made dead letters. */
   readonly poisoned: number;
 }

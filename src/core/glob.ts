@@ -13,13 +13,16 @@ type Part = Any | One;
 
 const ANY: Any = { kind: "any" };
 
+/** Channels of signalbox's own begin with it: users' names hold no control characters, and no pattern matches these. */
+export const INTERNAL = "\u0001";
+
 /**
  * Compiles a pattern to a matcher. Time is at most pattern × name, whatever the pattern: no recursion, so that a
  * thousand stars cannot hang a process (CVE-2022-36021 did that to Redis).
  */
 export function compileGlob(pattern: string): (name: string) => boolean {
   const parts = parse(pattern);
-  return (name) => placesOf(parts, Array.from(name)) !== undefined;
+  return (name) => !name.startsWith(INTERNAL) && placesOf(parts, Array.from(name)) !== undefined;
 }
 
 /**

@@ -34,6 +34,20 @@ export interface Context<T = unknown, P extends Params = Params> {
 /** Returning nothing acknowledges, throwing retries; `retry`, `defer`, `deadLetter` and `skip` make the other outcomes. */
 export type Handler<T, P extends Params = Params> = (data: T, context: Context<T, P>) => unknown;
 
+/** The same, where the message may be a request. */
+export interface QueueContext<T = unknown> extends Context<T> {
+  /**
+   * Answers a request. The answer leaves in the step that acknowledges, once the handler has returned, and not with an
+   * attempt that is retried.
+   *
+   * @throws {InvalidArgumentError} where nobody has asked, or the second time
+   * @throws {CodecError | LimitError} when the value cannot be sent as it is
+   */
+  reply(value: unknown): void;
+}
+
+export type QueueHandler<T> = (data: T, context: QueueContext<T>) => unknown;
+
 export interface Decoding {
   readonly channel: string;
   /** What a template's parameters stand for in the channel's name. Default: none. */
@@ -70,13 +84,13 @@ export interface Finisher<D extends Delivery = Delivery> {
 export type Execute = <D extends Delivery>(run: Run<D>, finisher: Finisher<D>) => void;
 
 /** Binds a handler to a channel. */
-export function createRunner<T>(decoding: Decoding, handler: Handler<T>, running: Running): Handle {
+export function createRunner<T>(decoding: Decoding, handler: QueueHandler<T>, running: Running): Handle {
   const execute = createExecutor(decoding, handler, running);
   return (_delivery, run) => new Promise((resolve) => execute(run, { finish: (_run, verdict) => resolve(verdict) }));
 }
 
 /** The same without a promise: where messages are many and handlers short, it would cost as much as they do. */
-export function createExecutor<T>(decoding: Decoding, handler: Handler<T>, running: Running): Execute {
+export function createExecutor<T>(decoding: Decoding, handler: QueueHandler<T>, running: Running): Execute {
   const { clock, timeoutMs } = running;
   const limit = timeoutMs === undefined ? undefined : new TimeLimit(clock, timeoutMs);
   const execution = { decoding, decode: createDecoder<T>(decoding), handler, running, limit };
@@ -87,14 +101,14 @@ export function createExecutor<T>(decoding: Decoding, handler: Handler<T>, runni
 interface Executing<T> {
   readonly decoding: Decoding;
   readonly decode: Decoder<T>;
-  readonly handler: Handler<T>;
+  readonly handler: QueueHandler<T>;
   readonly running: Running;
   readonly limit: TimeLimit | undefined;
 }
 
 class Execution<T, D extends Delivery> implements Limited, Watcher {
-  readonly #shared: Executing<T>;
   place = 0;
+  readonly #shared: Executing<T>;
   readonly #run: Run<D>;
   /** Undefined once it is over: what comes later changes nothing. */
   #finisher: Finisher<D> | undefined;
@@ -191,7 +205,7 @@ export function isFinal(reason: Error): boolean {
 }
 
 /** A class for its lazy members: most handlers look at neither, and both cost more than the rest of a delivery. */
-class DeliveryContext<T> implements Context<T> {
+class DeliveryContext<T> implements QueueContext<T> {
   readonly channel: string;
   readonly params: Params;
   readonly #data: T;
@@ -214,6 +228,9 @@ class DeliveryContext<T> implements Context<T> {
   }
   get signal(): AbortSignal {
     return this.#run.signal;
+  }
+  reply(value: unknown): void {
+    this.#run.reply(value);
   }
 }
 

@@ -3,6 +3,7 @@
 import type { Check, GroupStats, Log } from "./backend.js";
 import type { SubscriptionStats } from "./consumer-stats.js";
 import { toError } from "./errors.js";
+import type { HolderHealth } from "./holder-lease.js";
 
 export interface Health {
   /** `down`: the backend cannot be used. `degraded`: something fails or does not move. */
@@ -12,6 +13,8 @@ export interface Health {
     readonly consumers: readonly ConsumerHealth[];
     /** Groups that have something to do and do not get on, of streams that this broker publishes to or consumes from. */
     readonly groups: readonly GroupHealth[];
+    /** The lease that keeps what this broker has entered present; absent while that is nothing. */
+    readonly presence?: HolderHealth;
   };
 }
 
@@ -44,12 +47,13 @@ export function assessHealth(
   checks: readonly Check[],
   consumers: readonly SubscriptionStats[],
   groups: readonly GroupHealth[],
+  presence?: HolderHealth,
 ): Health {
   const assessed = consumers.map(assessConsumer);
   const failed = checks.filter(({ ok }) => !ok).length;
-  const degraded = failed > 0 || groups.length > 0 || assessed.some(({ ok }) => !ok);
+  const degraded = failed > 0 || groups.length > 0 || assessed.some(({ ok }) => !ok) || presence?.ok === false;
   const status = checks.length > 0 && failed === checks.length ? "down" : degraded ? "degraded" : "up";
-  return { status, details: { checks, consumers: assessed, groups } };
+  return { status, details: { checks, consumers: assessed, groups, ...(presence !== undefined && { presence }) } };
 }
 
 function assessConsumer(stats: SubscriptionStats): ConsumerHealth {

@@ -9,11 +9,13 @@ type Closable = Pick<Consuming, "close">;
 
 /**
  * What a broker has opened. Closes in the order in which messages flow backwards: consumers drain first, and their
- * handlers may still publish; then what is being published is waited for; then the store is closed.
+ * handlers may still ask and publish; then nobody waits for answers any more; then what is being published is waited for;
+ * then the store is closed.
  */
 export class Owner {
   readonly #clock: Clock;
   readonly #consumers = new Set<Consuming>();
+  readonly #inboxes = new Set<Consuming>();
   readonly #publishers = new Set<Closable>();
   #closing: Promise<void> | undefined;
   #publishing = true;
@@ -43,9 +45,16 @@ export class Owner {
     this.#consumers.add(consumer);
   }
 
+  /** The same for a consumer of answers, which the handlers of the others may wait for. @throws {ClosedError} */
+  ownInbox(inbox: Consuming): void {
+    this.assertOpen();
+    this.#inboxes.add(inbox);
+  }
+
   /** For a consumer that has ended by itself. */
   disown(consumer: Consuming): void {
     this.#consumers.delete(consumer);
+    this.#inboxes.delete(consumer);
   }
 
   ownPublisher(publisher: Closable): void {
@@ -53,7 +62,7 @@ export class Owner {
   }
 
   consumers(): readonly Consuming[] {
-    return [...this.#consumers];
+    return [...this.#consumers, ...this.#inboxes];
   }
 
   /**
@@ -73,6 +82,7 @@ export class Owner {
       return await Promise.allSettled([...closables].map((closable) => closable.close(left)));
     };
     const results = await endAll(this.#consumers);
+    results.push(...(await endAll(this.#inboxes)));
     this.#publishing = false;
     results.push(...(await endAll(this.#publishers)));
     results.push(...(await Promise.allSettled([last()])));

@@ -1,7 +1,8 @@
 /** What every backend goes by and says when something is full: one wording, whoever stores it. */
 
 import type { Retention, RetentionChanges } from "./backend.js";
-import { LimitError } from "./errors.js";
+import { DataLossDetected, LimitError, UnsupportedError } from "./errors.js";
+import { MAX_RECIPIENTS } from "./queue-port.js";
 
 /** How long a stream remembers the ids that callers give, unless too many others come; at most twice as long. */
 export const DEDUPE_WINDOW_MS = 600_000;
@@ -40,5 +41,38 @@ export function queueFull(queue: string, maxItems: number): LimitError {
     {
       retryable: true,
     },
+  );
+}
+
+/** For `Queue.register`. */
+export function tooManyRecipients(queue: string): LimitError {
+  return new LimitError(
+    `the queue "${queue}" has ${MAX_RECIPIENTS} registered recipients already: unregister those that nobody reads, or ` +
+      "give them a shorter recipientTtlMs",
+  );
+}
+
+/**
+ * For the report that a recipient of an audience has lapsed.
+ *
+ * @param lost unfinished items and dead letters that went with it
+ */
+export function recipientLapsed(queue: string, recipient: string, lost: number): DataLossDetected {
+  const message =
+    `the recipient "${recipient}" of the queue "${queue}" was not read for as long as its recipientTtlMs: it was ` +
+    `forgotten, and ${lost} unfinished messages and dead letters of it`;
+  return new DataLossDetected(message, { channel: queue, reader: recipient, count: lost });
+}
+
+/**
+ * For `Queue.list` and `Queue.count`.
+ *
+ * @param field the one that is not indexed; absent where there is no index at all
+ */
+export function notIndexed(queue: string, index: readonly string[] | undefined, field?: string): UnsupportedError {
+  const wanted = field === undefined ? "at least []" : JSON.stringify([...(index ?? []), field]);
+  const what = field === undefined ? "has no index" : `does not index "${field}"`;
+  return new UnsupportedError(
+    `the queue "${queue}" ${what}, and nothing is found by looking at everything: give it the option index, ${wanted}`,
   );
 }

@@ -3,10 +3,10 @@
 import type { BatchHandler } from "./batches.js";
 import { aTransform, type PayloadTransform } from "./codecs.js";
 import { InvalidArgumentError } from "./errors.js";
-import type { Handler } from "./handler.js";
+import type { Delivery } from "./delivery.js";
+import type { Context } from "./handler.js";
 import type { Message, MessageOptions } from "./message.js";
 import { aFunction, aString, type Checks, findProblems, show } from "./options.js";
-import type { Params } from "./template.js";
 
 export type FacadeName = "pubsub" | "events" | "queue";
 
@@ -99,11 +99,11 @@ export function publishThrough(middleware: readonly Middleware[]): PublishThroug
 }
 
 /** The handler with everything around it; the very same where there is nothing. */
-export function handleThrough<T, P extends Params>(
+export function handleThrough<T, C extends Context<T>>(
   middleware: readonly Middleware[],
   facade: FacadeName,
-  handler: Handler<T, P>,
-): Handler<T, P> {
+  handler: (data: T, context: C) => unknown,
+): (data: T, context: C) => unknown {
   const hooks = handleHooks(middleware);
   if (hooks.length === 0) return handler;
   return (data, context) => {
@@ -121,11 +121,11 @@ export function handleThrough<T, P extends Params>(
 }
 
 /** The same for a batch. */
-export function handleBatchThrough<T>(
+export function handleBatchThrough<T, D extends Delivery<T>>(
   middleware: readonly Middleware[],
   facade: FacadeName,
-  handler: BatchHandler<T>,
-): BatchHandler<T> {
+  handler: BatchHandler<T, D>,
+): BatchHandler<T, D> {
   const hooks = handleHooks(middleware);
   if (hooks.length === 0) return handler;
   return (deliveries, context) => {

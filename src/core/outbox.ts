@@ -7,7 +7,7 @@ import type { Backend, BackendContext, Check, Durability, NewEntry, Retention } 
 import { wait } from "./clock.js";
 import { ConfigError, toError } from "./errors.js";
 import { OUTBOX_GROUP, type Outage, Route } from "./outbox-route.js";
-import { logOf, Primary, queueOf } from "./primary.js";
+import { logOf, membershipOf, Primary, queueOf } from "./primary.js";
 import type { Telemetry } from "./telemetry.js";
 
 export interface OutboxOptions {
@@ -62,6 +62,7 @@ export async function openOutbox(options: OutboxOptions): Promise<Backend> {
       configure: async (stream, retention) => outbox.configure(stream, retention),
     },
     queue: queueOf(primary),
+    membership: membershipOf(primary),
     ping: async () => primary.use().ping(),
     check: () => outbox.check(),
     close: () => outbox.close(),

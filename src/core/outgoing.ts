@@ -44,10 +44,13 @@ export interface Routing {
   readonly target: string | undefined;
   readonly priority: number | undefined;
   readonly expiresAt: number | undefined;
+  /** The inbox that an answer goes to. */
+  readonly replyTo?: string | undefined;
   /** What the contract says: of a message that has one, it is not bare. */
   readonly schemaVersion: number | undefined;
 }
 
+const MAX_ID_CHARS = 200;
 const MAX_HEADERS = 64;
 const MAX_HEADERS_BYTES = 16_384;
 
@@ -109,10 +112,39 @@ function headerOf(
     expiresAt: routing.expiresAt,
     correlationId: optionalText("correlationId", options?.correlationId),
     causationId: optionalText("causationId", options?.causationId),
+    replyTo: routing.replyTo,
     traceparent: optionalText("traceparent", options?.traceparent),
     schemaVersion: checkedVersion(options?.schemaVersion, routing.schemaVersion),
     headers: options?.headers === undefined ? undefined : checkedHeaders(options.headers),
   });
+}
+
+/** Checks an id of the caller's own. @throws {InvalidArgumentError} */
+export function validId(id: unknown): string {
+  if (typeof id === "string" && id.length > MAX_ID_CHARS)
+    throw new InvalidArgumentError(`id ${show(id)}… is longer than ${MAX_ID_CHARS} characters`);
+  // A character takes three bytes at most, of which a pair of surrogates is two.
+  return validText("id", id, 3 * MAX_ID_CHARS);
+}
+
+/**
+ * The own id of one message: given as text for a single one, by a function for each of several.
+ *
+ * @param index of a message among several
+ * @throws {InvalidArgumentError} for one id that would stand for several
+ */
+export function ownId(
+  where: string,
+  given: string | ((data: unknown, index: number) => string) | undefined,
+  data: unknown,
+  index: number | undefined,
+): string | undefined {
+  if (given === undefined) return undefined;
+  if (index === undefined) return validId(given);
+  if (typeof given === "function") return validId(given(data, index));
+  throw new InvalidArgumentError(
+    `${where} takes a function that gives each message its id, not ${show(given)} for all of them`,
+  );
 }
 
 /** Checks a payload against the contract. What is sent is what was given: the reader's schema transforms it. */

@@ -1,6 +1,6 @@
 /** A backend whose server may be absent when it is opened: tried again in the background until it is there. */
 
-import type { Backend, BackendContext, DeadLetters, Log, Queue } from "./backend.js";
+import type { Backend, BackendContext, DeadLetters, Log, Membership, Queue } from "./backend.js";
 import { type Clock, wait } from "./clock.js";
 import { ClosedError, ConnectionError, toError } from "./errors.js";
 import { backoffMs, RECONNECT } from "./retry.js";
@@ -155,6 +155,36 @@ export function queueOf(primary: Primary): Queue {
     open: async (...args) => queue().open(...args),
     deadLetters: (...args) => lettersOf(() => queue().deadLetters(...args)),
     stats: async (...args) => queue().stats(...args),
+    register: async (...args) => queue().register(...args),
+    unregister: async (...args) => queue().unregister(...args),
+    recipients: async (...args) => queue().recipients(...args),
+    pause: async (...args) => queue().pause(...args),
+    resume: async (...args) => queue().resume(...args),
+    configure: async (...args) => queue().configure(...args),
+    browse: async (...args) => queue().browse(...args),
+    get: async (...args) => queue().get(...args),
+    list: async (...args) => queue().list(...args),
+    count: async (...args) => queue().count(...args),
+    acknowledge: async (...args) => queue().acknowledge(...args),
+    remove: async (...args) => queue().remove(...args),
+    clear: async (...args) => queue().clear(...args),
+  };
+}
+
+/** The membership of a backend that may not be there yet. */
+export function membershipOf(primary: Primary): Membership {
+  const membership = (): Membership => primary.use().membership;
+  return {
+    begin: async (...args) => membership().begin(...args),
+    renew: async (...args) => membership().renew(...args),
+    end: async (...args) => membership().end(...args),
+    join: async (...args) => membership().join(...args),
+    leave: async (...args) => membership().leave(...args),
+    list: async (...args) => membership().list(...args),
+    find: async (...args) => membership().find(...args),
+    versions: async (...args) => membership().versions(...args),
+    lapsing: async () => membership().lapsing(),
+    reap: async (...args) => membership().reap(...args),
   };
 }
 

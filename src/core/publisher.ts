@@ -6,7 +6,6 @@ import { LimitError, PublishIndeterminateError, toError } from "./errors.js";
 import { abortable } from "./lifecycle.js";
 import type { MessageOptions } from "./message.js";
 import { type FacadeName, type Publication, publishThrough, type PublishThrough } from "./middleware.js";
-import { NameCache } from "./names.js";
 import { assertArray, assertKnown, assertSignal } from "./options.js";
 import { type Outgoing, validatePayload } from "./outgoing.js";
 import type { Validate } from "./payload.js";
@@ -32,29 +31,37 @@ const MAX_IDLE_LANES = 1_000;
 const MAX_MANY = 50_000;
 
 /** Where messages go, and how they are made fit for it. */
-export interface PublishTarget<I, O> {
+export interface PublishTarget<I, R, O> {
+  /** What its publisher calls it: the channel, event type or queue. */
+  readonly name: string;
   /** The stream, queue or channel. */
   readonly channel: string;
-  /** What metrics call it. Default: the same. */
+  /** Targets of the same lane travel together, and in order: whichever comes first says how. */
+  readonly lane: string;
+  /** What metrics call it. Default: the channel. */
   readonly label?: string;
   readonly validate: Validate;
   /** How long a message waits for room in the channel. Undefined: it is refused at once. */
   readonly blockMs: number | undefined;
   /** @param index its place among several that are published in one call */
   readonly encode: (data: unknown, options: O | undefined, index?: number) => I;
+  /** Writes one batch: `log.append` or `queue.push`. */
+  readonly store: (batch: readonly I[]) => Promise<readonly R[]>;
 }
 
-export interface PublisherOptions<I, R, T, O> {
+export interface PublisherOptions<P, I, R, T, O> {
   readonly facade: FacadeName;
-  /** The target of a stream's or queue's name. @throws {InvalidArgumentError} for a name that is none */
-  readonly target: (name: string) => PublishTarget<I, O>;
+  /** The facade's call, for messages. Default `publish`. */
+  readonly call?: string;
+  /** @throws {InvalidArgumentError} for a name that is none */
+  readonly target: (place: P) => PublishTarget<I, R, O>;
   /** What may wait for one stream, queue or channel. Default 100,000. */
   readonly maxPending?: number;
   /** What the options of a publish may hold. */
   readonly known: ReadonlySet<string>;
-  /** Writes one batch: `log.append` or `queue.push`. */
-  readonly store: (channel: string, batch: readonly I[]) => Promise<readonly R[]>;
   readonly toReceipt: (message: I, stored: R) => T;
+  /** What the log says of each single message. Default: it tells of batches alone. */
+  readonly describe?: (channel: string, message: I) => object;
 }
 
 /** What is published to one stream or queue passes through it, in order. */
@@ -71,35 +78,34 @@ interface PublishOptions extends MessageOptions {
 }
 
 /**
+ * @typeParam P how the facade names its targets
  * @typeParam I what the port stores
  * @typeParam R what the port answers
  * @typeParam T the caller's receipt
  * @typeParam O the caller's options
  */
-export class Publisher<I extends Outgoing, R, T extends { readonly id: string }, O extends PublishOptions> {
+export class Publisher<P, I extends Outgoing, R, T extends { readonly id: string }, O extends PublishOptions> {
   readonly #runtime: Runtime;
-  readonly #options: PublisherOptions<I, R, T, O>;
-  readonly #targets: NameCache<PublishTarget<I, O>>;
+  readonly #options: PublisherOptions<P, I, R, T, O>;
   /** Undefined: nothing stands around publishing, and nothing is paid for it. */
   readonly #through: PublishThrough | undefined;
   readonly #maxPending: number;
   readonly #lanes = new Map<string, Lane<I, T>>();
   readonly #stop = new AbortController();
 
-  constructor(runtime: Runtime, options: PublisherOptions<I, R, T, O>) {
+  constructor(runtime: Runtime, options: PublisherOptions<P, I, R, T, O>) {
     this.#runtime = runtime;
     this.#options = options;
     this.#maxPending = options.maxPending ?? LIMITS.maxPending;
-    this.#targets = new NameCache(options.target);
     this.#through = publishThrough(runtime.middleware);
   }
 
   /** Sends one message with what else is published in this tick. An abort stops the waiting, not the message. */
-  publish(name: string, data: unknown, options: O | undefined): Promise<T> {
-    if (options !== undefined || this.#through !== undefined) return this.#publish(name, data, options);
+  publish(place: P, data: unknown, options: O | undefined): Promise<T> {
+    if (options !== undefined || this.#through !== undefined) return this.#publish(place, data, options);
     // The hot path: one promise, which is the caller's.
     try {
-      const target = this.#targets.get(name);
+      const target = this.#options.target(place);
       const validation = validatePayload(target.validate, data);
       if (validation === undefined) return this.#add(target, target.encode(data, options), undefined);
       return validation.then(() => this.#add(target, target.encode(data, options), undefined));
@@ -108,11 +114,11 @@ export class Publisher<I extends Outgoing, R, T extends { readonly id: string },
     }
   }
 
-  async #publish(name: string, data: unknown, options: O | undefined): Promise<T> {
+  async #publish(place: P, data: unknown, options: O | undefined): Promise<T> {
     const signal = this.#check(options);
-    const target = this.#targets.get(name);
+    const target = this.#options.target(place);
     if (this.#through !== undefined) {
-      const publications = [this.#toPublication(name, data, options)];
+      const publications = [this.#toPublication(target, data, options)];
       const [receipt] = await abortable(this.#sendThrough(this.#through, target, publications, "one"), signal);
       return receipt as T; // One message, one receipt.
     }
@@ -126,13 +132,13 @@ export class Publisher<I extends Outgoing, R, T extends { readonly id: string },
    *
    * @throws {LimitError} when there are more than 50,000; nothing was sent
    */
-  async publishMany(name: string, data: readonly unknown[], options: O | undefined): Promise<readonly T[]> {
+  async publishMany(place: P, data: readonly unknown[], options: O | undefined): Promise<readonly T[]> {
     const signal = this.#check(options);
     assertArray(data);
     if (data.length > MAX_MANY) {
       throw new LimitError(`publishMany takes at most ${MAX_MANY} messages at a time, not ${data.length}: divide them`);
     }
-    const target = this.#targets.get(name);
+    const target = this.#options.target(place);
     if (this.#through === undefined) {
       return await this.#sendAll(
         target,
@@ -141,7 +147,7 @@ export class Publisher<I extends Outgoing, R, T extends { readonly id: string },
         "many",
       );
     }
-    const publications = data.map((each) => this.#toPublication(name, each, options));
+    const publications = data.map((each) => this.#toPublication(target, each, options));
     return await abortable(this.#sendThrough(this.#through, target, publications, "many"), signal);
   }
 
@@ -161,20 +167,21 @@ export class Publisher<I extends Outgoing, R, T extends { readonly id: string },
 
   #check(options: O | undefined): AbortSignal | undefined {
     if (options === undefined) return undefined;
-    assertKnown(`${this.#options.facade}.publish`, options, this.#options.known);
+    const { facade, call = "publish", known } = this.#options;
+    assertKnown(`${facade}.${call}`, options, known);
     const { signal } = options;
     assertSignal(signal);
     signal?.throwIfAborted();
     return signal;
   }
 
-  #toPublication(name: string, data: unknown, options: O | undefined): Publication {
+  #toPublication({ name }: PublishTarget<I, R, O>, data: unknown, options: O | undefined): Publication {
     return { facade: this.#options.facade, name, data, options: options ?? {} };
   }
 
   async #sendThrough(
     through: PublishThrough,
-    target: PublishTarget<I, O>,
+    target: PublishTarget<I, R, O>,
     publications: readonly Publication[],
     howMany: "one" | "many",
   ): Promise<readonly T[]> {
@@ -187,7 +194,7 @@ export class Publisher<I extends Outgoing, R, T extends { readonly id: string },
 
   /** Validates and encodes all before the first leaves. */
   async #sendAll(
-    target: PublishTarget<I, O>,
+    target: PublishTarget<I, R, O>,
     drafts: readonly { readonly data: unknown; readonly options: O | undefined }[],
     signal: AbortSignal | undefined,
     howMany: "one" | "many",
@@ -209,15 +216,16 @@ export class Publisher<I extends Outgoing, R, T extends { readonly id: string },
     return receipts;
   }
 
-  #add(target: PublishTarget<I, O>, message: I, signal: AbortSignal | undefined): Promise<T> {
+  #add(target: PublishTarget<I, R, O>, message: I, signal: AbortSignal | undefined): Promise<T> {
     this.#runtime.owner.assertPublishing();
-    const lane = this.#lanes.get(target.channel) ?? this.#createLane(target);
+    const lane = this.#lanes.get(target.lane) ?? this.#createLane(target);
     return lane.add(message, signal);
   }
 
-  #createLane({ channel, label = channel, blockMs }: PublishTarget<I, O>): Lane<I, T> {
+  #createLane(target: PublishTarget<I, R, O>): Lane<I, T> {
+    const { channel, lane: name, label = channel, blockMs } = target;
     if (this.#lanes.size >= MAX_IDLE_LANES) {
-      for (const [name, lane] of this.#lanes) if (lane.isIdle) this.#lanes.delete(name);
+      for (const [other, lane] of this.#lanes) if (lane.isIdle) this.#lanes.delete(other);
     }
     const { telemetry, clock } = this.#runtime;
     const sent = telemetry.counter(METRICS.sent, { channel: label });
@@ -226,9 +234,9 @@ export class Publisher<I extends Outgoing, R, T extends { readonly id: string },
     const { toReceipt } = this.#options;
     const store = async (batch: readonly I[]): Promise<readonly T[]> => {
       try {
-        const results = await this.#options.store(channel, batch);
+        const results = await target.store(batch);
         sent.add(batch.length);
-        telemetry.log("message_published", { channel, count: batch.length, id: batch[0]?.id });
+        this.#tell(channel, batch);
         // The store promises one result for each message.
         return batch.map((message, index) => toReceipt(message, results[index] as R));
       } catch (error) {
@@ -243,8 +251,18 @@ export class Publisher<I extends Outgoing, R, T extends { readonly id: string },
       blockMs === undefined
         ? new Batcher<I, T>({ ...common, maxInFlight: MAX_IN_FLIGHT, flush: store })
         : new WaitingLane<I, T>({ ...common, store, blockMs, clock, failed, stop: this.#stop.signal });
-    this.#lanes.set(channel, lane);
+    this.#lanes.set(name, lane);
     return lane;
+  }
+
+  #tell(channel: string, batch: readonly I[]): void {
+    const { telemetry } = this.#runtime;
+    const { describe } = this.#options;
+    if (describe === undefined) {
+      telemetry.log("message_published", { channel, count: batch.length, id: batch[0]?.id });
+    } else if (telemetry.isLogged("message_published")) {
+      for (const message of batch) telemetry.log("message_published", describe(channel, message));
+    }
   }
 }
 

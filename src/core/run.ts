@@ -2,6 +2,7 @@
 
 import type { Delivery } from "./backend.js";
 import type { Bagged } from "./bag.js";
+import { InvalidArgumentError } from "./errors.js";
 
 /** Whoever hands deliveries out: the consumer. */
 export interface Handing {
@@ -16,6 +17,12 @@ export interface Watcher {
   failed(reason: Error): void;
 }
 
+/** Whoever waits for the answer to a request. */
+export interface Asking {
+  /** Notes the answer; it leaves with the outcome. @throws {InvalidArgumentError} when there is one already */
+  reply(value: unknown): void;
+}
+
 /** @typeParam D what its consumer hands out */
 export class Run<D extends Delivery = Delivery> implements Bagged {
   place = 0;
@@ -28,6 +35,8 @@ export class Run<D extends Delivery = Delivery> implements Bagged {
   onSettled: ((failure?: Error) => void) | undefined;
   /** An object rather than a function, which would be one more for every delivery. */
   watcher: Watcher | undefined;
+  /** Whoever waits for an answer, where the message is a request. */
+  asker: Asking | undefined;
   readonly #consumer: Handing;
   #failure: Error | undefined;
   #aborted: Error | undefined;
@@ -61,6 +70,13 @@ export class Run<D extends Delivery = Delivery> implements Bagged {
   /** Renews the delivery's lease now. @throws {LeaseLostError} */
   async extend(): Promise<void> {
     await this.#consumer.extend(this);
+  }
+
+  /** Answers the request that this is. @throws {InvalidArgumentError} where nobody has asked */
+  reply(value: unknown): void {
+    if (this.asker === undefined)
+      throw new InvalidArgumentError("nobody waits for an answer: the message was published, not sent with request");
+    this.asker.reply(value);
   }
 
   /** Nobody waits for the handler any more; the outcome is somebody else's to give. Only the first reason counts. */

@@ -1,10 +1,12 @@
 /** Starts consumers for a facade: the handler form and the iterable form, with telemetry, ownership and close. */
 
 import { randomUUID } from "node:crypto";
-import type { Feed } from "./backend.js";
-import { Consumer, type ConsumerEvents, type ConsumerOptions } from "./consumer.js";
+import type { Feed, Taken } from "./backend.js";
+import { Consumer } from "./consumer.js";
+import type { ConsumerEvents, ConsumerOptions } from "./consumer-options.js";
 import type { Consuming, SubscriptionStats } from "./consumer-stats.js";
-import { DeliveryStream } from "./deliveries.js";
+import { Deliveries, type DeliveryStream } from "./deliveries.js";
+import type { QueueDelivery } from "./delivery.js";
 import { type ErrorRules, verdictOnFailure } from "./error-policy.js";
 import { DataLossDetected, toError } from "./errors.js";
 import { createFailureNews } from "./failure-news.js";
@@ -30,6 +32,8 @@ export interface ConsumerPlan {
   readonly rules?: ErrorRules | undefined;
   /** Deliveries out at once. */
   readonly concurrency: number;
+  /** See {@link ConsumerOptions}. */
+  readonly fetchAhead?: boolean;
   readonly leaseMs: number;
   /** See {@link ConsumerOptions}. */
   readonly currentLeaseMs?: () => Promise<number | undefined>;
@@ -37,6 +41,14 @@ export interface ConsumerPlan {
   readonly mayLose: boolean;
   /** Opens the feed under this consumer name. */
   readonly open: (consumer: string) => Promise<Feed>;
+  /** What comes between a delivery and its handler. */
+  readonly around?: (handle: Handle) => Handle;
+  /** Hears of each answer of the feed. */
+  readonly onTaken?: (taken: Taken) => void;
+  /** Called when the consumer has closed, or could not start; maybe twice. */
+  readonly onClose?: () => Promise<void>;
+  /** It takes answers that other consumers' handlers may wait for: when the broker closes, it ends after them. */
+  readonly isInbox?: true;
 }
 
 /** A subscription in force. */
@@ -63,17 +75,14 @@ export async function subscribe<P extends ConsumerPlan>(
   signal: AbortSignal | undefined,
 ): Promise<Subscription> {
   signal?.throwIfAborted();
-  const consumers = plans.map((plan) => ({
-    plan,
-    consumer: new Consumer(consumerOptions(runtime, plan, bind(plan), consumerEvents(runtime, plan))),
-  }));
+  const consumers = plans.map((plan) => ({ plan, consumer: createConsumer(runtime, plan, bind(plan)) }));
   const stats = (): SubscriptionStats[] => consumers.map(({ plan, consumer }) => statsOf(plan, consumer));
   const close = async (options?: { readonly drainMs?: number }): Promise<void> => {
     checkOptions("close", options, CLOSE_CHECKS);
     const drainMs = options?.drainMs ?? DEFAULT_DRAIN_MS;
     signal?.removeEventListener("abort", closeOnAbort);
     try {
-      await Promise.all(consumers.map(({ consumer }) => consumer.close(drainMs)));
+      await Promise.all(consumers.map(({ plan, consumer }) => end(plan, consumer, drainMs)));
     } finally {
       runtime.owner.disown(consuming);
     }
@@ -83,7 +92,8 @@ export async function subscribe<P extends ConsumerPlan>(
     close().catch((error: unknown) => runtime.report(error, "closing a subscription whose signal aborted"));
   };
   const consuming: Consuming = { stats, close };
-  runtime.owner.ownConsumer(consuming);
+  if (plans.some(({ isInbox }) => isInbox)) runtime.owner.ownInbox(consuming);
+  else runtime.owner.ownConsumer(consuming);
   try {
     await abortable(Promise.all(consumers.map(({ consumer }) => consumer.start())), signal);
     signal?.throwIfAborted();
@@ -101,17 +111,15 @@ export function iterate<T>(
   runtime: Runtime,
   prepare: () => Promise<readonly ConsumerPlan[]>,
   signal: AbortSignal | undefined,
-): DeliveryStream<T> {
+): DeliveryStream<T, QueueDelivery<T>> {
   let consuming: Consuming | undefined;
-  const create = (plan: ConsumerPlan): Consumer => {
-    const events = consumerEvents(runtime, plan, (error) => stream.fail(error));
-    return new Consumer(consumerOptions(runtime, plan, createOfferer(plan, stream), events));
-  };
-  const stream: DeliveryStream<T> = new DeliveryStream<T>({
+  const create = (plan: ConsumerPlan): Consumer =>
+    createConsumer(runtime, plan, createOfferer(plan, stream), (error) => stream.fail(error));
+  const stream: Deliveries<T> = new Deliveries<T>({
     async start() {
       const consumers = (await prepare()).map((plan) => ({ plan, consumer: create(plan) }));
       const close = async (drainMs: number): Promise<void> => {
-        await Promise.all(consumers.map(({ consumer }) => consumer.close(drainMs)));
+        await Promise.all(consumers.map(({ plan, consumer }) => end(plan, consumer, drainMs)));
       };
       consuming = {
         stats: () => consumers.map(({ plan, consumer }) => statsOf(plan, consumer)),
@@ -135,8 +143,33 @@ export function iterate<T>(
   return stream;
 }
 
+/** @param onEnd hears when the consumer ends by itself, besides the log and `onError` */
+function createConsumer(
+  runtime: Runtime,
+  plan: ConsumerPlan,
+  handle: Handle,
+  onEnd?: (error: Error) => void,
+): Consumer {
+  const events = consumerEvents(runtime, plan, (reason) => {
+    onEnd?.(reason);
+    // It is closing already: what its plan has beside it goes once it has.
+    end(plan, consumer, 0).catch((failure: unknown) => runtime.report(failure, "closing a consumer that has ended"));
+  });
+  const consumer = new Consumer(consumerOptions(runtime, plan, handle, events));
+  return consumer;
+}
+
+/** Closes a consumer, and what its plan has beside it even when that fails. */
+async function end(plan: ConsumerPlan, consumer: Consumer, drainMs: number): Promise<void> {
+  try {
+    await consumer.close(drainMs);
+  } finally {
+    await plan.onClose?.();
+  }
+}
+
 /** Hands each delivery that can be read to the loop. */
-function createOfferer<T>(plan: ConsumerPlan, stream: DeliveryStream<T>): Handle {
+function createOfferer<T>(plan: ConsumerPlan, stream: Deliveries<T>): Handle {
   const { channel, decoding, policy } = plan;
   const decode = createDecoder<T>(decoding);
   return async (delivery, run) => {
@@ -166,8 +199,9 @@ function consumerOptions(
 ): ConsumerOptions {
   return {
     open: () => plan.open(`${process.pid}-${randomUUID()}`),
-    handle,
+    handle: plan.around === undefined ? handle : plan.around(handle),
     concurrency: plan.concurrency,
+    ...(plan.fetchAhead !== undefined && { fetchAhead: plan.fetchAhead }),
     leaseMs: plan.leaseMs,
     ...(plan.currentLeaseMs !== undefined && { currentLeaseMs: plan.currentLeaseMs }),
     clock: runtime.clock,
@@ -176,7 +210,7 @@ function consumerOptions(
 }
 
 /** @param onEnd hears when the consumer ends by itself, besides the log and `onError` */
-function consumerEvents(runtime: Runtime, plan: ConsumerPlan, onEnd?: (error: Error) => void): ConsumerEvents {
+function consumerEvents(runtime: Runtime, plan: ConsumerPlan, onEnd: (error: Error) => void): ConsumerEvents {
   const { telemetry, clock } = runtime;
   const labels = namesOf(plan);
   const where = `consumer of ${plan.channel} (${plan.reader})`;
@@ -211,6 +245,7 @@ function consumerEvents(runtime: Runtime, plan: ConsumerPlan, onEnd?: (error: Er
       }
     },
     taken(taken) {
+      plan.onTaken?.(taken);
       consumed.add(taken.deliveries.length);
       if (taken.gone > 0) {
         gone.add(taken.gone);
@@ -242,7 +277,7 @@ function consumerEvents(runtime: Runtime, plan: ConsumerPlan, onEnd?: (error: Er
     ended(error) {
       telemetry.log("consumer_ended", { ...labels, err: error });
       runtime.report(error, where);
-      onEnd?.(error);
+      onEnd(error);
     },
   };
 }

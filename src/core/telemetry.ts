@@ -1,9 +1,9 @@
 /** The one telemetry seam: logging, counters and durations, called by every facade and wrapped around every port. */
 
-import type { Backend, DeadLetters, Feed, Log, Outcome, Queue, TakeRequest } from "./backend.js";
+import type { Backend, DeadLetters, Feed, Log, Membership, Outcome, Queue, TakeRequest } from "./backend.js";
 import type { Clock } from "./clock.js";
 import { SignalboxError, toError } from "./errors.js";
-import { LOG_EVENTS, type LogEvent } from "./log-events.js";
+import { LOG_EVENTS, type LogEvent, type LogLevel } from "./log-events.js";
 import { anObjectWith, type Check } from "./options.js";
 
 /** Where log events go; pino fits as it is: errors stand under `err`, which it knows how to write. */
@@ -12,6 +12,8 @@ export interface Logger {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
   error(fields: object, message: string): void;
+  /** Whether a level is written at all: what costs something to say is left unsaid otherwise. Default: each is. */
+  isLevelEnabled?(level: LogLevel): boolean;
 }
 
 /** Labels of a metric. Never an id: `channel` is the stream, queue or template. */
@@ -44,6 +46,8 @@ export type Metric =
 
 export interface Telemetry {
   log(event: LogEvent, fields?: object): void;
+  /** Whether anybody reads such an event, for those that are told of each message. */
+  isLogged(event: LogEvent): boolean;
   counter(name: string, labels: Labels): Counter;
   gauge(name: string, labels: Labels): Gauge;
   histogram(name: string, labels: Labels): Histogram;
@@ -69,6 +73,7 @@ export const stderrLogger: Logger = {
   info: () => undefined,
   warn: (fields, message) => writeLine("warn", fields, message),
   error: (fields, message) => writeLine("error", fields, message),
+  isLevelEnabled: (level) => level === "warn" || level === "error",
 };
 
 function writeLine(level: string, fields: object, message: string): void {
@@ -126,6 +131,14 @@ export function createTelemetry(logger: Logger): Telemetry {
         stderrLogger.error({ event, err: toError(error) }, "the logger threw");
       }
     },
+    isLogged(event) {
+      try {
+        return logger.isLevelEnabled?.(LOG_EVENTS[event].level) ?? true;
+      } catch {
+        // Then it is asked to write, and `log` tells of what it throws.
+        return true;
+      }
+    },
     counter: (name, labels) => sumOf("counter", name, labels),
     gauge: (name, labels) => sumOf("gauge", name, labels),
     histogram(name, labels) {
@@ -169,20 +182,25 @@ function createHistogram(name: string, labels: Labels): Histogram & { read(): Me
 /** The same backend, with the duration and the failures of each call recorded. Once per call, never once per message. */
 export function observeBackend(backend: Backend, telemetry: Telemetry, clock: Clock): Backend {
   const timed = createTimer(backend.name, telemetry, clock);
-  const observeFeed = (feed: Feed): Feed => ({
-    take: timed("take", feed.take.bind(feed), isWork),
-    extend: timed("extend", feed.extend.bind(feed)),
-    close: () => feed.close(),
-  });
-  const observeLetters = (letters: DeadLetters): DeadLetters => ({
-    list: timed("listDeadLetters", letters.list.bind(letters)),
-    get: timed("getDeadLetter", letters.get.bind(letters)),
-    redrive: timed("redrive", letters.redrive.bind(letters)),
-    remove: timed("removeDeadLetters", letters.remove.bind(letters)),
-    purge: timed("purgeDeadLetters", letters.purge.bind(letters)),
-  });
-  const { log, queue, broadcast } = backend;
-  const observedLog: Log = {
+  const { log, queue, broadcast, membership } = backend;
+  return {
+    name: backend.name,
+    durability: backend.durability,
+    broadcast: {
+      publish: timed("broadcast", broadcast.publish.bind(broadcast)),
+      subscribe: timed("subscribe", broadcast.subscribe.bind(broadcast)),
+    },
+    log: observeLog(log, timed),
+    queue: observeQueue(queue, timed),
+    membership: observeMembership(membership, timed),
+    ping: timed("ping", backend.ping.bind(backend)),
+    check: () => backend.check(),
+    close: () => backend.close(),
+  };
+}
+
+function observeLog(log: Log, timed: Timed): Log {
+  return {
     append: timed("append", log.append.bind(log)),
     read: timed("read", log.read.bind(log)),
     configure: timed("configure", log.configure.bind(log)),
@@ -194,29 +212,65 @@ export function observeBackend(backend: Backend, telemetry: Telemetry, clock: Cl
     pause: timed("pause", log.pause.bind(log)),
     resume: timed("resume", log.resume.bind(log)),
     deleteGroup: timed("deleteGroup", log.deleteGroup.bind(log)),
-    open: async (...args) => observeFeed(await log.open(...args)),
-    deadLetters: (...args) => observeLetters(log.deadLetters(...args)),
+    open: async (...args) => observeFeed(await log.open(...args), timed),
+    deadLetters: (...args) => observeLetters(log.deadLetters(...args), timed),
     park: timed("park", log.park.bind(log)),
     stats: timed("stats", log.stats.bind(log)),
   };
-  const observedQueue: Queue = {
-    push: timed("push", queue.push.bind(queue)),
-    open: async (...args) => observeFeed(await queue.open(...args)),
-    deadLetters: (...args) => observeLetters(queue.deadLetters(...args)),
-    stats: timed("stats", queue.stats.bind(queue)),
-  };
+}
+
+function observeQueue(queue: Queue, timed: Timed): Queue {
   return {
-    name: backend.name,
-    durability: backend.durability,
-    broadcast: {
-      publish: timed("broadcast", broadcast.publish.bind(broadcast)),
-      subscribe: timed("subscribe", broadcast.subscribe.bind(broadcast)),
-    },
-    log: observedLog,
-    queue: observedQueue,
-    ping: timed("ping", backend.ping.bind(backend)),
-    check: () => backend.check(),
-    close: () => backend.close(),
+    push: timed("push", queue.push.bind(queue)),
+    open: async (...args) => observeFeed(await queue.open(...args), timed),
+    deadLetters: (...args) => observeLetters(queue.deadLetters(...args), timed),
+    stats: timed("stats", queue.stats.bind(queue)),
+    register: timed("register", queue.register.bind(queue)),
+    unregister: timed("unregister", queue.unregister.bind(queue)),
+    recipients: timed("recipients", queue.recipients.bind(queue)),
+    pause: timed("pause", queue.pause.bind(queue)),
+    resume: timed("resume", queue.resume.bind(queue)),
+    configure: timed("configure", queue.configure.bind(queue)),
+    browse: timed("browse", queue.browse.bind(queue)),
+    get: timed("get", queue.get.bind(queue)),
+    list: timed("list", queue.list.bind(queue)),
+    count: timed("count", queue.count.bind(queue)),
+    acknowledge: timed("acknowledge", queue.acknowledge.bind(queue)),
+    remove: timed("remove", queue.remove.bind(queue)),
+    clear: timed("clear", queue.clear.bind(queue)),
+  };
+}
+
+function observeMembership(membership: Membership, timed: Timed): Membership {
+  return {
+    begin: timed("beginHolder", membership.begin.bind(membership)),
+    renew: timed("renewHolder", membership.renew.bind(membership)),
+    end: timed("endHolder", membership.end.bind(membership)),
+    join: timed("join", membership.join.bind(membership)),
+    leave: timed("leave", membership.leave.bind(membership)),
+    list: timed("listMembers", membership.list.bind(membership)),
+    find: timed("findMembers", membership.find.bind(membership)),
+    versions: timed("groupVersions", membership.versions.bind(membership)),
+    lapsing: timed("lapsingHolders", membership.lapsing.bind(membership)),
+    reap: timed("reapHolder", membership.reap.bind(membership)),
+  };
+}
+
+function observeFeed(feed: Feed, timed: Timed): Feed {
+  return {
+    take: timed("take", feed.take.bind(feed), isWork),
+    extend: timed("extend", feed.extend.bind(feed)),
+    close: () => feed.close(),
+  };
+}
+
+function observeLetters(letters: DeadLetters, timed: Timed): DeadLetters {
+  return {
+    list: timed("listDeadLetters", letters.list.bind(letters)),
+    get: timed("getDeadLetter", letters.get.bind(letters)),
+    redrive: timed("redrive", letters.redrive.bind(letters)),
+    remove: timed("removeDeadLetters", letters.remove.bind(letters)),
+    purge: timed("purgeDeadLetters", letters.purge.bind(letters)),
   };
 }
 
@@ -224,6 +278,8 @@ export function observeBackend(backend: Backend, telemetry: Telemetry, clock: Cl
 function isWork(want: TakeRequest, outcomes: readonly Outcome[]): boolean {
   return want.waitMs === 0 || outcomes.length > 0;
 }
+
+type Timed = ReturnType<typeof createTimer>;
 
 /** Failures are recorded under their code, and always: they are looked at for their count. */
 function createTimer(system: string, telemetry: Telemetry, clock: Clock) {

@@ -3,22 +3,25 @@
 import type { Broker } from "../broker.js";
 import type { ChannelIn, Contract, NameIn, NoContract, OutputOf, ParamsIn } from "../core/contract.js";
 import { ConfigError } from "../core/errors.js";
-import type { Handler } from "../core/handler.js";
+import type { Context, Handler, QueueContext } from "../core/handler.js";
 import { show } from "../core/options.js";
 import { addRegistration, type Registration } from "../core/registrations.js";
-import type { Params } from "../core/template.js";
 import type { SubscribeEventOptions } from "../events/consume.js";
 import type { SubscribeChannelOptions } from "../pubsub/options.js";
-import type { SubscribeQueueOptions } from "../queue/index.js";
+import type { SubscribeQueueOptions } from "../queue/consume.js";
 
-/** Decorates a method that could be the handler: of data that the contract says, or of any where it says nothing. */
-export interface HandlerDecorator<T, P extends Params = Params> {
-  (method: Method<T, P>, context: ClassMethodDecoratorContext): void;
-  <M extends Method<T, P>>(prototype: object, key: string | symbol, descriptor: TypedPropertyDescriptor<M>): void;
+/**
+ * Decorates a method that could be the handler: of data that the contract says, or of any where it says nothing.
+ *
+ * @typeParam X what the method learns besides the data
+ */
+export interface HandlerDecorator<T, X extends Context<T> = Context<T>> {
+  (method: Method<T, X>, context: ClassMethodDecoratorContext): void;
+  <M extends Method<T, X>>(prototype: object, key: string | symbol, descriptor: TypedPropertyDescriptor<M>): void;
 }
 
 // A method's parameter may be anything where nothing is known of the data: `never` fits into all of them.
-type Method<T, P extends Params> = unknown extends T ? (data: never, context: never) => unknown : Handler<T, P>;
+type Method<T, X> = unknown extends T ? (data: never, context: never) => unknown : (data: T, context: X) => unknown;
 
 /** Decorators that know a contract. */
 export interface Decorators<C> {
@@ -26,7 +29,7 @@ export interface Decorators<C> {
   readonly Subscribe: <N extends ChannelIn<C>>(
     channels: N | readonly N[],
     options?: SubscribeChannelOptions,
-  ) => HandlerDecorator<OutputOf<C, "channels", N>, ParamsIn<C, N>>;
+  ) => HandlerDecorator<OutputOf<C, "channels", N>, Context<OutputOf<C, "channels", N>, ParamsIn<C, N>>>;
   /** `broker.events.subscribe(types, options, method)`, once the object is registered. */
   readonly Consume: <N extends NameIn<C, "events">>(
     types: N | readonly N[],
@@ -36,7 +39,7 @@ export interface Decorators<C> {
   readonly ConsumeQueue: <N extends NameIn<C, "queues">>(
     name: N,
     options?: SubscribeQueueOptions,
-  ) => HandlerDecorator<OutputOf<C, "queues", N>>;
+  ) => HandlerDecorator<OutputOf<C, "queues", N>, QueueContext<OutputOf<C, "queues", N>>>;
 }
 
 /** The broker as the untyped see it. */
@@ -70,7 +73,7 @@ export function decoratorsFor<C extends Contract>(_contract: C): Decorators<C> {
   return { Subscribe, Consume, ConsumeQueue } as Decorators<C>;
 }
 
-function decorator<T, P extends Params>(name: string, open: Open): HandlerDecorator<T, P> {
+function decorator<T, X extends Context<T>>(name: string, open: Open): HandlerDecorator<T, X> {
   return (target: unknown, where: ClassMethodDecoratorContext | string | symbol, descriptor?: PropertyDescriptor) => {
     if (typeof where === "object") decorateStandard(name, open, target, where);
     else decorateLegacy(name, open, target as object, where, descriptor);

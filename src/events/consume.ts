@@ -2,6 +2,8 @@
 
 import type { GroupSettings } from "../core/backend.js";
 import {
+  BATCH_CHECKS,
+  type BatchOptions,
   CONSUME_CHECKS,
   type ConsumeOptions,
   DEFAULT_CONCURRENCY,
@@ -9,13 +11,12 @@ import {
   DEFAULT_MAX_DEAD_LETTERS,
   HANDLER_CHECKS,
   type HandlerOptions,
-  MAX_CONCURRENCY,
   retryPolicy,
 } from "../core/consuming.js";
 import { ConfigError, InvalidArgumentError, NotFoundError } from "../core/errors.js";
 import type { Decoding } from "../core/handler.js";
 import { validName } from "../core/names.js";
-import { aDuration, anInteger, type Check, type Checks, findProblems, oneOf, show } from "../core/options.js";
+import { anInteger, type Check, type Checks, findProblems, oneOf, show } from "../core/options.js";
 import { payloadOf, type Read } from "../core/payload.js";
 import type { Runtime } from "../core/runtime.js";
 import type { Stream } from "../core/streams.js";
@@ -39,12 +40,7 @@ export interface ConsumeEventOptions extends ConsumeOptions {
 
 export interface SubscribeEventOptions extends ConsumeEventOptions, HandlerOptions {}
 
-export interface SubscribeBatchOptions extends ConsumeEventOptions, HandlerOptions {
-  /** Largest batch. Default 100. */
-  readonly max?: number;
-  /** How long the first of a batch waits for others. Default 20. */
-  readonly waitMs?: number;
-}
+export interface SubscribeBatchOptions extends ConsumeEventOptions, HandlerOptions, BatchOptions {}
 
 const DEFAULT_MAX_HELD = 1_000;
 const MAX_HELD = 1_000_000;
@@ -63,7 +59,7 @@ type Form = "events.subscribe" | "events.deliveries" | "events.subscribeBatch";
 const FORMS: Readonly<Record<Form, Readonly<Record<string, Check>>>> = {
   "events.subscribe": { ...CHECKS, ...HANDLER_CHECKS },
   "events.deliveries": CHECKS,
-  "events.subscribeBatch": { ...CHECKS, ...HANDLER_CHECKS, max: anInteger(1, MAX_CONCURRENCY), waitMs: aDuration() },
+  "events.subscribeBatch": { ...CHECKS, ...HANDLER_CHECKS, ...BATCH_CHECKS },
 };
 
 /** What can be changed of a group; checked alike where it is made and where it is changed. */
@@ -190,6 +186,7 @@ async function planConsumer(
     rules: runtime.rules,
     // In strict order there is never a second one: a fetch for more would only wait, and what settles the first with it.
     concurrency: stored.order === "strict" ? 1 : concurrency,
+    fetchAhead: true,
     leaseMs: stored.leaseMs,
     async currentLeaseMs() {
       const current = await readSettings(runtime, name, group);

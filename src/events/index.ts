@@ -1,12 +1,11 @@
 /** Durable events: what happened, recorded in order, processed by every group of consumers at least once. */
 
 import type { Retention } from "../core/backend.js";
-import { type BatchHandler, createBatchRunner } from "../core/batches.js";
-import { assertHandler, MAX_CONCURRENCY } from "../core/consuming.js";
+import { type BatchHandler, batchSizeOf, createBatchRunner } from "../core/batches.js";
+import { assertHandler } from "../core/consuming.js";
 import type { InputOf, NameIn, OutputOf } from "../core/contract.js";
 import type { DeliveryStream } from "../core/deliveries.js";
 import { ErrorRules, type OnError } from "../core/error-policy.js";
-import { ConfigError } from "../core/errors.js";
 import { createRunner, type Handler } from "../core/handler.js";
 import { abortable, abortableCall } from "../core/lifecycle.js";
 import { handleBatchThrough, handleThrough } from "../core/middleware.js";
@@ -178,20 +177,14 @@ export function createEvents<C>(common: Runtime): Events<C> {
   return events;
 }
 
-const DEFAULT_BATCH = 100;
-const DEFAULT_BATCH_WAIT_MS = 20;
-
 async function subscribeBatch<T>(
   runtime: Runtime,
   wanted: readonly Wanted[],
   options: SubscribeBatchOptions,
   handler: BatchHandler<T>,
 ): Promise<Subscription> {
-  const { max = DEFAULT_BATCH, waitMs = DEFAULT_BATCH_WAIT_MS, concurrency = 1, signal } = options;
-  if (max * concurrency > MAX_CONCURRENCY)
-    throw new ConfigError([
-      `events.subscribeBatch: max × concurrency is ${max * concurrency}, more than ${MAX_CONCURRENCY}`,
-    ]);
+  const { max, waitMs, concurrency } = batchSizeOf("events.subscribeBatch", options);
+  const { signal } = options;
   const plans = await abortable(planConsumers(runtime, wanted, options, max * concurrency), signal);
   const handle = handleBatchThrough(runtime.middleware, "events", handler);
   return await subscribe(

@@ -1,12 +1,17 @@
 /** From what a caller publishes to an entry of a stream. */
 
 import type { Appended, Durability } from "../core/backend.js";
-import { InvalidArgumentError } from "../core/errors.js";
-import { validName, validText } from "../core/names.js";
-import { show } from "../core/options.js";
-import { encodeOutgoing, MESSAGE_OPTIONS, type MessageOptions, type Outgoing, type Routing } from "../core/outgoing.js";
+import { NameCache, validName, validText } from "../core/names.js";
+import {
+  encodeOutgoing,
+  MESSAGE_OPTIONS,
+  type MessageOptions,
+  type Outgoing,
+  ownId,
+  type Routing,
+} from "../core/outgoing.js";
 import { payloadOf } from "../core/payload.js";
-import { Publisher } from "../core/publisher.js";
+import { Publisher, type PublishTarget } from "../core/publisher.js";
 import type { Runtime } from "../core/runtime.js";
 
 /** Proof that an event is stored, naming how safely. */
@@ -50,35 +55,41 @@ interface OutgoingEvent extends Outgoing {
   readonly dedupeId?: string;
 }
 
-export type EventPublisher = Publisher<OutgoingEvent, Appended, EventReceipt, AnyOptions>;
+/** Publishes under the name of a type. */
+export type EventPublisher = Publisher<string, OutgoingEvent, Appended, EventReceipt, AnyOptions>;
 
 const PUBLISH_OPTIONS = new Set([...MESSAGE_OPTIONS, "key", "id"]);
-const MAX_ID_CHARS = 200;
 
 export function createEventPublisher(runtime: Runtime): EventPublisher {
-  const { backend, contract, streams } = runtime;
-  return new Publisher<OutgoingEvent, Appended, EventReceipt, AnyOptions>(runtime, {
+  const { backend } = runtime;
+  const targets = new NameCache((name) => targetOf(runtime, name));
+  return new Publisher(runtime, {
     facade: "events",
+    target: (type: string) => targets.get(type),
     known: PUBLISH_OPTIONS,
-    store: (stream, batch) => backend.log.append(stream, batch, streams.retentionOf(stream)),
     toReceipt: ({ id }, { position, duplicate, fallback }) =>
       fallback === undefined
         ? { id, position, duplicate, durability: backend.durability }
         : { id, position, duplicate, durability: fallback, fallback: true },
-    target(name) {
-      const type = validName("event type", name);
-      const stream = streams.of(type);
-      const { validate, version } = payloadOf(contract, "events", type);
-      streams.use(stream);
-      const routing = routingOf(stream.name, type, version, undefined);
-      return {
-        channel: stream.name,
-        validate,
-        blockMs: stream.blockMs,
-        encode: (data, options, index) => encodeEvent(runtime, routing, data, options, index),
-      };
-    },
   });
+}
+
+function targetOf(runtime: Runtime, name: string): PublishTarget<OutgoingEvent, Appended, AnyOptions> {
+  const { backend, contract, streams } = runtime;
+  const type = validName("event type", name);
+  const stream = streams.of(type);
+  const { validate, version } = payloadOf(contract, "events", type);
+  streams.use(stream);
+  const routing = routingOf(stream.name, type, version, undefined);
+  return {
+    name: type,
+    channel: stream.name,
+    lane: stream.name,
+    validate,
+    blockMs: stream.blockMs,
+    encode: (data, options, index) => encodeEvent(runtime, routing, data, options, index),
+    store: (batch) => backend.log.append(stream.name, batch, streams.retentionOf(stream.name)),
+  };
 }
 
 function routingOf(stream: string, type: string, schemaVersion: number | undefined, key: string | undefined): Routing {
@@ -104,7 +115,8 @@ function encodeEvent(
 ): OutgoingEvent {
   if (options === undefined) return encodeOutgoing(runtime, routing, payload);
   const key = keyOf(options.key, payload, index);
-  const dedupeId = idOf(options.id, payload, index);
+  // The functions among the options get what they are declared for.
+  const dedupeId = ownId("events.publishMany", options.id, payload, index);
   const routed = key === undefined ? routing : routingOf(routing.channel, routing.type, routing.schemaVersion, key);
   const outgoing = encodeOutgoing(runtime, routed, payload, options, dedupeId);
   if (key === undefined && dedupeId === undefined) return outgoing;
@@ -118,20 +130,4 @@ function encodeEvent(
 function keyOf(given: AnyOptions["key"], data: unknown, index: number | undefined): string | undefined {
   const key = typeof given === "function" && index !== undefined ? given(data, index) : given;
   return key === undefined ? undefined : validText("key", key);
-}
-
-function idOf(given: AnyOptions["id"], data: unknown, index: number | undefined): string | undefined {
-  if (given === undefined) return undefined;
-  if (index === undefined) return validId(given);
-  if (typeof given === "function") return validId(given(data, index));
-  throw new InvalidArgumentError(
-    `events.publishMany takes a function that gives each event its id, not ${show(given)} for all of them`,
-  );
-}
-
-function validId(id: unknown): string {
-  if (typeof id === "string" && id.length > MAX_ID_CHARS)
-    throw new InvalidArgumentError(`id ${show(id)}… is longer than ${MAX_ID_CHARS} characters`);
-  // A character takes three bytes at most, of which a pair of surrogates is two.
-  return validText("id", id, 3 * MAX_ID_CHARS);
 }

@@ -6,7 +6,7 @@ import { InvalidArgumentError } from "../core/errors.js";
 import { NameCache, validText } from "../core/names.js";
 import { show } from "../core/options.js";
 import { encodeOutgoing, MESSAGE_OPTIONS, type Outgoing, type Routing } from "../core/outgoing.js";
-import { Publisher } from "../core/publisher.js";
+import { Publisher, type PublishTarget } from "../core/publisher.js";
 import type { Runtime } from "../core/runtime.js";
 import type { Counter } from "../core/telemetry.js";
 import { joined } from "./envelope.js";
@@ -26,39 +26,52 @@ export interface ChannelReceipt {
 
 type OutgoingMessage = Outgoing & BroadcastMessage;
 
-export type ChannelPublisher = Publisher<OutgoingMessage, number, ChannelReceipt, PublishChannelOptions>;
+/** Publishes under the name of a channel. */
+export type ChannelPublisher = Publisher<string, OutgoingMessage, number, ChannelReceipt, PublishChannelOptions>;
 
 const PUBLISH_OPTIONS = new Set([...MESSAGE_OPTIONS, "id", "sharded"]);
 /** Messages that may wait for the store, for each channel. */
 const DEFAULT_PUBLISH_BUFFER = 1_000;
 
 export function createChannelPublisher(runtime: Runtime, channels: Channels): ChannelPublisher {
-  const { backend, contract, publishBuffer = DEFAULT_PUBLISH_BUFFER } = runtime;
-  const labelFor = (channel: string): string => labelOf(channels.of(channel), contract?.channels !== undefined);
-  const published = new NameCache((channel): Counter => messagesOf(runtime, labelFor(channel), "published"));
+  const { publishBuffer = DEFAULT_PUBLISH_BUFFER } = runtime;
+  const targets = new NameCache((channel) => targetOf(runtime, channels, channel));
   return new Publisher(runtime, {
     facade: "pubsub",
+    target: (channel: string) => targets.get(channel),
     known: PUBLISH_OPTIONS,
     maxPending: publishBuffer,
-    async store(channel, batch) {
+    toReceipt: ({ id }, receivers) => ({ id, receivers }),
+  });
+}
+
+function targetOf(
+  runtime: Runtime,
+  channels: Channels,
+  given: string,
+): PublishTarget<OutgoingMessage, number, PublishChannelOptions> {
+  const { backend, contract } = runtime;
+  const named = channels.of(given);
+  const { name, payload } = named;
+  const { validate, version } = payload;
+  const label = labelOf(named, contract?.channels !== undefined);
+  const routing = routingOf(name, version);
+  let published: Counter | undefined;
+  return {
+    name,
+    channel: name,
+    lane: name,
+    label,
+    validate,
+    blockMs: undefined,
+    encode: (data, options, index) => encodeMessage(runtime, routing, data, options, index),
+    async store(batch) {
       const receivers = await backend.broadcast.publish(batch);
-      published.get(channel).add(batch.length);
+      published ??= messagesOf(runtime, label, "published");
+      published.add(batch.length);
       return receivers;
     },
-    toReceipt: ({ id }, receivers) => ({ id, receivers }),
-    target(given) {
-      const { name, payload } = channels.of(given);
-      const { validate, version } = payload;
-      const routing = routingOf(name, version);
-      return {
-        channel: name,
-        label: labelFor(name),
-        validate,
-        blockMs: undefined,
-        encode: (data, options, index) => encodeMessage(runtime, routing, data, options, index),
-      };
-    },
-  });
+  };
 }
 
 function routingOf(channel: string, schemaVersion: number | undefined): Routing {

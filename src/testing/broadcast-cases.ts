@@ -1,6 +1,7 @@
 /** Broadcast: who hears what, in which order, from when and until when. */
 
 import { deepEqual, equal, ok } from "node:assert/strict";
+import { INTERNAL } from "../core/glob.js";
 import type { ContractCase } from "./contract.js";
 import { expectHeard, listen, say } from "./ears.js";
 import { numbered } from "./fixtures.js";
@@ -251,6 +252,19 @@ const patterns: readonly ContractCase[] = [
         [ear, ["yes"]],
         [set, ["yes"]],
       ]);
+    },
+  },
+  {
+    title: "broadcast: channels of signalbox's own are heard by their name, and match no pattern",
+    run: async (store) => {
+      const [own, channel] = [INTERNAL + store.name(), store.name()];
+      const second = await store.second();
+      const exact = await listen(store.backend, { channel: own });
+      const others = [await listen(store.backend, { pattern: "*" }), await listen(second, { pattern: "?*" })];
+      await say(second, own, "own");
+      await say(second, channel, "end");
+      const everybody = others.map((ear) => [ear, ["end"]] as const);
+      await expectHeard(store, [[exact, ["own"]], ...everybody]);
     },
   },
 ];

@@ -18,6 +18,8 @@ export interface ContractStore {
   elapse(ms: number): Promise<void>;
   /** What the store's clock says, in milliseconds since the epoch. */
   now(): Promise<number>;
+  /** What the backends have reported since this was last called, as text: a case that ends with reports left has failed. */
+  takeReports(): readonly string[];
   /** A valid name that nothing in the store has yet, of letters, digits and dashes. */
   name(): string;
 }

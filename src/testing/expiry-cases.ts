@@ -13,16 +13,18 @@ import {
   deadLetter,
   haul,
   item,
+  itemCountsOf,
   LIMITS,
   LONG_LEASE_MS,
   LONG_WAIT_MS,
+  numbered,
   quiet,
   rejectsWith,
   retry,
   settled,
   textsOf,
 } from "./fixtures.js";
-import { aMoment, within } from "./waiting.js";
+import { aMoment, PROMPT_MS, within } from "./waiting.js";
 
 /** Short enough to wait for, long enough to take an item in. */
 const TTL_MS = 2_000;
@@ -65,8 +67,8 @@ const idsOfTheExpired: readonly ContractCase[] = [
       await queue.push(name, [{ ...again, ttlMs: 200 }], LIMITS);
       await store.elapse(400);
       deepEqual(await queue.push(name, [again, { ...item("y"), recipient }], LIMITS), [
-        { id: "x", duplicate: false },
-        { id: "y", duplicate: false },
+        { id: "x", duplicate: false, recipients: 1 },
+        { id: "y", duplicate: false, recipients: 1 },
       ]);
       const { waiting, expired } = await queue.stats(name, recipient);
       deepEqual({ waiting, expired }, { waiting: 2, expired: 1 });
@@ -84,7 +86,7 @@ const delays: readonly ContractCase[] = [
       const feed = await inbox.open();
       deepEqual(attemptsOf([await collectAfter(store, feed, since, 700)]), ["later"]);
       await quiet(store, feed);
-      deepEqual(await inbox.stats(), { waiting: 0, leased: 1, delayed: 1, dead: 0, expired: 0 });
+      deepEqual(itemCountsOf(await inbox.stats()), { waiting: 0, leased: 1, delayed: 1, dead: 0, expired: 0 });
     },
   },
   {
@@ -93,7 +95,7 @@ const delays: readonly ContractCase[] = [
       const inbox = inboxOf(store);
       await inbox.push(item("low", { priority: 1 }), item("high", { priority: 2, delayMs: 300 }));
       await store.elapse(400);
-      deepEqual(await inbox.stats(), { waiting: 2, leased: 0, delayed: 0, dead: 0, expired: 0 });
+      deepEqual(itemCountsOf(await inbox.stats()), { waiting: 2, leased: 0, delayed: 0, dead: 0, expired: 0 });
       deepEqual(attemptsOf(await collect(store, await inbox.open(), 2)), ["high", "low"]);
     },
   },
@@ -105,7 +107,7 @@ const delays: readonly ContractCase[] = [
       const feed = await inbox.open();
       await settled(feed, retry(await collectOne(store, feed), 500));
       await store.elapse(600);
-      deepEqual(await inbox.stats(), { waiting: 1, leased: 0, delayed: 0, dead: 0, expired: 0 });
+      deepEqual(itemCountsOf(await inbox.stats()), { waiting: 1, leased: 0, delayed: 0, dead: 0, expired: 0 });
     },
   },
   {
@@ -147,7 +149,7 @@ const expiring: readonly ContractCase[] = [
         const again = await haul(store, feed, () => false, { limitMs: 300 });
         deepEqual([again.deliveries.length, again.expired], [0, 0]);
       }
-      deepEqual(await inbox.stats(), { waiting: 0, leased: 2, delayed: 0, dead: 0, expired: 1 });
+      deepEqual(itemCountsOf(await inbox.stats()), { waiting: 0, leased: 2, delayed: 0, dead: 0, expired: 1 });
       deepEqual(await inbox.letters(), []);
     },
   },
@@ -161,7 +163,7 @@ const expiring: readonly ContractCase[] = [
       const delivery = await collectOne(store, feed);
       equal(delivery.attempt, 2);
       await settled(feed, ack(delivery));
-      deepEqual(await inbox.stats(), { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 0 });
+      deepEqual(itemCountsOf(await inbox.stats()), { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 0 });
     },
   },
   {
@@ -200,7 +202,7 @@ const expiring: readonly ContractCase[] = [
       deepEqual(await feed.extend([acked.receipt, parked.receipt]), []);
       await settled(feed, ack(acked), deadLetter(parked));
       deepEqual(await inbox.letters(), ["parked"]);
-      deepEqual(await inbox.stats(), { waiting: 0, leased: 0, delayed: 0, dead: 1, expired: 0 });
+      deepEqual(itemCountsOf(await inbox.stats()), { waiting: 0, leased: 0, delayed: 0, dead: 1, expired: 0 });
     },
   },
   {
@@ -222,7 +224,7 @@ const expiring: readonly ContractCase[] = [
       deepEqual([taken.lost, attemptsOf(taken.deliveries)], [[], []]);
       const found = await haul(store, feed, ({ expired }) => taken.expired + expired >= 3);
       deepEqual([taken.expired + found.expired, found.deliveries.length], [3, 0]);
-      deepEqual(await inbox.stats(), { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 3 });
+      deepEqual(itemCountsOf(await inbox.stats()), { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 3 });
     },
   },
   {
@@ -236,7 +238,7 @@ const expiring: readonly ContractCase[] = [
       const found = await haul(store, feed, ({ expired }) => expired > 0);
       deepEqual([found.expired, found.deliveries.length, found.poisoned], [1, 0, 0]);
       await quiet(store, feed, 300);
-      deepEqual(await inbox.stats(), { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 1 });
+      deepEqual(itemCountsOf(await inbox.stats()), { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 1 });
       deepEqual(await inbox.letters(), []);
     },
   },
@@ -268,4 +270,61 @@ const expiring: readonly ContractCase[] = [
   },
 ];
 
-export const expiryCases: readonly ContractCase[] = [...idsOfTheExpired, ...delays, ...expiring];
+const telling: readonly ContractCase[] = [
+  {
+    title: "queue: a take tells the ids of those that it has found expired, whether they waited or came back",
+    run: async (store) => {
+      const inbox = inboxOf(store);
+      const ttlMs = TTL_MS;
+      await inbox.push(item("late", { ttlMs }), item("acked", { ttlMs }), item("waits", { ttlMs }), item("lives"));
+      const feed = await inbox.open();
+      const [late, acked] = await collect(store, feed, 2);
+      ok(late && acked);
+      await store.elapse(OUTLIVED_MS);
+      const taken = await feed.take({ max: 5, waitMs: 0 }, [retry(late), ack(acked)]);
+      const ids = [...(taken.expiredIds ?? [])];
+      await haulIds(store, feed, ids, 2 - ids.length);
+      deepEqual(ids.toSorted(), ["late", "waits"]);
+      equal((await inbox.stats()).expired, 2);
+    },
+  },
+  {
+    title: "queue: ten thousand that expire together are found by calls that do a bounded part each",
+    run: async (store) => {
+      const { queue } = store.backend;
+      const [name, recipient] = [store.name(), store.name()];
+      const dying = numbered("item ", 10_000).map((id) => item(id, { recipient, ttlMs: 6_000, priority: 9 }));
+      for (let start = 0; start < dying.length; start += 1_000) {
+        await queue.push(name, dying.slice(start, start + 1_000), { maxItems: 20_000 });
+      }
+      await queue.push(name, [item("lives", { recipient })], { maxItems: 20_000 });
+      await store.elapse(6_100);
+      const consumer = { consumer: store.name(), leaseMs: LONG_LEASE_MS, maxAttempts: 3, maxDeadLetters: 10 };
+      const feed = await queue.open(name, recipient, consumer);
+      const ids: string[] = [];
+      const delivered: string[] = [];
+      let expired = 0;
+      for (let calls = 0; calls < 500 && (expired < 10_000 || delivered.length === 0); calls += 1) {
+        const taken = await feed.take({ max: 10, waitMs: 0 }, []);
+        ok((taken.expiredIds ?? []).length <= 1_000, "at most a thousand ids");
+        ids.push(...(taken.expiredIds ?? []));
+        delivered.push(...textsOf(taken.deliveries));
+        expired += taken.expired;
+      }
+      deepEqual([expired, delivered, new Set(ids).size], [10_000, ["lives"], 10_000]);
+      const { waiting, expired: counted } = await queue.stats(name, recipient);
+      deepEqual([waiting, counted, await queue.count(name, {})], [0, 10_000, 1]);
+    },
+  },
+];
+
+/** Takes until so many more ids have been told as expired, and adds them. */
+async function haulIds(store: ContractStore, feed: Feed, ids: string[], count: number): Promise<void> {
+  const end = ids.length + count;
+  for (let passed = 0; passed < PROMPT_MS && ids.length < end; passed += 100) {
+    await store.elapse(100);
+    ids.push(...((await feed.take({ max: 5, waitMs: 0 }, [])).expiredIds ?? []));
+  }
+}
+
+export const expiryCases: readonly ContractCase[] = [...idsOfTheExpired, ...delays, ...expiring, ...telling];

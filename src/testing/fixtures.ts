@@ -13,6 +13,7 @@ import type {
   NewItem,
   Outcome,
   QueueLimits,
+  QueueStats,
   Receipt,
   Retention,
   Taken,
@@ -74,6 +75,13 @@ export type GroupCounts = Pick<GroupStats, "group" | "lag" | "pending" | "retryi
 
 export function countsOf({ group, lag, pending, retrying, held, dead }: GroupStats): GroupCounts {
   return { group, lag, pending, retrying, held, dead };
+}
+
+/** How much of each a recipient has, to be compared. */
+export type ItemCounts = Pick<QueueStats, "waiting" | "leased" | "delayed" | "dead" | "expired">;
+
+export function itemCountsOf({ waiting, leased, delayed, dead, expired }: QueueStats): ItemCounts {
+  return { waiting, leased, delayed, dead, expired };
 }
 
 /** `count` texts that tell their order: `prefix1`, `prefix2` … */

@@ -1,7 +1,8 @@
 /** A backend's own life: identity, health, closing. */
 
 import { deepEqual, equal, ok } from "node:assert/strict";
-import type { Backend, DeadLetters } from "../core/backend.js";
+import type { Backend, DeadLetters, Membership, Queue } from "../core/backend.js";
+import { NO_RECORDS } from "../core/backend.js";
 import { SignalboxError } from "../core/errors.js";
 import type { ContractCase } from "./contract.js";
 import {
@@ -30,7 +31,7 @@ const CONSUMER = { consumer: "consumer", leaseMs: LONG_LEASE_MS, maxAttempts: 3,
 
 /** Every call that a backend has, by its name. */
 function callsOf(backend: Backend): Record<string, () => Promise<unknown>> {
-  const { broadcast, log, queue } = backend;
+  const { broadcast, log, queue, membership } = backend;
   return {
     ping: () => backend.ping(),
     publish: () => broadcast.publish([{ channel: "channel", data: "a" }]),
@@ -54,6 +55,47 @@ function callsOf(backend: Backend): Record<string, () => Promise<unknown>> {
     "open of a recipient": () => queue.open("queue", "", CONSUMER),
     ...letterCallsOf("a recipient", queue.deadLetters("queue", "")),
     "stats of a recipient": () => queue.stats("queue", ""),
+    ...recipientCallsOf(queue),
+    ...itemCallsOf(queue),
+    ...membershipCallsOf(membership),
+  };
+}
+
+function recipientCallsOf(queue: Queue): Record<string, () => Promise<unknown>> {
+  return {
+    register: () => queue.register("queue", "recipient", { ttlMs: 60_000, isAudience: true }),
+    unregister: () => queue.unregister("queue", "recipient"),
+    recipients: () => queue.recipients("queue", { max: 1 }),
+    "pause of a recipient": () => queue.pause("queue", "recipient"),
+    "resume of a recipient": () => queue.resume("queue", "recipient"),
+  };
+}
+
+function itemCallsOf(queue: Queue): Record<string, () => Promise<unknown>> {
+  return {
+    "configure of a queue": () => queue.configure("queue", NO_RECORDS),
+    browse: () => queue.browse("queue", "", { max: 1 }),
+    get: () => queue.get("queue", "id"),
+    list: () => queue.list("queue", {}, { max: 1 }),
+    count: () => queue.count("queue", {}),
+    acknowledge: () => queue.acknowledge("queue", "", ["id"]),
+    remove: () => queue.remove("queue", ["id"]),
+    clear: () => queue.clear("queue"),
+  };
+}
+
+function membershipCallsOf(membership: Membership): Record<string, () => Promise<unknown>> {
+  return {
+    begin: () => membership.begin("holder", LONG_LEASE_MS),
+    renew: () => membership.renew("holder", LONG_LEASE_MS),
+    end: () => membership.end("holder"),
+    join: () => membership.join("group", "holder", [{ id: "ada", meta: "", connections: 1 }], { maxMembers: 1 }),
+    leave: () => membership.leave("group", "holder", ["ada"]),
+    "list of members": () => membership.list("group", { max: 1 }),
+    find: () => membership.find("group", ["ada"]),
+    versions: () => membership.versions(["group"], "holder"),
+    lapsing: () => membership.lapsing(),
+    reap: () => membership.reap("holder"),
   };
 }
 

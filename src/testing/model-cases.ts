@@ -5,17 +5,7 @@ import type { Backend, Delivery, Feed, GroupSettings, GroupStart, Outcome } from
 import type { ContractCase, ContractStore } from "./contract.js";
 import { ack, deadLetter, defer, first, retry, take, textOf } from "./fixtures.js";
 import { type LogGroup, startGroup } from "./log-group.js";
-
-/** Numbers from 0 to below 1 that are the same in each run: mulberry32. */
-function createRandom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
+import { createRandom } from "./random.js";
 
 /** Entries that are in order with each other. The first is the one to be delivered, as this attempt, unless it is out. */
 interface Line {

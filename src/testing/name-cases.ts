@@ -14,6 +14,7 @@ import {
   first,
   GROUP,
   item,
+  itemCountsOf,
   keyed,
   LIMITS,
   LONG_LEASE_MS,
@@ -25,7 +26,7 @@ import {
 import { eventually } from "./waiting.js";
 
 /** Names that look alike to a store that joins, escapes, folds, cuts or looks up names carelessly. */
-const AWKWARD: readonly string[] = [
+export const AWKWARD: readonly string[] = [
   "a A a:b a%3Ab a%3ab a%253Ab a::b a:b: :a:b a+b a.b a/b a\\b {a} {a}b }{ {a:b} a|b a,b a;b".split(" "),
   "'a' \"a\" a';-- % %% %25 * ? [a] 0 __proto__ constructor toString hasOwnProperty null undefined".split(" "),
   ["a b", "a  b", "é", "e\u0301", "日本", "😀", "😀😀", "x".repeat(200), `${"x".repeat(199)}y`, "😀".repeat(50)],
@@ -36,7 +37,7 @@ function consumerOf(store: ContractStore): QueueConsumer {
 }
 
 /** Does `work` for every awkward name, ten at a time, so that a slow store need not take them one by one. */
-async function forEachName(work: (name: string) => Promise<void>): Promise<void> {
+export async function forEachName(work: (name: string) => Promise<void>): Promise<void> {
   for (let start = 0; start < AWKWARD.length; start += 10) {
     await Promise.all(AWKWARD.slice(start, start + 10).map(work));
   }
@@ -134,7 +135,7 @@ const kinds: readonly ContractCase[] = [
       const items = AWKWARD.map((name) => item(name, { recipient: name }));
       deepEqual(
         await queue.push(shared, items, LIMITS),
-        AWKWARD.map((id) => ({ id, duplicate: false })),
+        AWKWARD.map((id) => ({ id, duplicate: false, recipients: 1 })),
       );
       await forEachName(async (name) => {
         await queue.push(name, [item("id", { data: name })], LIMITS);
@@ -170,6 +171,39 @@ const kinds: readonly ContractCase[] = [
         deepEqual(textsOf(await collect(store, feed, 1)), [`${name} ${recipient}`]);
         await quiet(store, feed);
       }
+    },
+  },
+  {
+    title: "queue: registered recipients, indexed fields and their values of awkward names stay apart",
+    run: async (store) => {
+      const { queue } = store.backend;
+      const name = store.name();
+      await queue.configure(name, { keepAckedMs: 60_000, maxRecords: 1_000, index: AWKWARD });
+      for (const recipient of AWKWARD) {
+        await queue.register(name, recipient, { ttlMs: 60_000, isAudience: recipient !== "a" });
+      }
+      const { recipients } = await queue.recipients(name, { max: 1_000 });
+      deepEqual(
+        recipients.map(({ recipient }) => recipient),
+        AWKWARD,
+      );
+      const items = AWKWARD.map((field) => item(field, { recipient: field, fields: { [field]: field } }));
+      await queue.push(name, [...items, item("news", { recipient: { audience: "registered" } })], LIMITS);
+      await queue.pause(name, "a:b");
+      await forEachName(async (field) => {
+        const { items: found } = await queue.list(name, { fields: { [field]: field } }, { max: 10 });
+        deepEqual(
+          found.map(({ id }) => id),
+          [field],
+        );
+        const { waiting, paused } = await queue.stats(name, field);
+        deepEqual([waiting, paused], [field === "a" ? 1 : 2, field === "a:b"], field);
+        deepEqual(await queue.acknowledge(name, field, [field]), [true]);
+        equal((await queue.get(name, field))?.state, "acked");
+      });
+      equal(await queue.count(name, { state: "acked" }), AWKWARD.length);
+      await forEachName(async (recipient) => equal(await queue.unregister(name, recipient), true, recipient));
+      equal(await queue.count(name, { state: "open" }), 0);
     },
   },
   {
@@ -215,7 +249,7 @@ const namespaces: readonly ContractCase[] = [
         equal(length, 1);
         const inbox = await backend.queue.open("same", "same", { ...consumerOf(store), consumer: "same" });
         deepEqual(textsOf(await collect(store, inbox, 1)), [`${index}`]);
-        deepEqual(await backend.queue.stats("same", "same"), {
+        deepEqual(itemCountsOf(await backend.queue.stats("same", "same")), {
           waiting: 0,
           leased: 1,
           delayed: 0,

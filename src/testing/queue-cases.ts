@@ -13,6 +13,7 @@ import {
   deadLetter,
   first,
   item,
+  itemCountsOf,
   LIMITS,
   LONG_LEASE_MS,
   quiet,
@@ -151,8 +152,8 @@ const identity: readonly ContractCase[] = [
       const name = store.name();
       const pushed = await queue.push(name, [item("a"), item("b")], LIMITS);
       deepEqual(pushed, [
-        { id: "a", duplicate: false },
-        { id: "b", duplicate: false },
+        { id: "a", duplicate: false, recipients: 1 },
+        { id: "b", duplicate: false, recipients: 1 },
       ]);
       const taken = await collect(store, await openQueue(store, name), 2);
       deepEqual(
@@ -179,7 +180,7 @@ const identity: readonly ContractCase[] = [
         [false, true],
       );
       const elsewhere = await queue.push(name, [item("a", { recipient: "somebody" })], LIMITS);
-      deepEqual(elsewhere, [{ id: "a", duplicate: true }]);
+      deepEqual(elsewhere, [{ id: "a", duplicate: true, recipients: 0 }]);
       deepEqual(textsOf(await collect(store, await openQueue(store, name), 3)), ["a", "b", "c"]);
       await quiet(store, await openQueue(store, name, "somebody"));
     },
@@ -201,7 +202,7 @@ const identity: readonly ContractCase[] = [
       );
       await quiet(store, feed);
       await settled(feed, ack(leased));
-      deepEqual(await queue.push(name, [item("leased")], LIMITS), [{ id: "leased", duplicate: false }]);
+      deepEqual(await queue.push(name, [item("leased")], LIMITS), [{ id: "leased", duplicate: false, recipients: 1 }]);
       deepEqual(attemptsOf(await collect(store, feed, 1)), ["leased"]);
     },
   },
@@ -210,7 +211,8 @@ const identity: readonly ContractCase[] = [
     run: async (store) => {
       const { queue } = store.backend;
       const names = [store.name(), store.name()];
-      for (const name of names) deepEqual(await queue.push(name, [item("a")], LIMITS), [{ id: "a", duplicate: false }]);
+      for (const name of names)
+        deepEqual(await queue.push(name, [item("a")], LIMITS), [{ id: "a", duplicate: false, recipients: 1 }]);
       for (const name of names) deepEqual(textsOf(await collect(store, await openQueue(store, name), 1)), ["a"]);
     },
   },
@@ -245,11 +247,11 @@ const limits: readonly ContractCase[] = [
       await rejectsWith("LIMIT", () => queue.push(name, [item("c"), item("d")], three));
       await rejectsWith("LIMIT", () => queue.push(name, [item("c"), item("d", { recipient: "somebody" })], three));
       equal((await queue.stats(name, SHARED_RECIPIENT)).waiting, 2);
-      deepEqual(await queue.push(name, [item("c")], three), [{ id: "c", duplicate: false }]);
+      deepEqual(await queue.push(name, [item("c")], three), [{ id: "c", duplicate: false, recipients: 1 }]);
       // What is a duplicate takes no room.
       deepEqual(await queue.push(name, [item("a"), item("c")], three), [
-        { id: "a", duplicate: true },
-        { id: "c", duplicate: true },
+        { id: "a", duplicate: true, recipients: 0 },
+        { id: "c", duplicate: true, recipients: 0 },
       ]);
       deepEqual(textsOf(await collect(store, await openQueue(store, name), 3)), ["a", "b", "c"]);
     },
@@ -314,8 +316,20 @@ const recipients: readonly ContractCase[] = [
       await settled(feed, deadLetter(await collectOne(store, feed)));
       deepEqual(textsOf(await allLetters(queue.deadLetters(name, "anna"))), ["a"]);
       deepEqual(await allLetters(queue.deadLetters(name, "ben")), []);
-      deepEqual(await queue.stats(name, "anna"), { waiting: 0, leased: 0, delayed: 0, dead: 1, expired: 0 });
-      deepEqual(await queue.stats(name, "ben"), { waiting: 1, leased: 0, delayed: 0, dead: 0, expired: 0 });
+      deepEqual(itemCountsOf(await queue.stats(name, "anna")), {
+        waiting: 0,
+        leased: 0,
+        delayed: 0,
+        dead: 1,
+        expired: 0,
+      });
+      deepEqual(itemCountsOf(await queue.stats(name, "ben")), {
+        waiting: 1,
+        leased: 0,
+        delayed: 0,
+        dead: 0,
+        expired: 0,
+      });
     },
   },
   {
@@ -324,11 +338,11 @@ const recipients: readonly ContractCase[] = [
       const { queue } = store.backend;
       const none = { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 0 };
       const name = store.name();
-      deepEqual(await queue.stats(name, "nobody"), none);
+      deepEqual(itemCountsOf(await queue.stats(name, "nobody")), none);
       deepEqual(await queue.deadLetters(name, "nobody").list({ max: 10 }), { letters: [] });
       await quiet(store, await openQueue(store, name, "nobody"));
       await push(queue, name, item("a"));
-      deepEqual(await queue.stats(name, "nobody"), none);
+      deepEqual(itemCountsOf(await queue.stats(name, "nobody")), none);
     },
   },
   {

@@ -14,6 +14,7 @@ import {
   first,
   haul,
   item,
+  itemCountsOf,
   LIMITS,
   LONG_LEASE_MS,
   LONG_WAIT_MS,
@@ -225,7 +226,7 @@ const inQueues: readonly ContractCase[] = [
         deliveries.map(({ position }) => position),
         ["urgent", "usual", "idle"],
       );
-      deepEqual(await queue.push(name, [item("urgent")], LIMITS), [{ id: "urgent", duplicate: true }]);
+      deepEqual(await queue.push(name, [item("urgent")], LIMITS), [{ id: "urgent", duplicate: true, recipients: 0 }]);
     },
   },
   {
@@ -243,7 +244,7 @@ const inQueues: readonly ContractCase[] = [
       equal(await letters.redrive([a]), 1);
       await store.elapse(1_600);
       equal(await letters.redrive([b]), 1);
-      deepEqual(await queue.stats(name, ""), { waiting: 2, leased: 0, delayed: 0, dead: 0, expired: 0 });
+      deepEqual(itemCountsOf(await queue.stats(name, "")), { waiting: 2, leased: 0, delayed: 0, dead: 0, expired: 0 });
       const found = await haul(store, feed, ({ deliveries }) => deliveries.length > 1);
       deepEqual([attemptsOf(found.deliveries).toSorted(), found.expired], [["a", "b"], 0]);
     },
@@ -256,7 +257,9 @@ const inQueues: readonly ContractCase[] = [
       const feed = await openQueue(store, name);
       await queue.push(name, [item("same", { data: "first" }), item("other")], LIMITS);
       await settled(feed, ...(await collect(store, feed, 2)).map((delivery) => deadLetter(delivery)));
-      deepEqual(await queue.push(name, [item("same", { data: "second" })], LIMITS), [{ id: "same", duplicate: false }]);
+      deepEqual(await queue.push(name, [item("same", { data: "second" })], LIMITS), [
+        { id: "same", duplicate: false, recipients: 1 },
+      ]);
       const letters = queue.deadLetters(name, "");
       const ids = (await allLetters(letters)).map(({ id }) => id);
       equal(await letters.redrive(ids), 1);

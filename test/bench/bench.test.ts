@@ -138,7 +138,10 @@ describe("ratios", () => {
 
 describe("options", () => {
   test("default to everything", () => {
-    expect(parseOptions([])).toMatchObject({ paths: ["events", "queue"], backends: ["memory", "sqlite", "redis"] });
+    expect(parseOptions([])).toMatchObject({
+      paths: ["events", "queue", "pubsub", "presence"],
+      backends: ["memory", "sqlite", "redis"],
+    });
   });
 
   test.each([["rooms"], ["--backend", "mysql"], ["--fast"]])("refuse %s", (...args) => {

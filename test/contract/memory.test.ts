@@ -3,4 +3,4 @@
 import { openMemoryStore } from "./support/memory-store.js";
 import { defineLane } from "./support/lane.js";
 
-defineLane("[X8] memory", openMemoryStore);
+defineLane("[C1] [X8] memory", openMemoryStore);

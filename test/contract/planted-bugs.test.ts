@@ -11,6 +11,8 @@ import { broadcastBugs } from "./support/planted-broadcast.js";
 import { consumingBugs } from "./support/planted-consuming.js";
 import { groupBugs } from "./support/planted-groups.js";
 import { keepingBugs } from "./support/planted-keeping.js";
+import { queueBugs } from "./support/planted-queues.js";
+import { membershipBugs } from "./support/planted-membership.js";
 import { storingBugs } from "./support/planted-storing.js";
 import type { PlantedBug } from "./support/planting.js";
 import { runCase } from "./support/run-case.js";
@@ -35,16 +37,21 @@ function caseOf(title: string): ContractCase {
   return found;
 }
 
-describe.concurrent.each([...consumingBugs, ...storingBugs, ...groupBugs, ...keepingBugs, ...broadcastBugs])(
-  "where $title",
-  (bug) => {
-    test.each(bug.caughtBy)("this fails: %s", async (title) => {
-      const contractCase = caseOf(title);
-      await runCase(contractCase, openMemoryStore);
-      await expect(runCase(contractCase, () => openWith(bug))).rejects.toThrow();
-    });
-  },
-);
+describe.concurrent.each([
+  ...consumingBugs,
+  ...storingBugs,
+  ...groupBugs,
+  ...keepingBugs,
+  ...queueBugs,
+  ...broadcastBugs,
+  ...membershipBugs,
+])("where $title", (bug) => {
+  test.each(bug.caughtBy)("this fails: %s", async (title) => {
+    const contractCase = caseOf(title);
+    await runCase(contractCase, openMemoryStore);
+    await expect(runCase(contractCase, () => openWith(bug))).rejects.toThrow();
+  });
+});
 
 test("a backend that does nothing passes only what asks for nothing", async () => {
   const passes = contractCases.map(async (contractCase) => {
@@ -67,11 +74,12 @@ test("a backend that does nothing passes only what asks for nothing", async () =
     "queue: a take that finds nothing ends when its time is up",
     "log: where nothing was parked there are no dead letters",
     "queue: where nothing was parked there are no dead letters",
+    "membership: an unknown group is empty, and has no version",
   ]);
 });
 
 test("every case has a title of its own that begins with its port", () => {
   const titles = contractCases.map(({ title }) => title);
   expect(titles.filter((title, index) => titles.indexOf(title) !== index)).toEqual([]);
-  expect(titles.filter((title) => !/^(backend|broadcast|log|queue|log, queue): \S/.test(title))).toEqual([]);
+  expect(titles.filter((title) => !/^(backend|broadcast|log|queue|membership|log, queue): \S/.test(title))).toEqual([]);
 });

@@ -11,4 +11,4 @@ beforeAll(async () => {
 });
 afterAll(() => servers?.stop());
 
-defineParallelLane("[X8] redis sentinel", () => openRedisStore(watched(servers)));
+defineParallelLane("[C1] [X8] redis sentinel", () => openRedisStore(watched(servers)));

@@ -11,4 +11,4 @@ beforeAll(async () => {
 });
 afterAll(() => server?.stop());
 
-defineParallelLane("[X8] redis", () => openRedisStore(standalone(server)));
+defineParallelLane("[C1] [X8] redis", () => openRedisStore(standalone(server)));

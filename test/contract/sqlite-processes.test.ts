@@ -11,4 +11,4 @@ beforeAll(() => {
 });
 afterAll(() => host.stop());
 
-defineLane("[X8] sqlite in two processes", () => openSharedSqliteStore(host));
+defineLane("[C1] [X8] sqlite in two processes", () => openSharedSqliteStore(host));

@@ -3,4 +3,4 @@
 import { openSqliteStore } from "./support/sqlite-store.js";
 import { defineLane } from "./support/lane.js";
 
-defineLane("[X8] sqlite in one process", openSqliteStore);
+defineLane("[C1] [X8] sqlite in one process", openSqliteStore);

@@ -19,4 +19,4 @@ test.skipIf(binary === undefined)("there is a Valkey 8 to run the contract on", 
   expect(String(await server?.cli("INFO", "server"))).toContain("valkey_version:8.");
 });
 
-if (binary !== undefined) defineParallelLane("[X8] valkey", () => openRedisStore(standalone(server)));
+if (binary !== undefined) defineParallelLane("[C1] [X8] valkey", () => openRedisStore(standalone(server)));

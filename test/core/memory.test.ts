@@ -4,7 +4,8 @@ import { expect, test } from "vitest";
 import type { BackendContext, Broadcast } from "../../src/core/backend.js";
 import { createBroadcast } from "../../src/backends/memory/broadcast.js";
 import { openMemory } from "../../src/backends/memory/index.js";
-import { createQueue, type MemoryQueue } from "../../src/backends/memory/queue.js";
+import type { MemoryQueue } from "../../src/backends/memory/memory-queue.js";
+import { createQueue } from "../../src/backends/memory/queue.js";
 import { DEDUPE_MAX_IDS, DEDUPE_WINDOW_MS } from "../../src/core/limits.js";
 import type { Session } from "../../src/backends/memory/session.js";
 import { createFakeClock } from "../../src/testing/index.js";
@@ -138,7 +139,14 @@ test.each(["", " 1", "0x10", "1e3", "1.0", "-1", "1-0", "99999999999999999999"])
 test("asking for a queue does not make it", async () => {
   const queues = new Map<string, MemoryQueue>();
   const queue = createQueue(session, queues, context);
-  expect(await queue.stats("q", "r")).toEqual({ waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 0 });
+  expect(await queue.stats("q", "r")).toMatchObject({ waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 0 });
   expect(await queue.deadLetters("q", "r").list({ max: 1 })).toEqual({ letters: [] });
+  expect(await queue.browse("q", "r", { max: 1 })).toEqual({ items: [] });
+  expect(await queue.recipients("q", { max: 1 })).toEqual({ recipients: [] });
+  expect(await queue.get("q", "id")).toBeUndefined();
+  expect(await queue.acknowledge("q", "r", ["id"])).toEqual([false]);
+  expect([await queue.count("q", {}), await queue.remove("q", ["id"]), await queue.clear("q")]).toEqual([0, 0, 0]);
+  expect(await queue.unregister("q", "r")).toBe(false);
+  await queue.resume("q", "r");
   expect(queues.size).toBe(0);
 });

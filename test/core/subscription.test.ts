@@ -64,7 +64,7 @@ async function openFailing() {
       return attempts >= before + 3;
     });
   };
-  return { broker: createBroker(runtime, backend, 1_000), told, entries, fail };
+  return { broker: createBroker(runtime, backend, { groupIdleMs: 1_000 }), told, entries, fail };
 }
 
 test("a failure of another kind is told amid a row of failures, and each kind once", async () => {

@@ -31,7 +31,7 @@ async function openBroker(trim: () => Promise<number>, told: string[] = []) {
     createId: () => "id",
     report: (error, where) => void told.push(`${where}: ${String(error)}`),
   };
-  return { clock, broker: createBroker(runtime, backend, 1_000) };
+  return { clock, broker: createBroker(runtime, backend, { groupIdleMs: 1_000 }) };
 }
 
 test("a broker does not wait for a trim that hangs any longer than its time to drain", async () => {

@@ -63,8 +63,59 @@ async function exercise(broker: Broker): Promise<void> {
     return waiting + leased + delayed === 0 && (await tasks.stats("ada")).dead === 1;
   });
   for await (const { reason } of tasks.deadLetters("ada")) expect(reason.kind).toBe("failed");
+  await exerciseRecords(broker);
+  await exercisePresence(broker);
   expect(await broker.health()).toMatchObject({ status: "up" });
   await broker.ping();
+}
+
+/** The part about what a queue keeps, and about recipients. */
+async function exerciseRecords(broker: Broker): Promise<void> {
+  const desk = broker.queue("desk", { keepAckedMs: 60_000, maxRecords: 100, index: ["source", "target"] });
+  for (let index = 0; index < 260; index += 1) await desk.register(`r${index}`);
+  const all = { audience: "registered", source: "desk" } as const;
+  const { id } = await desk.publish("for all", { ...all, ttlMs: 60_000 });
+  await desk.publish("later", { target: "r1", delayMs: 60_000, id: "given" });
+  await desk.publish("bad", { target: "r1", priority: 3 });
+  const subscription = await desk.subscribe({ as: "r1", retry: { maxAttempts: 1 } }, (text) => {
+    if (text === "bad") throw new Error("no");
+  });
+  await until(async () => (await desk.stats("r1")).dead === 1 && (await desk.stats("r1")).waiting === 0);
+  await subscription.close();
+  expect(await desk.redrive({ recipient: "r1" })).toBe(1);
+  await desk.publish("expired", { target: "r1", ttlMs: 1 });
+  const first = await desk.pending("r1", { limit: 1 });
+  expect(first.items).toHaveLength(1);
+  await desk.pending("r1", { limit: 1, ...(first.cursor !== undefined && { cursor: first.cursor }) });
+  expect(await desk.acknowledge(id, { recipient: "r2" })).toBe(true);
+  await desk.explain(id);
+  expect(await desk.count({ source: "desk", state: "open" })).toBe(1);
+  expect((await desk.list({ filter: { source: "desk" } })).items).toHaveLength(1);
+  await desk.pause("r3");
+  await desk.resume("r3");
+  expect(await desk.unregister("r3")).toBe(true);
+  expect(await desk.delete(id)).toBe(true);
+  expect(await desk.clear({ confirm: "desk" })).toBeGreaterThan(0);
+}
+
+async function exercisePresence(broker: Broker): Promise<void> {
+  const lobby = broker.presence("lobby");
+  const seen: string[] = [];
+  const watching = (async () => {
+    for await (const change of lobby.watch()) {
+      if (change.kind !== "snapshot") seen.push(`${change.kind} ${change.member.id}`);
+      if (seen.at(-1) === "left ada") break;
+    }
+  })();
+  await until(() => lobby.stats().watchers === 1);
+  const ada = await lobby.enter("ada", "online");
+  await ada.update("away");
+  await lobby.enter("stays");
+  await ada.leave();
+  await watching;
+  // Long enough for a look at those that have died, and for a comparison.
+  await new Promise((resolve) => setTimeout(resolve, 1_600));
+  expect([await lobby.count(), await lobby.isPresent("ada")]).toEqual([1, false]);
 }
 
 /** The rule that the guide shows: `user app on >secret …`. */
@@ -73,7 +124,7 @@ function documentedRule(): string {
   return (rule ?? "").replace("user app ", "");
 }
 
-test("[X10] the ACL of docs/guides/redis.md is all that events and queues need, and opens no other namespace", async () => {
+test("[X10] the ACL of docs/guides/redis.md is all that events, queues and presence need, and opens no other namespace", async () => {
   await using server = await startRedis({ users: { app: documentedRule() } });
   const url = server.url.replace("redis://", "redis://app:secret@");
   {
@@ -82,6 +133,8 @@ test("[X10] the ACL of docs/guides/redis.md is all that events and queues need, 
     // Names the commands and keys that were refused.
     expect(await server.cli("ACL", "LOG")).toEqual([]);
   }
+  // Nor is anything refused to a broker that closes.
+  expect(await server.cli("ACL", "LOG")).toEqual([]);
   await using stranger = await connect(url, { namespace: "bank", logger: QUIET });
   await expect(stranger.events.publish("order", 1)).rejects.toMatchObject({ code: "AUTH" });
 });
@@ -119,7 +172,7 @@ test("[X10] the ACL of docs/guides/redis.md covers every command in the scripts,
   expect(additions.length).toBeGreaterThan(2);
 });
 
-test("[X10] docs/reference/redis-layout.md names every key that events and queues make", async () => {
+test("[X10] docs/reference/redis-layout.md names every key that events, queues and presence make", async () => {
   await using server = await startRedis();
   const documented = new Set(
     codeRowsOf(readPage("docs/reference/redis-layout.md")).map(([cell]) => cell!.replaceAll("`", "")),
@@ -145,12 +198,15 @@ test("[X10] docs/reference/redis-layout.md names every key that events and queue
 
 /** `sb1:{shop:log:order:0}:g:bank:due` → `…g:<group>:due`. */
 function shapeOf(key: string): string {
-  const [, own = key] = /^sb1:\{shop:(?:log|queue):[^}]*:0\}:(.*)$/.exec(key) ?? [];
+  const [, own = key] = /^sb1:\{shop:(?:log|queue|group|holders?):[^}]*:0\}:(.*)$/.exec(key) ?? [];
   return `…${own
     .replace(/^pub:.*$/, "pub:<id>")
     .replace(/^g:[^:]*:/, "g:<group>:")
+    .replace(/^h:.*$/, "h:<holder>")
     .replace(/^r:[^:]*:/, "r:<recipient>:")
-    .replace(/:taken:.*$/, ":taken:<consumer>")}`;
+    .replace(/:taken:.*$/, ":taken:<consumer>")
+    .replace(/^index:(?:acked|dead|expired)$/, "index:<outcome>")
+    .replace(/^index:[^:]*:.*$/, "index:<field>:<value>")}`;
 }
 
 test("[X10] docs/reference/sqlite-schema.md names exactly the tables of the file", async () => {

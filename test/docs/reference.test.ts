@@ -37,7 +37,7 @@ test("docs/reference/errors.md lists exactly the error classes and codes that th
 
 test("docs/reference/connect.md lists exactly the options of connect", () => {
   const options = namesIn(
-    "src/connect.ts",
+    "src/connect-options.ts",
     /export interface ConnectOptions<[^{]*\{\n([\s\S]*?)\n\}/,
     /^ {2}readonly (\w+)\??:/gm,
   );
@@ -55,9 +55,11 @@ test("docs/reference/connect.md lists exactly what a broker, its events, its gro
   const listed = new Map(lines.flatMap((line) => (line.startsWith("broker.") ? [split(line)] : [])));
   await using broker = await signalbox.connect("memory:");
   const parts = {
+    "broker.pubsub": broker.pubsub,
     "broker.events": broker.events,
     "broker.events.group(type, name)": broker.events.group("type", "name"),
-    "broker.queue(name, { maxItems }?)": broker.queue("name"),
+    "broker.queue(name, options?)": broker.queue("name"),
+    "broker.presence(name, { maxMembers }?)": broker.presence("name"),
   };
   for (const [part, object] of Object.entries(parts))
     expect({ part, names: listed.get(part)?.split(", ").toSorted() }).toEqual({
@@ -74,14 +76,53 @@ function split(line: string): [string, string] {
   return [member, said.join(" ").trim()];
 }
 
+test("docs/reference/queue.md lists exactly the options, the fields and the calls of a queue", async () => {
+  const { lines } = readPage("docs/reference/queue.md");
+  const section = (title: string): string[] => {
+    const start = lines.indexOf(`## ${title}`);
+    const end = lines.findIndex((line, index) => index > start && line.startsWith("## "));
+    return lines.slice(start, end < 0 ? undefined : end);
+  };
+  const rowsOf = (title: string): string[] =>
+    section(title)
+      .filter((line) => line.startsWith("| `"))
+      .flatMap((row) => [...(row.split("|")[1] ?? "").matchAll(/`(\w+)`/g)].map(([, name]) => name!));
+  for (const [title, file, ...interfaces] of [
+    ["Options", "src/queue/options.ts", "QueueOptions"],
+    ["QueuedMessage", "src/queue/view.ts", "QueuedMessage<[^>]*>"],
+    ["Explanation", "src/queue/explain.ts", "Explanation"],
+  ] as const) {
+    const declared = interfaces.flatMap((name) =>
+      namesIn(file, new RegExp(`export interface ${name} \\{([\\s\\S]*?)\\n\\}`), /^ {2}readonly (\w+)\??:/gm),
+    );
+    expect({ title, listed: rowsOf(title).toSorted() }).toEqual({ title, listed: declared.toSorted() });
+  }
+  const publishing = ["Addressed", "PublishQueueOptions [^{]*"].flatMap((name) =>
+    namesIn(
+      "src/queue/publish.ts",
+      new RegExp(`interface ${name}[^{]*\\{([\\s\\S]*?)\\n\\}`),
+      /^ {2}readonly (\w+)\??:/gm,
+    ),
+  );
+  const ofMessages = namesIn(
+    "src/core/message.ts",
+    /export interface MessageOptions \{([\s\S]*?)\n\}/,
+    /^ {2}readonly (\w+)\??:/gm,
+  );
+  expect(rowsOf("Publishing").toSorted()).toEqual([...new Set([...publishing, ...ofMessages])].toSorted());
+  await using broker = await signalbox.connect("memory:");
+  const calls = section("Calls").flatMap((line) => [...line.matchAll(/(?:^|, )(\w+)\(/g)].map(([, name]) => name!));
+  expect(calls.toSorted()).toEqual(functionsOf(broker.queue("name")).toSorted());
+});
+
 test("docs/reference/outcomes.md lists exactly the options of consuming", () => {
   const { lines } = readPage("docs/reference/outcomes.md");
   const rows = lines.slice(lines.indexOf("## Options of consuming")).filter((line) => line.startsWith("| `"));
   const listed = rows.flatMap((row) => [...(row.split("|")[1] ?? "").matchAll(/`(\w+)`/g)].map(([, name]) => name!));
   const declared = [
-    ["src/core/consuming.ts", "ConsumeOptions", "HandlerOptions"],
-    ["src/events/consume.ts", "ConsumeEventOptions", "SubscribeBatchOptions"],
-    ["src/queue/index.ts", "ConsumeQueueOptions"],
+    ["src/core/consuming.ts", "ConsumeOptions", "HandlerOptions", "BatchOptions"],
+    ["src/events/consume.ts", "ConsumeEventOptions"],
+    ["src/queue/consume.ts", "ConsumeQueueOptions"],
   ].flatMap(([file = "", ...names]) =>
     names.flatMap((name) =>
       namesIn(file, new RegExp(`export interface ${name} [^{]*\\{([\\s\\S]*?)\\n\\}`), /^ {2}readonly (\w+)\??:/gm),
@@ -102,6 +143,7 @@ test("docs/guides/writing-a-backend.md lists exactly the members of the ports", 
     Feed: await backend.log.open("stream", "group", "consumer"),
     DeadLetters: backend.log.deadLetters("stream", "group"),
     Broadcast: backend.broadcast,
+    Membership: backend.membership,
   };
   for (const [port, object] of Object.entries(ports)) {
     const row = lines.find((line) => line.startsWith("| ") && line.includes(`\`${port}\``));

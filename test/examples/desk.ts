@@ -153,3 +153,15 @@ export async function storedIds(url: string): Promise<string[]> {
   await until(() => ids.length >= length, { deadlineMs: 20_000, what: `all ${length} stored quakes` });
   return ids;
 }
+
+/** Why events were parked by either group of the desk, which should never happen. */
+export async function parkedEvents(url: string): Promise<string[]> {
+  await using broker = await connect(url, { namespace: "quake-desk" });
+  const reasons: string[] = [];
+  for (const group of ["statistics", "alerting"]) {
+    for await (const { reason } of broker.events.group("quake.recorded", group).deadLetters()) {
+      reasons.push(`${group}: ${reason.kind}: ${reason.message}`);
+    }
+  }
+  return reasons;
+}

@@ -2,6 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { removeDir, tempDir } from "../support/process.js";
+import { pause, until } from "../support/wait.js";
 import { finish, startExample } from "./desk.js";
 
 let cwd: string;
@@ -63,6 +64,38 @@ describe.concurrent("the examples", () => {
       "replayed: reading-1, west 2",
       "replayed: reading-2, east -1",
       "from the beginning: 9 kWh billed in 11 calls, dead letters: 0",
+    ]);
+  });
+
+  test("[C45] [C46] 05: three consumers share a queue, answer in the step that acknowledges, and on SIGTERM finish what they have begun", async () => {
+    const running = startExample("05-ask-and-stop.ts", cwd);
+    await until(() => running.output("stdout").includes("they work"), {
+      deadlineMs: 20_000,
+      what: "the consumers to work",
+      giveUp: () => (running.running() ? undefined : `it has ended: ${running.output()}`),
+    });
+    await pause(200);
+    running.kill("SIGTERM");
+    const { code, stdout, stderr } = await finish(running);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    const lines = stdout.trimEnd().split("\n");
+    expect(lines[0]).toMatch(/^answered: \{"square":49,"by":"agent_[123]"\}$/);
+    const [, begun, finished] = /^(\d+) begun, (\d+) finished$/.exec(lines.at(-1) ?? "") ?? [];
+    expect(Number(begun)).toBeGreaterThan(3);
+    expect(Number(begun)).toBeLessThan(1_001);
+    expect(finished).toBe(begun);
+  });
+
+  test("07: a member joins with its first device and leaves with its last, and everybody is told", async () => {
+    expect(await linesOf("07-presence.ts")).toEqual([
+      "at first: ada (online)",
+      "joined: bob (online)",
+      "updated: ada (away)",
+      "updated: bob (on the phone), on 2 devices",
+      "ada is here: true, carl is here: false, 2 in all",
+      "updated: bob (online)",
+      "left: bob",
+      "left: ada",
     ]);
   });
 });

@@ -11,7 +11,12 @@ onEveryBackend("a queue", (lane) => {
     const broker = await lane.open();
     const tasks = broker.queue(lane.unique("tasks"));
     const receipt = await tasks.publish("low 1", { priority: -5 });
-    expect(receipt).toEqual({ id: receipt.id, durability: lane.name === "sqlite" ? "fsync" : "memory" });
+    expect(receipt).toEqual({
+      id: receipt.id,
+      duplicate: false,
+      recipients: 1,
+      durability: lane.name === "sqlite" ? "fsync" : "memory",
+    });
     await tasks.publish("normal 1");
     await tasks.publish("high 1", { priority: 1_000_000 });
     await tasks.publish("normal 2");
@@ -56,7 +61,16 @@ onEveryBackend("a queue", (lane) => {
     expect(letters).toMatchObject([
       { attempts: 2, message: { data: "bad", priority: 7 }, reason: { kind: "failed", message: "Error: no" } },
     ]);
-    expect(await tasks.stats()).toEqual({ waiting: 0, leased: 0, delayed: 0, dead: 1, expired: 0 });
+    expect(await tasks.stats()).toEqual({
+      waiting: 0,
+      leased: 0,
+      delayed: 0,
+      dead: 1,
+      expired: 0,
+      dropped: 0,
+      paused: false,
+      oldestWaitingAt: undefined,
+    });
   });
 
   test("keeps a message back until its delay has passed, and never delivers one whose time to live has", async () => {

@@ -2,7 +2,8 @@
  * The history checker: from what publishers and consumers wrote down (`support/history-log.ts`), whatever happened to
  * them and to the store, it proves what has to hold, or shows which message broke it and by which operations.
  *
- * It reads the files side by side in the order of time, once, and keeps some sixty bytes for each message.
+ * It reads the files side by side in the order of time, once, and keeps some sixty bytes for each message, with each group
+ * or recipient.
  */
 
 import { type GroupCounts, GroupDeliveries, type Shared } from "./support/history-deliveries.js";
@@ -16,8 +17,10 @@ import {
   spreadOf,
 } from "./support/history-findings.js";
 import { PublisherLedger, RESULT } from "./support/history-ledger.js";
+import { EVERYBODY, type ItemDelivered, type ItemInvoke, type ItemsFound } from "./support/history-items.js";
 import type { DirectorOp, Op, Opened } from "./support/history-log.js";
-import { type Entry, operationsOf, readHistory } from "./support/history-read.js";
+import { type QueueFigures, QueueHistory } from "./support/history-queue.js";
+import { type Entry, nameOf, operationsOf, queueSource, readHistory } from "./support/history-read.js";
 import { Recovery, type RecoveryFigures } from "./support/history-recovery.js";
 import { Windows } from "./support/history-windows.js";
 
@@ -28,9 +31,9 @@ export interface CheckOptions {
   readonly killToWriteMs?: number;
   /** Of one process. Default 512 MiB. */
   readonly maxRssBytes?: number;
-  /** The stream drops its oldest when it is full: what is reported as gone is then accounted for. Default false. */
+  /** Stream and queue drop their oldest when they are full: what is reported as gone is then accounted for. Default false. */
   readonly mayDrop?: boolean;
-  /** The run ends before the groups have finished: what the store says is left is then accounted for. Default false. */
+  /** The run ends before groups and recipients have finished: what the store says is left is then accounted for. Default false. */
   readonly mayBeLeft?: boolean;
 }
 
@@ -46,6 +49,8 @@ export interface Verdict {
   readonly operations: number;
   readonly published: { readonly tried: number; readonly ok: number; readonly fail: number; readonly unknown: number };
   readonly groups: Readonly<Record<string, GroupCounts>>;
+  /** Undefined where the history has none. */
+  readonly queue: QueueFigures | undefined;
   readonly recovery: RecoveryFigures;
   /** From a consumer's death until what it held came again (ms). */
   readonly redelivery: Spread;
@@ -75,9 +80,10 @@ export async function checkHistory(dir: string, options: CheckOptions = {}): Pro
 export function explain({ findings, broken }: Verdict): string {
   if (findings.length === 0) return "every property holds";
   const lines = Object.entries(broken).map(([rule, count]) => `${count} × ${rule}: ${RULES[rule as Rule]}`);
-  for (const { rule, what, group, message, operations } of findings) {
+  for (const { rule, what, group, inbox, message, operations } of findings) {
     const about = message === undefined ? "" : ` message ${message.p}-${message.n}`;
-    lines.push("", `${rule}${group === undefined ? "" : ` in group ${group}`}:${about} ${what}`);
+    const where = inbox === undefined ? (group === undefined ? "" : ` in group ${group}`) : ` of recipient "${inbox}"`;
+    lines.push("", `${rule}${where}:${about} ${what}`);
     lines.push(...operations.map((operation) => `  ${operation}`));
   }
   return lines.join("\n");
@@ -93,6 +99,7 @@ class Checker {
   readonly #processes = new Map<string, Opened>();
   readonly #deadConsumers = new Set<number>();
   readonly #shared: Shared;
+  readonly #queue: QueueHistory;
   readonly #published = { tried: 0, ok: 0, fail: 0, unknown: 0 };
   #maxRss = 0;
   #start = 0;
@@ -116,6 +123,7 @@ class Checker {
       mayDrop,
       mayBeLeft,
     };
+    this.#queue = new QueueHistory({ findings: this.#findings, windows: this.#windows, mayDrop, mayBeLeft });
   }
 
   feed({ op, source }: Entry): void {
@@ -142,6 +150,16 @@ class Checker {
         return this.#findings.add({ rule: op.op, what: `${source}: ${op.what}`, t: op.t });
       case "rss":
         return this.#weigh(op, source);
+      case "itemInvoke":
+        return this.#publishItem(op, source);
+      case "itemBegin":
+      case "itemEnd":
+      case "itemStored":
+      case "itemLost":
+      case "itemExtended":
+      case "itemExpired":
+      case "itemsReleased":
+        return this.#deliverItem(op, source);
       default:
         return this.#direct(op);
     }
@@ -150,7 +168,9 @@ class Checker {
   finish(dir: string, operations: number): Verdict {
     const recovery = this.#recovery.finish();
     const groups = [...this.#groups].map(([name, deliveries]) => [name, deliveries.finish()] as const);
-    const redelivery = spreadOf([...this.#groups.values()].flatMap((deliveries) => deliveries.redeliveries));
+    const queue = this.#queue.finish();
+    const redeliveries = [...this.#groups.values()].flatMap((deliveries) => deliveries.redeliveries);
+    const redelivery = spreadOf([...redeliveries, ...this.#queue.redeliveries]);
     if (operations === 0) this.#findings.add({ rule: "history", what: "there are no operations" });
     const seconds = this.#publishedAt === 0 ? 0 : (this.#end - this.#publishedAt) / 1e9;
     return {
@@ -159,6 +179,7 @@ class Checker {
       operations,
       published: { ...this.#published },
       groups: Object.fromEntries(groups),
+      queue,
       recovery,
       redelivery,
       maxRssBytes: this.#maxRss,
@@ -169,7 +190,10 @@ class Checker {
   #opened(op: Opened, source: string): void {
     this.#processes.set(source, op);
     this.#recovery.opened(source, op.process);
-    if (op.process === "publisher") {
+    if (op.queue !== undefined) {
+      this.#queue.opened(op.queue);
+      if (op.process === "publisher") this.#queue.publisherOpened(op.number);
+    } else if (op.process === "publisher") {
       this.#publishers.set(op.number, new PublisherLedger());
     } else if (op.group !== undefined && !this.#groups.has(op.group.name)) {
       this.#groups.set(op.group.name, new GroupDeliveries(op.group, this.#shared));
@@ -177,13 +201,24 @@ class Checker {
     }
   }
 
+  #publishItem(op: ItemInvoke, source: string): void {
+    if (!this.#queue.invoke(op, this.#processes.get(source)?.number ?? -1)) return this.#unsound(source, op);
+    if (this.#publishedAt === 0) this.#publishedAt = op.t;
+  }
+
   #publish(op: Extract<Op, { op: "invoke" | "ok" | "fail" | "unknown" }>, source: string): void {
-    const publisher = this.#publishers.get(this.#processes.get(source)?.number ?? -1);
+    const process = this.#processes.get(source);
+    if (process?.queue !== undefined && op.op !== "invoke") {
+      if (!this.#queue.told(op, process.number)) this.#unsound(source, op);
+      if (op.op === "ok") this.#recovery.sign(source, op.t);
+      return;
+    }
+    const publisher = this.#publishers.get(process?.number ?? -1);
     if (publisher === undefined) return this.#unsound(source, op);
     if (op.op === "invoke") {
       if (op.n !== publisher.count) this.#unsound(source, op);
       publisher.invoke(op.n, op.k, op.t);
-      if (this.#published.tried === 0) this.#publishedAt = op.t;
+      if (this.#publishedAt === 0) this.#publishedAt = op.t;
       this.#published.tried += 1;
       return;
     }
@@ -195,6 +230,8 @@ class Checker {
 
   #deliver(op: Extract<Op, { op: "begin" | "end" | "stored" | "lost" | "settled" | "gone" }>, source: string): void {
     const consumer = this.#processes.get(source);
+    if (op.op === "settled" && consumer !== undefined) return this.#recovery.sign(source, op.t);
+    if (op.op === "gone" && consumer?.queue !== undefined) return this.#queue.gone(op.count);
     const group = this.#groups.get(consumer?.group?.name ?? "");
     if (consumer === undefined || group === undefined) return this.#unsound(source, op);
     switch (op.op) {
@@ -206,13 +243,19 @@ class Checker {
       case "lost":
         return group.answered(op, consumer.number);
       case "settled":
-        return this.#recovery.sign(source, op.t);
+        return undefined;
       case "gone":
         return group.gone(op.count);
     }
   }
 
-  #direct(op: DirectorOp): void {
+  #deliverItem(op: ItemDelivered, source: string): void {
+    const consumer = this.#processes.get(source);
+    if (consumer === undefined || !this.#queue.delivered(op, consumer.number, consumer.answers === true))
+      this.#unsound(source, op);
+  }
+
+  #direct(op: DirectorOp | ItemsFound): void {
     switch (op.op) {
       case "fault":
         return this.#recovery.fault(op);
@@ -220,6 +263,7 @@ class Checker {
         return this.#recovery.writable(op);
       case "died":
         if (op.process === "consumer") this.#consumerDied(op.number, op.t);
+        this.#recovery.closed(queueSource(`${op.process}-${op.number}`));
         return this.#recovery.closed(`${op.process}-${op.number}`);
       case "ended":
         return this.#findings.add({ rule: "unhandled", what: `${op.process} has ended: ${op.what}`, t: op.t });
@@ -227,6 +271,9 @@ class Checker {
         return this.#groups.get(op.group)?.left(op);
       case "letter":
         return this.#groups.get(op.group)?.letter(op);
+      case "itemsLeft":
+      case "itemLetter":
+        return this.#queue.found(op);
       default:
         return undefined;
     }
@@ -236,6 +283,7 @@ class Checker {
     this.#deadConsumers.add(number);
     const group = this.#processes.get(`consumer-${number}`)?.group?.name ?? "";
     this.#groups.get(group)?.died(number, t);
+    this.#queue.died(number, t);
   }
 
   #weigh({ bytes, t }: Extract<Op, { op: "rss" }>, source: string): void {
@@ -252,15 +300,19 @@ class Checker {
 
   #withEvidence(dir: string): Evidence[] {
     const { kept } = this.#findings;
-    const messages = kept.flatMap(({ message }) => (message === undefined ? [] : [message]));
-    const operations = messages.length === 0 ? new Map<string, Entry[]>() : operationsOf(dir, messages);
+    const wanted = kept.flatMap(({ message, inbox }) => {
+      return message === undefined ? [] : [{ ...message, side: inbox === undefined ? "events" : "queue" } as const];
+    });
+    const operations = wanted.length === 0 ? new Map<string, Entry[]>() : operationsOf(dir, wanted);
     return kept.map((finding) => {
-      const { message, group } = finding;
-      const isAbout = ({ source }: Entry): boolean => {
+      const { message, group, inbox } = finding;
+      const isAbout = ({ op, source }: Entry): boolean => {
+        if ("r" in op) return inbox === EVERYBODY || op.r === inbox;
         const of = this.#processes.get(source)?.group?.name;
         return of === undefined || of === group;
       };
-      const all = message === undefined ? [] : (operations.get(`${message.p}-${message.n}`) ?? []);
+      const side = inbox === undefined ? "events" : "queue";
+      const all = message === undefined ? [] : (operations.get(nameOf({ side, ...message })) ?? []);
       const about = all.filter(isAbout);
       return { ...finding, operations: about.slice(-MAX_OPERATIONS).map((entry) => describe(entry, this.#start)) };
     });

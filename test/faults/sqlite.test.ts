@@ -94,8 +94,8 @@ describe.concurrent("SQLite", { timeout: 60_000 }, () => {
     );
     await sound.close();
     const bytes = readFileSync(path);
-    // Behind the pages of the schema.
-    const from = 4_096 * 30;
+    // Behind the pages of the schema, where the entries are.
+    const from = bytes.length - 4_096 * 90;
     bytes.fill(0x5a, from);
     writeFileSync(path, bytes);
     const reports: unknown[] = [];

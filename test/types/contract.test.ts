@@ -11,7 +11,12 @@ import {
   type Delivery,
   type DeliveryStream,
   type EventGroup,
+  type Explanation,
   type Handler,
+  type QueueContext,
+  type QueueDelivery,
+  type QueuedMessage,
+  type QueuePage,
 } from "../../src/index.js";
 
 const contract = defineContract({
@@ -19,7 +24,10 @@ const contract = defineContract({
     "order.created": z.object({ total: z.number(), at: z.string().transform((text) => new Date(text)) }),
     "order.paid": z.object({ by: z.enum(["card", "cash"]) }),
   },
-  queues: { tasks: z.object({ task: z.string() }) },
+  queues: {
+    tasks: z.object({ task: z.string() }),
+    visits: z.object({ at: z.string().transform((text) => new Date(text)) }),
+  },
 });
 
 const versioned = defineContract({
@@ -87,15 +95,79 @@ export function typedUse(broker: Typed): void {
   typedConsuming(broker);
   void typedGroups(broker);
 
-  const tasks = broker.queue("tasks");
+  typedQueues(broker);
+  void typedItems(broker);
+}
+
+function typedQueues(broker: Typed): void {
+  type Visit = { at: Date };
+  const tasks = broker.queue("tasks", { overflow: "block", index: ["source", "target"], keepAckedMs: 5 });
   void tasks.publish({ task: "review" }, { priority: 1, ttlMs: null });
   // @ts-expect-error a payload of the wrong type
   void tasks.publish({ tsak: "review" });
   // @ts-expect-error a queue that the contract does not have
   broker.queue("taks");
-  void tasks.subscribe({ concurrency: 2 }, (task) => {
+  // @ts-expect-error a field that cannot be indexed
+  broker.queue("tasks", { index: ["colour"] });
+  // @ts-expect-error an overflow that there is not
+  broker.queue("tasks", { overflow: "drop" });
+  void tasks.subscribe({ concurrency: 2, as: "ada", priorities: "weighted" }, (task, context) => {
     expectTypeOf(task).toEqualTypeOf<{ task: string }>();
+    expectTypeOf(context).toEqualTypeOf<QueueContext<{ task: string }>>();
+    context.reply({ anything: "that can be encoded" });
   });
+  // @ts-expect-error each consumer has its own copy, or it has not
+  void tasks.subscribe({ fanout: false }, () => undefined);
+  // @ts-expect-error a group is for events
+  void tasks.subscribe({ group: "g" }, () => undefined);
+  const visits = broker.queue("visits");
+  void visits.publishMany([{ at: "2026-01-01" }], { id: ({ at }, index) => at + index, audience: "online" });
+  // @ts-expect-error what a handler gets is not what is published
+  void visits.publish({ at: new Date() });
+  // @ts-expect-error one id for several messages would store one of them
+  void visits.publishMany([{ at: "2026-01-01" }], { id: "x" });
+  // @ts-expect-error an audience that there is not
+  void visits.publish({ at: "2026-01-01" }, { audience: "everybody" });
+  void visits.subscribeBatch({ max: 5, fanout: true }, async (deliveries, { signal }) => {
+    expectTypeOf(deliveries).toEqualTypeOf<readonly QueueDelivery<Visit>[]>();
+    expectTypeOf(signal).toEqualTypeOf<AbortSignal>();
+    await deliveries[0]?.reply("seen");
+  });
+  expectTypeOf(visits.deliveries({ as: "ada" })).toEqualTypeOf<DeliveryStream<Visit, QueueDelivery<Visit>>>();
+  expectTypeOf(visits.request({ at: "2026-01-01" }, { target: "ada", timeoutMs: 5 })).toEqualTypeOf<Promise<unknown>>();
+  // @ts-expect-error a request has its own id
+  void visits.request({ at: "2026-01-01" }, { id: "x" });
+  // @ts-expect-error a request is for one
+  void visits.request({ at: "2026-01-01" }, { audience: "online" });
+  // Events have nobody who asks.
+  expectTypeOf<Context<Visit>>().not.toHaveProperty("reply");
+  expectTypeOf<Delivery<Visit>>().not.toHaveProperty("reply");
+}
+
+async function typedItems(broker: Typed): Promise<void> {
+  type Visit = { at: Date };
+  const visits = broker.queue("visits");
+  expectTypeOf(await visits.pending("ada", { limit: 5, state: "leased" })).toEqualTypeOf<QueuePage<Visit>>();
+  // @ts-expect-error how it stands with everybody is no state of one inbox
+  await visits.pending("ada", { state: "acked" });
+  expectTypeOf(await visits.get("1")).toEqualTypeOf<QueuedMessage<Visit> | undefined>();
+  const { items, cursor } = await visits.list({ filter: { source: "a", target: "b", state: "dead" }, limit: 1 });
+  expectTypeOf(cursor).toEqualTypeOf<string | undefined>();
+  expectTypeOf(items[0]?.data?.at).toEqualTypeOf<Date | undefined>();
+  // @ts-expect-error a field that is never indexed
+  await visits.list({ filter: { colour: "red" } });
+  expectTypeOf(await visits.count({ acknowledged: false })).toEqualTypeOf<number>();
+  expectTypeOf(await visits.acknowledge("1", { recipient: "ada" })).toEqualTypeOf<boolean>();
+  expectTypeOf(await visits.acknowledgeMany(["1"])).toEqualTypeOf<readonly boolean[]>();
+  expectTypeOf(await visits.delete("1")).toEqualTypeOf<boolean>();
+  expectTypeOf(await visits.clear({ confirm: "visits" })).toEqualTypeOf<number>();
+  // @ts-expect-error nothing is cleared without its name
+  await visits.clear({});
+  expectTypeOf(await visits.explain("1", { recipient: "ada" })).toEqualTypeOf<Explanation>();
+  for await (const { recipient, isOnline } of visits.recipients())
+    expectTypeOf({ recipient, isOnline }).toEqualTypeOf<{ recipient: string; isOnline: boolean }>();
+  for await (const { message } of visits.deadLetters("ada"))
+    expectTypeOf(message?.data).toEqualTypeOf<Visit | undefined>();
 }
 
 function typedConsuming({ events }: Typed): void {
@@ -232,6 +304,22 @@ export function namedUse(named: {
     signalbox.StreamLimits,
     signalbox.CallOptions,
     signalbox.GroupConfiguration,
+    signalbox.BatchOptions,
+    signalbox.QueueOptions,
+    signalbox.IndexedField,
+    signalbox.PublishQueueOptions,
+    signalbox.PublishManyQueueOptions,
+    signalbox.SubscribeQueueOptions,
+    signalbox.SubscribeQueueBatchOptions,
+    signalbox.RequestOptions,
+    signalbox.RegisterRecipientOptions,
+    signalbox.QueueCallOptions,
+    signalbox.PendingOptions,
+    signalbox.ListOptions,
+    signalbox.QueueFilter,
+    signalbox.AcknowledgeOptions,
+    signalbox.ClearOptions,
+    signalbox.ExplainOptions,
   ];
   results: readonly [
     signalbox.ReplayResult,
@@ -243,8 +331,18 @@ export function namedUse(named: {
     signalbox.GroupSettings,
     signalbox.Retention,
     signalbox.EntryPlace,
+    signalbox.QueueReceipt,
+    signalbox.QueueStats,
+    signalbox.ExpiredMessages,
+    signalbox.RegisteredRecipient,
+    signalbox.RecipientState,
+    signalbox.ItemState,
+    signalbox.OpenState,
+    signalbox.RecordState,
   ];
   batch: readonly [signalbox.BatchContext, signalbox.BatchHandler<unknown>];
+  handler: signalbox.QueueHandler<unknown>;
+  queue: signalbox.Queue<unknown>;
   contract: readonly [signalbox.Versioned, signalbox.AsyncApiDocument, signalbox.AsyncApiInfo, signalbox.NameRules];
   templates: readonly [signalbox.AnyChannel, signalbox.Channel<"a.{b}">, signalbox.Params];
   middleware: readonly [
@@ -260,7 +358,7 @@ export function namedUse(named: {
   ];
   registered: readonly [signalbox.Registered, signalbox.RegisterOptions];
 }): void {
-  expectTypeOf(named.name).toEqualTypeOf<"tasks">();
+  expectTypeOf(named.name).toEqualTypeOf<"tasks" | "visits">();
   expectTypeOf(named.input).toEqualTypeOf<{ task: string }>();
 }
 

@@ -3,6 +3,7 @@
 import type { Feed, Outcome, Receipt, Taken, TakeRequest } from "../../core/backend.js";
 import type { Clock } from "../../core/clock.js";
 import { ClosedError } from "../../core/errors.js";
+import type { Holder } from "./worklist.js";
 
 /** Everyone who waits for something to become ready. A call wakes all: each looks for itself. */
 export interface Bell {
@@ -30,10 +31,10 @@ const RECHECK_MS = 1_000;
 /** Where deliveries come from: a group of the log, an inbox of the queue. */
 export interface FeedSource {
   /** Settles, then takes what is ready. Throws when there is nothing to consume from any more. */
-  take(want: { readonly max: number; readonly consumer: string }, outcomes: readonly Outcome[], now: number): Taken;
+  take(want: { readonly max: number; readonly holder: Holder }, outcomes: readonly Outcome[], now: number): Taken;
   /** @returns the receipts that are no longer valid */
   extend(receipts: readonly Receipt[], now: number): readonly Receipt[];
-  giveBack(consumer: string): void;
+  giveBack(holder: Holder, now: number): void;
   /** When something will be ready by the clock alone. */
   nextReadyAt(): number;
 }
@@ -50,9 +51,10 @@ export interface FeedOptions {
 
 export function createFeed({ source, bell, clock, consumer, onClose }: FeedOptions): Feed {
   const closing = new AbortController();
+  const holder: Holder = { consumer };
 
   function takeNow(max: number, outcomes: readonly Outcome[]): Taken {
-    const taken = source.take({ max, consumer }, outcomes, clock.now());
+    const taken = source.take({ max, holder }, outcomes, clock.now());
     // What has just ended may have freed or parked something that another consumer waits for.
     if (outcomes.length > 0 || taken.poisoned > 0) bell.ring();
     return taken;
@@ -98,7 +100,7 @@ export function createFeed({ source, bell, clock, consumer, onClose }: FeedOptio
   async function close(): Promise<void> {
     if (closing.signal.aborted) return;
     closing.abort();
-    source.giveBack(consumer);
+    source.giveBack(holder, clock.now());
     bell.ring();
     onClose();
   }

@@ -7,7 +7,7 @@ import type { FeedSource } from "./feed.js";
 import { createHeap, type Heap } from "./heap.js";
 import { KeyLines, type Ordered } from "./key-lines.js";
 import { toStored } from "./stored.js";
-import { type Supply, type Work, WorkList } from "./worklist.js";
+import { type Holder, type Owner, type Work, WorkList } from "./worklist.js";
 
 export interface LogWork extends Work, Ordered {
   /** When its entry was appended. */
@@ -19,7 +19,7 @@ const NEVER_AN_ENTRY = -1;
 /** The line that all entries stand in when order is strict. */
 const ONE_LINE = "";
 
-export class Group implements FeedSource, Supply<LogWork> {
+export class Group implements FeedSource, Owner<LogWork> {
   readonly list: WorkList<LogWork> = new WorkList<LogWork>(this);
   settings: GroupSettings;
   isPaused = false;
@@ -53,15 +53,15 @@ export class Group implements FeedSource, Supply<LogWork> {
 
   // ------------------------------------------------------------------------------------ taking and settling
 
-  take(want: { readonly max: number; readonly consumer: string }, outcomes: readonly Outcome[], now: number): Taken {
+  take(want: { readonly max: number; readonly holder: Holder }, outcomes: readonly Outcome[], now: number): Taken {
     this.#assertThere();
-    const { consumer, max } = want;
-    const served = this.list.serve({ consumer, max: this.isPaused ? 0 : max }, outcomes, now, this.settings);
-    const { deliveries, lost, poisoned } = served;
+    const { lost, poisoned } = this.list.settle(outcomes, now, this.settings);
+    const max = this.isPaused ? 0 : want.max;
+    const deliveries = this.list.deliver(max, want.holder, now + this.settings.leaseMs, () => this.#next());
     if (deliveries.length > 0 || lost.length < outcomes.length || poisoned > 0) this.lastProgressAt = now;
     const gone = this.#gone;
     this.#gone = 0;
-    return { ...served, gone, expired: 0 };
+    return { deliveries, lost, poisoned, gone, expired: 0 };
   }
 
   extend(receipts: readonly Receipt[], now: number): readonly Receipt[] {
@@ -70,8 +70,8 @@ export class Group implements FeedSource, Supply<LogWork> {
     return receipts.filter((receipt) => !this.list.extend(receipt, until));
   }
 
-  giveBack(consumer: string): void {
-    this.list.giveBack(consumer);
+  giveBack(holder: Holder, now: number): void {
+    this.list.giveBack(holder, now);
   }
 
   /** Makes a dead letter of what was never an entry. */
@@ -89,19 +89,9 @@ export class Group implements FeedSource, Supply<LogWork> {
     if (this.isDeleted) throw new NotFoundError(`the ${this.#title} was deleted`);
   }
 
-  // -------------------------------------------------------------------------------- what the work list asks
+  // -------------------------------------------------------------------------------- what the work list says
 
-  next(): LogWork | undefined {
-    const waiting = this.#restored.pop() ?? this.#lines.next();
-    if (waiting !== undefined) return waiting;
-    while (this.#mayRead()) {
-      const work = this.#read();
-      if (work === undefined || this.#lines.admit(work)) return work;
-    }
-    return undefined;
-  }
-
-  restore(work: LogWork): void {
+  restored(work: LogWork): void {
     if (work.number >= this.#entries.first) {
       this.#restored.push(work);
     } else {
@@ -114,9 +104,21 @@ export class Group implements FeedSource, Supply<LogWork> {
     this.#lines.release(work);
   }
 
+  leased(): void {}
+
   parked(): void {}
 
   // ------------------------------------------------------------------------------------------------ reading
+
+  #next(): LogWork | undefined {
+    const waiting = this.#restored.pop() ?? this.#lines.next();
+    if (waiting !== undefined) return waiting;
+    while (this.#mayRead()) {
+      const work = this.#read();
+      if (work === undefined || this.#lines.admit(work)) return work;
+    }
+    return undefined;
+  }
 
   #mayRead(): boolean {
     const { order, maxHeld } = this.settings;

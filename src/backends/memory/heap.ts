@@ -7,11 +7,13 @@ export interface Heap<T> {
   pop(): T | undefined;
   /** All items, in no particular order. */
   items(): readonly T[];
+  /** Drops what `isOver`. */
+  prune(isOver: (item: T) => boolean): void;
 }
 
 /** @param before whether `a` comes out before `b` */
 export function createHeap<T>(before: (a: T, b: T) => boolean): Heap<T> {
-  const items: T[] = [];
+  let items: T[] = [];
   const at = (index: number): T => items[index] as T; // Indices below are always within the array.
 
   function swap(a: number, b: number): void {
@@ -20,8 +22,8 @@ export function createHeap<T>(before: (a: T, b: T) => boolean): Heap<T> {
     items[b] = held;
   }
 
-  function sink(): void {
-    let index = 0;
+  function sink(start: number): void {
+    let index = start;
     for (;;) {
       const left = 2 * index + 1;
       if (left >= items.length) return;
@@ -48,11 +50,15 @@ export function createHeap<T>(before: (a: T, b: T) => boolean): Heap<T> {
     },
     peek: () => items[0],
     items: () => items,
+    prune(isOver) {
+      items = items.filter((item) => !isOver(item));
+      for (let index = (items.length >> 1) - 1; index >= 0; index -= 1) sink(index);
+    },
     pop() {
       if (items.length < 2) return items.pop();
       const first = items[0];
       items[0] = items.pop() as T; // At least two were there.
-      sink();
+      sink(0);
       return first;
     },
   };

@@ -4,6 +4,7 @@ import type { Backend, BackendContext } from "../../core/backend.js";
 import { ClosedError } from "../../core/errors.js";
 import { createBroadcast } from "./broadcast.js";
 import { createLog } from "./log.js";
+import { createMembership } from "./membership.js";
 import { createQueue } from "./queue.js";
 import type { Session } from "./session.js";
 import { openStore } from "./store.js";
@@ -35,6 +36,7 @@ export async function openMemory(options: { readonly name?: string }, context: B
     broadcast: createBroadcast(session, store.channels, context),
     log: createLog(session, store.streams, context),
     queue: createQueue(session, store.queues, context),
+    membership: createMembership(session, store.members, context),
     async ping() {
       session.assertOpen();
       return 0;

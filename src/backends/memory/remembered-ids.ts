@@ -30,6 +30,11 @@ export class RememberedIds {
     if (isLongAgo) this.#previous = new Map();
   }
 
+  clear(): void {
+    this.#present = new Map();
+    this.#previous = new Map();
+  }
+
   #turn(now: number): void {
     this.#previous = this.#present;
     this.#present = new Map();

@@ -2,8 +2,9 @@
 
 import type { Hub } from "../../core/hub.js";
 import type { Subscription } from "./broadcast.js";
+import type { MemoryMembership } from "./membership.js";
 import type { MemoryStream } from "./stream.js";
-import type { MemoryQueue } from "./queue.js";
+import type { MemoryQueue } from "./memory-queue.js";
 
 export interface MemoryStore {
   /** By `scoped` names, the other maps as well. */
@@ -11,6 +12,7 @@ export interface MemoryStore {
   readonly queues: Map<string, MemoryQueue>;
   /** By namespace: who listens. */
   readonly channels: Map<string, Hub<Subscription>>;
+  readonly members: MemoryMembership;
 }
 
 const shared = new Map<string, { store: MemoryStore; users: number }>();
@@ -31,5 +33,10 @@ export function openStore(name: string | undefined): { store: MemoryStore; relea
 }
 
 function createStore(): MemoryStore {
-  return { streams: new Map(), queues: new Map(), channels: new Map() };
+  return {
+    streams: new Map(),
+    queues: new Map(),
+    channels: new Map(),
+    members: { holders: new Map(), groups: new Map(), versions: 0 },
+  };
 }

@@ -3,7 +3,7 @@
  * due, or dead. Pure state; time comes in as an argument, waiting is the feed's.
  */
 
-import type { Bytes, DeadReason, Delivery, Outcome, Receipt, Taken } from "../../core/backend.js";
+import type { Bytes, DeadReason, Delivery, Outcome, Receipt, Reply, Taken } from "../../core/backend.js";
 import { createHeap, type Heap } from "./heap.js";
 import { toBytes } from "./stored.js";
 
@@ -18,16 +18,18 @@ export interface Work {
   firstFailedAt: number | undefined;
 }
 
-/** Where work comes from, most urgent first: a group's cursor, an inbox's priorities. */
-export interface Supply<W extends Work> {
-  /** Removes the most urgent that is ready; undefined when there is none. */
-  next(now: number): W | undefined;
-  /** Takes back what is due again, or counts it where its message no longer exists. */
-  restore(work: W): void;
-  /** Called when work is kept back until it is due, by `park` or a retry. */
-  parked(work: W): void;
-  /** Called once work is acknowledged or dead. */
-  finished(work: W): void;
+/** Whose work it is, a group's or an inbox's: told what becomes of it. */
+export interface Owner<W extends Work> {
+  /** Is leased now. */
+  leased(work: W, lease: Lease<W>): void;
+  /** Is kept back until it is due: delayed from the start, or for a retry. */
+  parked(work: W, dueAt: number, now: number): void;
+  /** Is ready again: its time has come, or its consumer has let go of it. Or it is to be counted where its message no longer exists. */
+  restored(work: W, now: number): void;
+  /** Is over. */
+  finished(work: W, as: "acked" | "dead", now: number): void;
+  /** Its last outcome holds an answer. */
+  answered?(reply: Reply, now: number): void;
 }
 
 /** What a consumer goes by. */
@@ -37,10 +39,15 @@ export interface LeaseRules {
   readonly maxDeadLetters: number;
 }
 
+/** Who holds a lease: one open feed. Another may have the same name. */
+export interface Holder {
+  readonly consumer: string;
+}
+
 export interface Lease<W extends Work> {
   readonly receipt: Receipt;
   readonly work: W;
-  readonly consumer: string;
+  readonly holder: Holder;
   until: number;
 }
 
@@ -54,8 +61,8 @@ export interface BuriedWork<W extends Work> {
   readonly at: number;
 }
 
-/** What a call of a feed comes to, as far as a work list knows. */
-export type Served = Pick<Taken, "deliveries" | "lost" | "poisoned">;
+/** What settling comes to, as far as a work list knows. */
+export type Settled = Pick<Taken, "lost" | "poisoned">;
 
 interface Parked<W> {
   readonly work: W;
@@ -68,15 +75,15 @@ export class WorkList<W extends Work> {
   readonly leased: Map<Receipt, Lease<W>> = new Map();
   /** By their numbers as text, oldest first. */
   readonly dead: Map<string, BuriedWork<W>> = new Map();
-  #parked: Heap<Parked<W>> = createHeap(earlier);
-  readonly #supply: Supply<W>;
+  #parked: Heap<Parked<W>> = createHeap<Parked<W>>(earlier);
+  readonly #owner: Owner<W>;
   #receipts = 0;
   #letters = 0;
   /** No lease ends before this: most takes need not look at all of them. */
   #earliestEnd = Number.POSITIVE_INFINITY;
 
-  constructor(supply: Supply<W>) {
-    this.#supply = supply;
+  constructor(owner: Owner<W>) {
+    this.#owner = owner;
   }
 
   /** What waits to be due. */
@@ -84,23 +91,23 @@ export class WorkList<W extends Work> {
     return this.#parked.items().map(({ work }) => work);
   }
 
-  /** Settles, takes back what was abandoned or is due, then leases up to `max`. */
-  serve(
-    want: { readonly max: number; readonly consumer: string },
-    outcomes: readonly Outcome[],
-    now: number,
-    rules: LeaseRules,
-  ): Served {
+  /** Settles, then takes back what was abandoned or is due. */
+  settle(outcomes: readonly Outcome[], now: number, rules: LeaseRules): Settled {
     const lost = outcomes.filter((outcome) => !this.#settle(outcome, now, rules)).map(({ receipt }) => receipt);
     const poisoned = this.#sweep(now, rules);
     this.release(now);
+    return { lost, poisoned };
+  }
+
+  /** Leases up to `max` of what `next` removes from where it waits, the most urgent first. */
+  deliver(max: number, holder: Holder, until: number, next: () => W | undefined): Delivery[] {
     const deliveries: Delivery[] = [];
-    while (deliveries.length < want.max) {
-      const work = this.#supply.next(now);
+    while (deliveries.length < max) {
+      const work = next();
       if (work === undefined) break;
-      deliveries.push(this.#lease(work, want.consumer, now + rules.leaseMs));
+      deliveries.push(this.#lease(work, holder, until));
     }
-    return { deliveries, lost, poisoned };
+    return deliveries;
   }
 
   /** @returns false when the receipt is no longer valid */
@@ -108,23 +115,25 @@ export class WorkList<W extends Work> {
     const lease = this.leased.get(outcome.receipt);
     if (lease === undefined) return false;
     this.leased.delete(outcome.receipt);
-    if (outcome.as === "ack") {
-      this.#supply.finished(lease.work);
-    } else if (outcome.as === "deadLetter") {
-      this.#bury(lease, outcome.reason, now, rules);
-    } else {
+    if (outcome.as === "retry") {
       if (outcome.counted) lease.work.firstFailedAt ??= now;
       else lease.work.attempts -= 1;
-      this.park(lease.work, now + outcome.delayMs);
+      this.park(lease.work, now + outcome.delayMs, now);
+      return true;
     }
+    if (outcome.as === "ack") this.#owner.finished(lease.work, "acked", now);
+    else this.#bury(lease, outcome.reason, now, rules);
+    if (outcome.reply !== undefined) this.#owner.answered?.(outcome.reply, now);
     return true;
   }
 
-  #lease(work: W, consumer: string, until: number): Delivery {
+  #lease(work: W, holder: Holder, until: number): Delivery {
     work.attempts += 1;
     this.#receipts += 1;
     const receipt = String(this.#receipts);
-    this.leased.set(receipt, { receipt, work, consumer, until });
+    const lease = { receipt, work, holder, until };
+    this.leased.set(receipt, lease);
+    this.#owner.leased(work, lease);
     this.#earliestEnd = Math.min(this.#earliestEnd, until);
     return { receipt, position: work.position, attempt: work.attempts, header: work.header, data: toBytes(work.data) };
   }
@@ -136,42 +145,41 @@ export class WorkList<W extends Work> {
     return lease !== undefined;
   }
 
-  /** Makes everything the consumer holds available again, uncounted. */
-  giveBack(consumer: string): void {
+  /** Makes everything the holder has available again, uncounted. */
+  giveBack(holder: Holder, now: number): void {
     for (const lease of this.leased.values()) {
-      if (lease.consumer !== consumer) continue;
+      if (lease.holder !== holder) continue;
       this.leased.delete(lease.receipt);
       lease.work.attempts -= 1;
-      this.#supply.restore(lease.work);
+      this.#owner.restored(lease.work, now);
     }
   }
 
   /** Keeps work back until it is due. */
-  park(work: W, dueAt: number): void {
+  park(work: W, dueAt: number, now: number): void {
     this.#parked.push({ work, dueAt });
-    this.#supply.parked(work);
+    this.#owner.parked(work, dueAt, now);
   }
 
-  /** Puts back into the supply what is due. */
+  /** Gives back to its owner what is due. */
   release(now: number): void {
     for (let next = this.#parked.peek(); next !== undefined && next.dueAt <= now; next = this.#parked.peek()) {
       this.#parked.pop();
-      this.#supply.restore(next.work);
+      this.#owner.restored(next.work, now);
     }
   }
 
   /** Forgets what is parked and `isGone`. @returns what that was */
   dropParked(isGone: (work: W) => boolean): readonly W[] {
-    const all = this.#parked.items();
-    this.#parked = createHeap(earlier);
-    for (const item of all) if (!isGone(item.work)) this.#parked.push(item);
-    return all.map(({ work }) => work).filter(isGone);
+    const gone = this.parkedWork().filter(isGone);
+    this.#parked.prune(({ work }) => isGone(work));
+    return gone;
   }
 
   /** Forgets what is leased or parked. Receipts are not given again; dead letters stay. */
   clear(): void {
     this.leased.clear();
-    this.#parked = createHeap(earlier);
+    this.#parked = createHeap<Parked<W>>(earlier);
   }
 
   /** When something will be ready by the clock alone: the earliest due time or lease end. */
@@ -196,15 +204,15 @@ export class WorkList<W extends Work> {
         this.#bury(lease, { kind: "abandoned", message }, now, rules);
         poisoned += 1;
       } else {
-        this.#supply.restore(lease.work);
+        this.#owner.restored(lease.work, now);
       }
     }
     return poisoned;
   }
 
-  #bury({ work, consumer }: Lease<W>, reason: DeadReason, now: number, rules: LeaseRules): void {
-    this.bury(work, { consumer, reason, at: now }, rules.maxDeadLetters);
-    this.#supply.finished(work);
+  #bury({ work, holder }: Lease<W>, reason: DeadReason, now: number, rules: LeaseRules): void {
+    this.bury(work, { consumer: holder.consumer, reason, at: now }, rules.maxDeadLetters);
+    this.#owner.finished(work, "dead", now);
   }
 
   /** Adds a dead letter; beyond `max` the oldest goes. */

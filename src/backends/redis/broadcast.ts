@@ -1,15 +1,15 @@
 /** Broadcast over Redis pub/sub: at most once, to whoever is subscribed now. Listeners here hear without Redis. */
 
 import type { BackendContext, Broadcast, BroadcastListener, BroadcastMessage, Bytes } from "../../core/backend.js";
-import { compileGlob } from "../../core/glob.js";
+import { compileGlob, INTERNAL } from "../../core/glob.js";
 import { Hub } from "../../core/hub.js";
 import { fitting, type Wire } from "./frame.js";
 import { channelKey, channelPattern } from "./keys.js";
 import type { Pool } from "./pool.js";
 import type { Subscriber } from "./subscriber.js";
 
-/** Channels of the health check begin with it; users' names hold no control characters. */
-export const PROBE = "\u0001probe:";
+/** Channels of the health check begin with it. */
+export const PROBE: string = `${INTERNAL}probe:`;
 
 /** The Redis channel of a health check, beside those of the users so that the same ACL covers it. */
 export function probeChannel(namespace: string, id: string): string {
@@ -81,7 +81,7 @@ export function createBroadcast(
         const { wider, matches } = redisPattern(target.pattern);
         const message = (data: Buffer, key: Buffer): void => {
           const channel = key.toString("utf8", prefixBytes);
-          if (!channel.startsWith(PROBE) && matches(channel)) listener.message(channel, data);
+          if (!channel.startsWith(INTERNAL) && matches(channel)) listener.message(channel, data);
         };
         leave = await subscriber.subscribe("pattern", channelPattern(namespace, wider), { message, gap });
       }

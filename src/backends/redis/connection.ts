@@ -51,6 +51,8 @@ export interface CommandOptions {
 export interface OwnConnection extends Connection {
   /** Counts the sockets opened so far: a change between two commands means that something may have been lost between them. */
   readonly generation: number;
+  /** Whether there is a socket to send on now. */
+  readonly isOpen: boolean;
   /** Ends a command that blocks now, which then resolves with null: by CLIENT UNBLOCK, or by dropping the socket. */
   unblock(): void;
   close(): void;

@@ -21,6 +21,11 @@ export function isReply(error: unknown, prefix: string): error is RedisReplyErro
   return error instanceof RedisReplyError && error.prefix === prefix;
 }
 
+/** Whether a command was under way when its connection was lost: it may have been run. */
+export function isInterrupted(error: unknown): boolean {
+  return error instanceof ConnectionError && error.interrupted;
+}
+
 /** What to do about an error reply. Except for the last kind, the command was not run. */
 export type Verdict =
   /** The server will run it later. */

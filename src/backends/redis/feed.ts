@@ -1,11 +1,12 @@
 /** Consuming, the same for the log and the queue: when to look, how to wait, what is held, and what a lost reply means. */
 
 import type { BackendContext, Delivery, Feed, Outcome, Receipt, Taken, TakeRequest } from "../../core/backend.js";
-import { wait } from "../../core/clock.js";
-import { ClosedError, ConnectionError } from "../../core/errors.js";
-import type { Connections, OwnConnection } from "./connection.js";
+import { ClosedError } from "../../core/errors.js";
+import type { Connection, Connections } from "./connection.js";
+import { isInterrupted } from "./errors.js";
 import { uptime } from "./ledger.js";
-import type { Brought, Round, RoundResult, Source } from "./source.js";
+import { type Brought, MAX_AT_ONCE, type Round, type RoundResult, type Source } from "./source.js";
+import { Waiting } from "./waiting.js";
 
 interface Held {
   /** When its lease runs out at the earliest, unless it is renewed (`uptime`). */
@@ -17,10 +18,6 @@ interface Held {
 /** However sure the wake-ups are, a waiting feed looks again after this long, and for abandoned deliveries as often. */
 const RECHECK_MS = 1_000;
 const TIDY_MS = 60_000;
-/** Pause after a blocking read whose connection broke. */
-const BROKEN_MS = 100;
-/** More than fits into one reply that comes quickly. */
-const MAX_AT_ONCE = 1_000;
 
 /** @param onClose called once, when the feed is closed */
 export function createFeed(
@@ -34,8 +31,8 @@ export function createFeed(
 
 class RedisFeed implements Feed {
   readonly #source: Source;
-  readonly #connections: Connections;
   readonly #context: BackendContext;
+  readonly #waiting: Waiting;
   readonly #onClose: () => void;
   readonly #closing = new AbortController();
   #closed: Promise<void> | undefined;
@@ -54,16 +51,18 @@ class RedisFeed implements Feed {
   #recoverFrom: string | undefined;
   /** Calls that take wait for it: what they brought would be taken for something unknown. */
   #recovering: Promise<void> | undefined;
-  #own: OwnConnection | undefined;
-  #generation = 0;
-  /** The wait on the own connection, and when it ends at the latest. */
-  #block: { readonly done: Promise<unknown>; readonly until: number } | undefined;
 
   constructor(source: Source, connections: Connections, context: BackendContext, onClose: () => void) {
     this.#source = source;
-    this.#connections = connections;
     this.#context = context;
     this.#onClose = onClose;
+    this.#waiting = new Waiting(source, connections, context, {
+      hold: (brought, since) => this.#hold(brought, since),
+      doubt: () => {
+        this.#recoverFrom ??= "";
+      },
+      closing: this.#closing.signal,
+    });
   }
 
   take(want: TakeRequest, outcomes: readonly Outcome[]): Promise<Taken> {
@@ -90,11 +89,13 @@ class RedisFeed implements Feed {
   }
 
   async #settle(outcomes: readonly Outcome[]): Promise<Taken> {
-    if (outcomes.length === 0) return toTaken([], NOTHING);
+    if (outcomes.length === 0) {
+      await this.#source.touch?.();
+      return toTaken([], NOTHING);
+    }
     const result = await this.#round(0, outcomes);
     // Somebody may be waiting longer than until the retry that was just parked.
-    const readyAt = uptime() + (result.readyInMs ?? Number.POSITIVE_INFINITY);
-    if (this.#block !== undefined && readyAt < this.#block.until) this.#own?.unblock();
+    this.#wakeInTime();
     return toTaken([], result);
   }
 
@@ -102,10 +103,10 @@ class RedisFeed implements Feed {
     while (this.#recovering !== undefined) await this.#recovering;
     this.#takers += 1;
     try {
-      await this.#recoverAlone();
-      const result = this.#canBlockAtOnce(want, outcomes)
+      if (this.#recoverFrom !== undefined) await this.#recoverAlone();
+      const result = this.#canWaitAtOnce(want, outcomes)
         ? { ...QUIET, readyInMs: this.#quietUntil() - uptime() }
-        : await this.#takeNow(want.max, outcomes);
+        : await this.#takeNow(want, outcomes);
       if (outcomes.length > 0 || !isEmpty(result)) return toTaken(result.deliveries, result);
       return await this.#wait(want, result);
     } finally {
@@ -114,13 +115,17 @@ class RedisFeed implements Feed {
   }
 
   /** What is at hand, then what the store has. */
-  async #takeNow(max: number, outcomes: readonly Outcome[]): Promise<RoundResult> {
+  async #takeNow(want: TakeRequest, outcomes: readonly Outcome[]): Promise<RoundResult> {
+    const { max } = want;
+    const onlyNew = this.#onlyNewIsReady(max, outcomes);
+    if (onlyNew && isWilling(want) && this.#waiting.isFree) return await this.#settleAndWait(want, outcomes);
+    this.#stash.push(...this.#waiting.collect());
     const stashed = this.#current(this.#stash.splice(0, max));
     // With something in the stash it asks for more in any case: the answer tells whether that may be handed out.
     const room = Math.min(Math.max(max - stashed.length, stashed.length > 0 ? 1 : 0), MAX_AT_ONCE);
     try {
       const result =
-        stashed.length === 0 && this.#onlyNewIsReady(room, outcomes)
+        stashed.length === 0 && onlyNew && room > 0
           ? await this.#settleAndRead(room, outcomes)
           : await this.#round(room, outcomes);
       // What comes in while the feed closes is given back with the rest.
@@ -131,12 +136,18 @@ class RedisFeed implements Feed {
       }
       // They may have been dropped since: the round has told.
       const deliveries = this.#current(stashed).concat(result.deliveries);
-      if (deliveries.length > max) this.#stash.push(...deliveries.splice(max));
-      return { ...result, deliveries };
+      return { ...result, deliveries: this.#upTo(max, deliveries) };
     } catch (error) {
       this.#stash.unshift(...stashed);
       throw error;
     }
+  }
+
+  /** Keeps what is beyond `max` for the next call. */
+  #upTo(max: number, deliveries: readonly Delivery[]): readonly Delivery[] {
+    if (deliveries.length <= max) return deliveries;
+    this.#stash.push(...deliveries.slice(max));
+    return deliveries.slice(0, max);
   }
 
   /**
@@ -153,30 +164,52 @@ class RedisFeed implements Feed {
     });
   }
 
+  /** Of what came in one reply all count, or none. What comes in while the feed closes is given back with the rest. */
+  #brought(deliveries: readonly Delivery[]): readonly Delivery[] {
+    const counts = !this.#closing.signal.aborted && this.#current(deliveries.slice(0, 1)).length > 0;
+    return counts ? deliveries : [];
+  }
+
   /** Until then a round would find nothing that is not new. */
   #quietUntil(): number {
     return Math.min(this.#readyAt, this.#sweepAt);
   }
 
-  #onlyNewIsReady(room: number, outcomes: readonly Outcome[]): boolean {
-    if (this.#source.read === undefined || room === 0 || uptime() >= this.#quietUntil()) return false;
+  #onlyNewIsReady(max: number, outcomes: readonly Outcome[]): boolean {
+    if (this.#source.read === undefined || max === 0 || this.#stash.length > 0) return false;
+    if (uptime() >= this.#quietUntil()) return false;
     return outcomes.length > 0 && outcomes.every(({ as }) => as !== "retry");
   }
 
-  /** The blocking read itself brings what is new, or hears of it. */
-  #canBlockAtOnce(want: TakeRequest, outcomes: readonly Outcome[]): boolean {
-    if (outcomes.length > 0 || want.waitMs <= 0 || want.signal?.aborted === true) return false;
-    if (this.#own === undefined || this.#block !== undefined || this.#stash.length > 0) return false;
-    return uptime() < this.#quietUntil();
+  /** The wait itself brings what is new, or hears of it. */
+  #canWaitAtOnce(want: TakeRequest, outcomes: readonly Outcome[]): boolean {
+    if (outcomes.length > 0 || !isWilling(want) || this.#stash.length > 0) return false;
+    return this.#waiting.isFree && uptime() < this.#quietUntil();
+  }
+
+  /**
+   * Settles, and begins to wait for what is new in the same write. What has come once it is settled is handed out; what comes
+   * later is for the next call, which takes the wait over.
+   */
+  async #settleAndWait(want: TakeRequest, outcomes: readonly Outcome[]): Promise<RoundResult> {
+    const ms = Math.max(1, Math.ceil(Math.min(RECHECK_MS, this.#quietUntil() - uptime())));
+    const settling = this.#round(0, outcomes, this.#waiting.idle);
+    this.#waiting.begin(want, ms);
+    const settled = await settling;
+    this.#wakeInTime();
+    return { ...settled, deliveries: this.#upTo(want.max, this.#brought(this.#waiting.collect())) };
+  }
+
+  /** Ends the wait early where something is ready before it would end. */
+  #wakeInTime(): void {
+    if (this.#readyAt < (this.#waiting.until ?? 0)) this.#waiting.unblock();
   }
 
   async #settleAndRead(room: number, outcomes: readonly Outcome[]): Promise<RoundResult> {
     const startedAt = uptime();
     const settling = this.#round(0, outcomes);
     const [settled, read] = await Promise.allSettled([settling, this.#source.read?.(room)]);
-    let deliveries = read.status === "fulfilled" ? this.#hold(read.value ?? [], startedAt) : [];
-    // All of them count, or none.
-    if (this.#current(deliveries.slice(0, 1)).length === 0) deliveries = [];
+    const deliveries = read.status === "fulfilled" ? this.#brought(this.#hold(read.value ?? [], startedAt)) : [];
     if (read.status === "rejected") {
       // The next round looks at everything, and says what is wrong if something is.
       this.#sweepAt = 0;
@@ -193,59 +226,17 @@ class RedisFeed implements Feed {
     let taken = found;
     while (isEmpty(taken) && !ended()) {
       const ms = Math.min(deadline - uptime(), taken.readyInMs ?? RECHECK_MS, RECHECK_MS);
-      const woken = await this.#waitOnce(want, Math.max(1, Math.ceil(ms)));
-      if (woken.length > 0) return toTaken(this.#closing.signal.aborted ? [] : woken, NOTHING);
+      const woken = this.#brought(await this.#waiting.wait(want, Math.max(1, Math.ceil(ms))));
+      if (woken.length > 0) return toTaken(this.#upTo(want.max, woken), NOTHING);
       if (ended()) break;
-      await this.#recoverAlone();
-      taken = await this.#takeNow(want.max, []);
+      if (this.#recoverFrom !== undefined) await this.#recoverAlone();
+      taken = await this.#takeNow(want, []);
     }
     return toTaken(taken.deliveries, taken);
   }
 
-  /** Waits on the own connection; while another call does, or without one, by the clock. */
-  async #waitOnce(want: TakeRequest, ms: number): Promise<readonly Delivery[]> {
-    const signals = [this.#closing.signal, ...(want.signal === undefined ? [] : [want.signal])];
-    if (this.#block !== undefined) {
-      await Promise.race([this.#block.done, wait(this.#context.clock, ms, AbortSignal.any(signals))]);
-      return [];
-    }
-    this.#own ??= this.#connections.blocking(this.#source.key);
-    if (this.#own === undefined) {
-      await wait(this.#context.clock, ms, AbortSignal.any(signals));
-      return [];
-    }
-    const own = this.#own;
-    const unblock = (): void => own.unblock();
-    for (const signal of signals) signal.addEventListener("abort", unblock);
-    const blocking = this.#blockOn(own, Math.min(want.max, MAX_AT_ONCE), ms);
-    this.#block = { done: blocking.catch(() => undefined), until: uptime() + ms };
-    try {
-      return await blocking;
-    } finally {
-      this.#block = undefined;
-      for (const signal of signals) signal.removeEventListener("abort", unblock);
-    }
-  }
-
-  async #blockOn(own: OwnConnection, max: number, ms: number): Promise<readonly Delivery[]> {
-    // The first socket of all has nothing to lose.
-    const generation = Math.max(1, own.generation, this.#generation);
-    const startedAt = uptime();
-    try {
-      return this.#hold(await this.#source.block(own, max, ms), startedAt);
-    } catch (error) {
-      if (!isInterrupted(error)) throw error;
-      this.#recoverFrom ??= "";
-      // The shared connection will tell whether the store is there; this one may keep failing at once.
-      await wait(this.#context.clock, Math.min(ms, BROKEN_MS), this.#closing.signal);
-      return [];
-    } finally {
-      if (own.generation > generation) this.#recoverFrom ??= "";
-      this.#generation = own.generation;
-    }
-  }
-
-  async #round(max: number, outcomes: readonly Outcome[]): Promise<RoundResult> {
+  /** @param own where to send it, if not on the connection that all share */
+  async #round(max: number, outcomes: readonly Outcome[], own?: Connection): Promise<RoundResult> {
     this.#calls += 1;
     const call = this.#calls;
     const startedAt = uptime();
@@ -253,7 +244,7 @@ class RedisFeed implements Feed {
     const sweep = max > 0 ? this.#dueSweep(startedAt) : "no";
     try {
       const round = { max, outcomes: claimed.outcomes, doubtful: claimed.doubtful, sweep };
-      const result = await this.#source.round(round);
+      const result = await this.#source.round(round, own);
       for (const { receipt } of claimed.outcomes) this.#held.delete(receipt);
       this.#hold(result.deliveries, startedAt);
       this.#readyAt = startedAt + (result.readyInMs ?? Number.POSITIVE_INFINITY);
@@ -332,6 +323,8 @@ class RedisFeed implements Feed {
 
   /** Finds deliveries that are leased to this consumer without its knowledge. */
   async #recover(): Promise<void> {
+    // What a wait brings meanwhile would be taken for unknown.
+    this.#stash.push(...(await this.#waiting.stop()));
     while (this.#recoverFrom !== undefined) {
       const startedAt = uptime();
       // What is settled while the reply is on its way is no longer held when it arrives, and was not lost either.
@@ -361,14 +354,14 @@ class RedisFeed implements Feed {
   async #close(): Promise<void> {
     this.#closing.abort();
     try {
-      await Promise.allSettled(this.#underway);
+      await Promise.allSettled([...this.#underway, this.#waiting.stop()]);
       if (this.#recoverFrom !== undefined) await this.#recover();
       await this.#source.release([...this.#held.keys()]);
     } catch (error) {
       // Their leases run out instead.
       this.#context.report(error, "giving back what a closed consumer held");
     } finally {
-      this.#own?.close();
+      this.#waiting.close();
       this.#onClose();
     }
   }
@@ -381,12 +374,15 @@ function closed(): Promise<never> {
 const NOTHING = { lost: [], gone: 0, expired: 0, poisoned: 0 };
 const QUIET = { ...NOTHING, deliveries: [], moreAbandoned: false, paused: false, restarted: false };
 
-function toTaken(deliveries: readonly Delivery[], { lost, gone, expired, poisoned }: Omit<Taken, "deliveries">): Taken {
-  return { deliveries, lost, gone, expired, poisoned };
+function toTaken(deliveries: readonly Delivery[], found: Omit<Taken, "deliveries">): Taken {
+  const { lost, gone, expired, expiredIds, poisoned } = found;
+  if (expiredIds === undefined) return { deliveries, lost, gone, expired, poisoned };
+  return { deliveries, lost, gone, expired, expiredIds, poisoned };
 }
 
-function isInterrupted(error: unknown): boolean {
-  return error instanceof ConnectionError && error.interrupted;
+/** Whether a call would wait. */
+function isWilling({ waitMs, signal }: TakeRequest): boolean {
+  return waitMs > 0 && signal?.aborted !== true;
 }
 
 function isEmpty({ deliveries, gone, expired, poisoned }: Taken): boolean {

@@ -1,8 +1,10 @@
 /** The Redis backend: standalone, Sentinel or Cluster behind the same ports. */
 
 import type { Backend, BackendContext } from "../../core/backend.js";
+import { ClosedError } from "../../core/errors.js";
 import type { PortDependencies } from "./connection.js";
 import { createLog } from "./log.js";
+import { createMembership } from "./membership.js";
 import { openConnections } from "./open.js";
 import { createQueue } from "./queue.js";
 import type { RedisOptions, RedisTarget } from "./target.js";
@@ -26,12 +28,16 @@ export async function openRedis(target: RedisTarget, options: RedisOptions, cont
   const log = createLog(dependencies);
   const queue = createQueue(dependencies);
   let closing: Promise<void> | undefined;
+  const membership = createMembership(dependencies, () => {
+    if (closing !== undefined) throw new ClosedError("the Redis backend is closed");
+  });
   return {
     name: "redis",
     durability: options.durability,
     broadcast: redis.broadcast,
     log,
     queue,
+    membership,
     ping: redis.ping,
     check: redis.check,
     close() {

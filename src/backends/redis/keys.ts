@@ -57,22 +57,55 @@ export interface GroupKeys {
   readonly held: string;
 }
 
-/** Keys of a queue, all in one Cluster slot. */
+/**
+ * Keys of a queue, all in one Cluster slot. Scripts make those that are not handed to them from the prefix that `records`
+ * begins with: `lua/lib/keyspace.lua` writes them as {@link queueKeys} does.
+ *
+ * In keys, members and fields, recipients are named as {@link encodeName} writes them, unless something else is said.
+ */
 export interface QueueKeys {
-  /** Hash: id to header, line feed, data of every unfinished item. */
+  /** Hash: id to the record of every unfinished item: `records.ts`. */
   readonly records: string;
-  /** Counter of pushes: the first part of an item's place in line. */
-  readonly line: string;
-  /** Zset: recipients with items that expire, scored by the soonest expiry. */
+  /**
+   * Hash: `line`, the last place in line that was given; `records`, what is kept of items, as JSON; `ids`, which generation
+   * of ids is the current one and since when; `registered`, how many recipients were registered so far; `fanout`, until
+   * when unfinished fan-outs are left to their publishers.
+   */
+  readonly state: string;
+  /** Zset: recipients with items that expire, their names as they are, scored by the soonest expiry. */
   readonly expiring: string;
+  /** Zset of all recipients but the shared one that items were pushed for by name, all with the score 0. */
+  readonly inboxes: string;
+  /** Zset of registered recipients, scored by their number: the order of their registration. */
+  readonly recipients: string;
+  /** Hash: registered recipient to the time in ms after which it lapses. */
+  readonly registrations: string;
+  /** Zset of the registered recipients that items for an audience reach, scored by a number: the order in which they get them. */
+  readonly audience: string;
+  /** Zset of registered recipients, scored by when they lapse. */
+  readonly lapses: string;
+  /** Zset of recipients that a feed is open for, scored by until when that holds. */
+  readonly online: string;
+  /** Zset: place in line and id of each kept record, scored by when it was finished. */
+  readonly kept: string;
+  /** Two hashes, the current generation and the one before it, of ids that callers gave: id to nothing. */
+  readonly ids: readonly [string, string];
+  /** A key that never exists: {@link queueKeys}. */
+  readonly none: string;
   /** Hash: what one publisher has applied last. */
   publisher(id: string): string;
+  /** Zset of place in line and id, all with the score 0: of all items and kept records, or of those with something in common. */
+  index(of: "all" | "acked" | "dead" | "expired" | IndexedValue): string;
   recipient(name: string): RecipientKeys;
 }
 
+/** An indexed field and its value, as {@link indexedValue} writes them. */
+export type IndexedValue = `${string}:${string}`;
+
 /**
  * Keys of one recipient, in its queue's slot. Members of the zsets are tickets, `<place><expiry>|<priority>|<id>`: the
- * place in line is 12 digits to the base of 36, the expiry milliseconds since the epoch or nothing.
+ * place in line is 12 digits to the base of 36, the expiry milliseconds since the epoch or nothing. Behind the place is a
+ * `*` where others may have the item as well.
  */
 export interface RecipientKeys {
   /** Zset of tickets ready to be taken, scored by minus their priority. */
@@ -81,18 +114,50 @@ export interface RecipientKeys {
   readonly leased: string;
   /** Zset of tickets that are not ready yet, scored by when they will be. */
   readonly due: string;
-  /** Hash: ticket to `<fence> <attempt>@<first failure> <consumer>` of deliveries beyond their first, without what is not known. */
+  /**
+   * Hash: ticket to `<fence> <attempt>@<first failure>+<put back> <consumer>` of deliveries beyond their first, without what
+   * is not known.
+   */
   readonly attempts: string;
   /** Zset of tickets that expire and are not known to be held, scored by their expiry. */
   readonly expiry: string;
   /** Stream of dead letters. */
   readonly dead: string;
-  /** Hash: `expired` counts since the recipient exists, `unreported` those that no consumer was told of. */
+  /**
+   * Hash: `expired` and `dropped` count since the recipient exists, `unreported` and `gone` those of them that no consumer
+   * was told of; `paused`; `turn` and `level`, how far weighted priorities have come; `forgotten` while it is being forgotten.
+   */
   readonly counters: string;
   /** Zset with at most one member, which wakes one waiting consumer. */
   readonly bell: string;
+  /** Zset of open feeds, scored by until when they are believed to be. */
+  readonly listeners: string;
   /** String: what one consumer took last, in case it never heard of it. */
   taken(consumer: string): string;
+}
+
+/** Keys of a group of members, all in one Cluster slot. */
+export interface MemberKeys {
+  /**
+   * Hash: `v` is the version; `h<holder>` is `<number> <version>` of its last call here, or `-` once it has lapsed.
+   */
+  readonly state: string;
+  /** Hash: id to the record of a member, and of whoever holds it; `lua/lib/members.lua` has the form. */
+  readonly members: string;
+  /** Zset: ids of members, scored by the version with which they joined. */
+  readonly order: string;
+  /** Zset: holders in `state` that have no members here any more, scored by since when (ms). */
+  readonly fading: string;
+  /** Set: ids of the members that a holder holds here. */
+  ids(holder: string): string;
+}
+
+/** Keys of a holder, in a Cluster slot of its own. */
+export interface HolderKeys {
+  /** Hash: `end` of the lease (ms), 0 once it is over; `renewed`, when it last was. */
+  readonly lease: string;
+  /** Zset: groups that it may have members in, scored by the number of the call that joined last. */
+  readonly groups: string;
 }
 
 /**
@@ -157,14 +222,29 @@ export function logKeys(namespace: string, stream: string): LogKeys {
   };
 }
 
-/** The keys of a queue. */
+/**
+ * The keys of a queue.
+ *
+ * A script may only use keys that it was not given where a Cluster is not just moving their slot. So it is given one that
+ * never exists as well: with some of its keys missing, a moving slot refuses it before its first write, to be tried again.
+ */
 export function queueKeys(namespace: string, queue: string): QueueKeys {
   const prefix = slotOf(namespace, "queue", queue);
   return {
     records: `${prefix}records`,
-    line: `${prefix}line`,
+    state: `${prefix}state`,
     expiring: `${prefix}expiring`,
+    inboxes: `${prefix}inboxes`,
+    recipients: `${prefix}recipients`,
+    registrations: `${prefix}registrations`,
+    audience: `${prefix}audience`,
+    lapses: `${prefix}lapses`,
+    online: `${prefix}online`,
+    kept: `${prefix}kept`,
+    ids: [`${prefix}ids:0`, `${prefix}ids:1`],
+    none: `${prefix}none`,
     publisher: (id) => `${prefix}pub:${encodeName(id)}`,
+    index: (of) => `${prefix}index:${of}`,
     recipient(name) {
       const own = `${prefix}r:${encodeName(name)}:`;
       return {
@@ -176,14 +256,46 @@ export function queueKeys(namespace: string, queue: string): QueueKeys {
         dead: `${own}dead`,
         counters: `${own}counters`,
         bell: `${own}bell`,
+        listeners: `${own}listeners`,
         taken: (consumer) => `${own}taken:${encodeName(consumer)}`,
       };
     },
   };
 }
 
+/** By what items with this value of an indexed field are found. Encoded names contain no colon. */
+export function indexedValue(field: string, value: string): IndexedValue {
+  return `${encodeName(field)}:${encodeName(value)}`;
+}
+
+/** The keys of a group of members. */
+export function memberKeys(namespace: string, group: string): MemberKeys {
+  const prefix = slotOf(namespace, "group", group);
+  return {
+    state: `${prefix}state`,
+    members: `${prefix}members`,
+    order: `${prefix}order`,
+    fading: `${prefix}fading`,
+    ids: (holder) => `${prefix}h:${encodeName(holder)}`,
+  };
+}
+
+/** The keys of a holder. */
+export function holderKeys(namespace: string, holder: string): HolderKeys {
+  const prefix = slotOf(namespace, "holder", holder);
+  return { lease: `${prefix}lease`, groups: `${prefix}groups` };
+}
+
+/**
+ * Zset: all holders of a namespace, scored by the end of their lease. It is for finding them alone: whether a lease is over
+ * is for the holder's own keys to say, which may be on another server.
+ */
+export function leasesKey(namespace: string): string {
+  return `${slotOf(namespace, "holders", "")}leases`;
+}
+
 /** What is between the braces decides the Cluster slot; encoded names contain none. */
-function slotOf(namespace: string, kind: "log" | "queue", name: string): string {
+function slotOf(namespace: string, kind: "log" | "queue" | "group" | "holder" | "holders", name: string): string {
   return `${LAYOUT}:{${encodeName(namespace)}:${kind}:${encodeName(name)}:${PARTITION}}:`;
 }
 

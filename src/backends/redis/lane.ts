@@ -76,14 +76,14 @@ export class Lane {
   }
 
   /** {@link Connection.pair}, for a slot. */
-  async pair(
+  pair(
     slot: number,
     first: readonly Arg[],
     second: readonly Arg[],
     options?: CommandOptions,
   ): Promise<readonly [Reply, Reply]> {
     // `#transmitPair` makes just such replies.
-    return (await this.#dispatch(this.#request(slot, first, second, options))) as readonly [Reply, Reply];
+    return this.#dispatch(this.#request(slot, first, second, options)) as Promise<readonly [Reply, Reply]>;
   }
 
   /** The present socket to a server. */
@@ -168,7 +168,7 @@ export class Lane {
     return Math.max(deadlineAt, uptime() + least);
   }
 
-  async #transmitPair(
+  #transmitPair(
     link: Link,
     socket: Socket,
     request: Request,
@@ -178,17 +178,28 @@ export class Lane {
     const plain = (error: unknown): never => {
       throw error;
     };
-    const [first, second] = await Promise.allSettled([
-      socket.send(request.args, deadlineAt, plain),
-      socket.send(follow, deadlineAt, plain),
-    ]);
-    if (first.status === "rejected") return this.#refused(first.reason, link, socket, request);
-    if (second.status === "fulfilled") return [first.value, second.value];
-    const cause = socket.typed(follow, second.reason);
-    throw new ConnectionError(`${String(request.args[0])} was answered, what followed it was not: ${cause.message}`, {
-      interrupted: true,
-      cause,
-    });
+    let reply: Reply = null;
+    let refusal: { readonly reason: unknown } | undefined;
+    socket.send(request.args, deadlineAt, plain).then(
+      (answer) => {
+        reply = answer;
+      },
+      (reason: unknown) => {
+        refusal = { reason };
+      },
+    );
+    // Answered, refused or lost, the second is so behind the first.
+    return socket.send(follow, deadlineAt, plain).then(
+      (second) => (refusal === undefined ? [reply, second] : this.#refused(refusal.reason, link, socket, request)),
+      (reason: unknown) => {
+        if (refusal !== undefined) return this.#refused(refusal.reason, link, socket, request);
+        const cause = socket.typed(follow, reason);
+        throw new ConnectionError(
+          `${String(request.args[0])} was answered, what followed it was not: ${cause.message}`,
+          { interrupted: true, cause },
+        );
+      },
+    );
   }
 
   /** Decides what becomes of a command that got no reply, or an error for one. */

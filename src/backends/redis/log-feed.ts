@@ -1,9 +1,9 @@
 /** How a group of the log is consumed: the scripts behind the feed, and what to do when the group is gone. */
 
 import type { Delivery, GroupSettings, Outcome, Receipt } from "../../core/backend.js";
-import { NotFoundError } from "../../core/errors.js";
+import { ConnectionError, NotFoundError } from "../../core/errors.js";
 import { blobOf, bufferOf, fromBlob, listOf, numberOf, redrivenFor, textOf } from "./blob.js";
-import type { Arg, Connections, OwnConnection, Reply } from "./connection.js";
+import type { Arg, Connection, Connections, OwnConnection, Reply } from "./connection.js";
 import { isReply } from "./errors.js";
 import type { GroupKeys, LogKeys } from "./keys.js";
 import type { Port } from "./port.js";
@@ -71,9 +71,18 @@ export function createLogSource(options: LogFeedOptions): Source {
   const takeKeys = takeKeysOf(keys, own);
   const known: Known = { settings: options.settings, base: NO_BASE, isHeard: false, waitBehind: undefined };
 
-  async function run(request: Round): Promise<TakeReply> {
+  async function run(request: Round, ahead?: Connection): Promise<TakeReply> {
     const { args, receipts } = takeArgs(group, consumer, known, request);
-    const reply = readTaken(await take.run(shared, takeKeys, args), receipts, known);
+    let connection = ahead ?? shared;
+    const send = (command: readonly Arg[]): Promise<Reply> => {
+      const sent = connection.command(command);
+      // Should the server not know the script, then its source must not stand behind the wait.
+      connection = shared;
+      return sent;
+    };
+    const answer = await take.through(send, takeKeys, args);
+    if (answer === null) throw new ConnectionError("the connection was dropped to end a wait", { interrupted: true });
+    const reply = readTaken(answer, receipts, known);
     known.isHeard = true;
     known.base = reply.base;
     known.settings = reply.settings ?? known.settings;
@@ -81,8 +90,8 @@ export function createLogSource(options: LogFeedOptions): Source {
     return reply;
   }
 
-  async function round(request: Round): Promise<RoundResult> {
-    const { result, missing } = await run(request);
+  async function round(request: Round, ahead?: Connection): Promise<RoundResult> {
+    const { result, missing } = await run(request, ahead);
     if (missing === "no") return result;
     if (missing === "deleted") throw new NotFoundError(`the group "${group}" of stream "${stream}" was deleted`);
     // Somebody deleted the group beneath us, or its stream, or everything: consuming goes on.
@@ -213,7 +222,7 @@ function takeArgs(
   }
   const positions = suffix === "" ? plain : plain.map((receipt) => receipt.slice(0, -suffix.length));
   const fixed = [group, consumer, String(max), SWEEPS[sweep], doubtful ? "1" : "0", base, settings.order];
-  const args: Arg[] = [...fixed, positions.join(" ")];
+  const args: Arg[] = [...fixed, JSON.stringify(positions)];
   for (const outcome of others) {
     const { position, fence } = parseReceipt(outcome.receipt);
     if (outcome.as === "ack") args.push("ack", position, fence, "", "");

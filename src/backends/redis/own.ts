@@ -14,6 +14,7 @@ export interface OwnSettings extends Omit<LaneSettings, "afterWaiting" | "keep" 
   readonly onClose: () => void;
 }
 
+const NO_REPLIES: readonly [Reply, Reply] = [null, null];
 /** A blocked command that CLIENT UNBLOCK has not ended by then is ended with its socket. */
 const UNBLOCK_MS = 250;
 
@@ -44,21 +45,26 @@ export class BlockingConnection implements OwnConnection {
     });
   }
 
+  get isOpen(): boolean {
+    return !this.#closed && this.#current !== undefined && this.#current.ended === undefined;
+  }
+
   /** Its connection was lost or could not be made. */
   get broken(): boolean {
     return [...this.#lane.missing()].some(({ problem }) => problem !== undefined);
   }
 
-  command(args: readonly Arg[], options?: CommandOptions): Promise<Reply> {
-    return this.#run(() => this.#lane.command(this.#slot, args, options));
+  /** The present sockets: one at most. */
+  sockets(): Iterable<Socket> {
+    return this.#lane.sockets();
   }
 
-  async pair(
-    first: readonly Arg[],
-    second: readonly Arg[],
-    options?: CommandOptions,
-  ): Promise<readonly [Reply, Reply]> {
-    return (await this.#run(() => this.#lane.pair(this.#slot, first, second, options))) ?? [null, null];
+  command(args: readonly Arg[], options?: CommandOptions): Promise<Reply> {
+    return this.#run(() => this.#lane.command(this.#slot, args, options), null);
+  }
+
+  pair(first: readonly Arg[], second: readonly Arg[], options?: CommandOptions): Promise<readonly [Reply, Reply]> {
+    return this.#run(() => this.#lane.pair(this.#slot, first, second, options), NO_REPLIES);
   }
 
   unblock(): void {
@@ -97,14 +103,16 @@ export class BlockingConnection implements OwnConnection {
     );
   }
 
-  async #run<R extends Reply | readonly [Reply, Reply]>(send: () => Promise<R>): Promise<R | null> {
+  /** @param ended what it resolves with when it was ended by dropping the socket */
+  async #run<R>(send: () => Promise<R>, ended: R): Promise<R> {
     this.#calls += 1;
     const call = this.#calls;
     this.#underway += 1;
     try {
-      return await send();
+      // Null also where the lane gave it up unsent.
+      return (await send()) ?? ended;
     } catch (error) {
-      if (!this.#closed && call <= this.#droppedCall) return null;
+      if (!this.#closed && call <= this.#droppedCall) return ended;
       throw error instanceof ConnectionError && error.cause instanceof ClosedError ? error.cause : error;
     } finally {
       this.#underway -= 1;

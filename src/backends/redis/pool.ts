@@ -124,6 +124,8 @@ export class Pool {
   *#sockets(): Generator<Socket> {
     yield* this.commands.sockets();
     if (this.publishing !== undefined) yield* this.publishing.sockets();
+    // One whose consumer has its hands full does not block, and is idle.
+    for (const own of this.blocking) yield* own.sockets();
     for (const sockets of this.others) yield* sockets();
   }
 }

@@ -6,6 +6,7 @@
 import { randomBytes } from "node:crypto";
 import { type Clock, wait } from "../../core/clock.js";
 import { ClosedError, ConnectionError, PublishIndeterminateError } from "../../core/errors.js";
+import { isInterrupted } from "./errors.js";
 import { uptime } from "./ledger.js";
 
 /** What a script needs to know of a batch. */
@@ -125,10 +126,6 @@ export function createPublisher(clock: Clock, timeoutMs: number = 15_000): Publi
 
 function hasRoom({ batches, underway }: Lane): boolean {
   return underway.length < WINDOW && batches - (underway[0]?.index ?? batches) < SLOTS;
-}
-
-function isInterrupted(error: unknown): boolean {
-  return error instanceof ConnectionError && error.interrupted;
 }
 
 /** What the caller is told in the end: whether it may have been stored decides. */

@@ -4,7 +4,7 @@ import type { DeadLetters, NewLetter } from "../../core/backend.js";
 import { toBlob } from "./blob.js";
 import type { Arg } from "./connection.js";
 import { createDeadLetters, type Redriven } from "./dead-letters.js";
-import { fromStoredId, type LogKeys, type QueueKeys } from "./keys.js";
+import { encodeName, fromStoredId, type LogKeys, type QueueKeys } from "./keys.js";
 import type { Port } from "./port.js";
 import { loadScript } from "./scripts.js";
 
@@ -39,11 +39,12 @@ export function queueLetters(
   recipient: string,
   endExpired: () => Promise<boolean>,
 ): DeadLetters {
-  const { dead, waiting, bell } = keys.recipient(recipient);
-  const scriptKeys = [keys.records, keys.line, dead, waiting, bell, keys.publisher(port.publisherId)];
+  const { dead, waiting, leased, due, bell, attempts } = keys.recipient(recipient);
+  const shared = [keys.records, keys.state, keys.none, keys.publisher(port.publisherId)];
+  const scriptKeys = [...shared, dead, waiting, leased, due, bell, attempts];
 
   async function redrive(ids: readonly string[], mayBeExpired = true): Promise<Redriven> {
-    const reply = await port.publish(queueRedrive, scriptKeys, ids);
+    const reply = await port.publish(queueRedrive, scriptKeys, [encodeName(recipient), ...ids]);
     const [looked = 0, moved = 0, held = 0] = reply.split(" ").map(Number);
     if (held === 0 || !mayBeExpired || !(await endExpired())) return { looked, moved };
     // The item that kept a letter back may have been one of those.

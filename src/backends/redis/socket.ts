@@ -45,6 +45,8 @@ interface Client {
   sUnsubscribe(names: string[]): Promise<void>;
 }
 
+/** When the system looks for itself whether a silent peer is still there: before a router forgets the connection. */
+const KEEP_ALIVE = { keepAlive: true, keepAliveInitialDelay: 5_000 } as const;
 /** As long as a socket that is no longer used may take to answer what is under way. */
 const RETIRE_MS = 1_000;
 
@@ -66,7 +68,7 @@ function newClient(server: Server, settings: SocketSettings, signal: AbortSignal
     socket:
       "path" in at
         ? { ...common, path: at.path, tls: false }
-        : { ...common, ...at, ...(settings.tls === undefined ? {} : tlsFor(at.host, settings.tls)) },
+        : { ...common, ...KEEP_ALIVE, ...at, ...(settings.tls === undefined ? {} : tlsFor(at.host, settings.tls)) },
     disableOfflineQueue: true,
     disableClientInfo: true,
     maintNotifications: "disabled",

@@ -1,10 +1,13 @@
 /** What a feed consumes from: the part in which the log and the queue differ. */
 
 import type { Delivery, Outcome, Receipt } from "../../core/backend.js";
-import type { OwnConnection } from "./connection.js";
+import type { Connection, OwnConnection } from "./connection.js";
 
 /** How much longer than it blocks a blocking command may take. */
 export const BLOCK_GRACE_MS = 2_000;
+
+/** More than fits into one reply that comes quickly. */
+export const MAX_AT_ONCE = 1_000;
 
 /** What one script call settles and takes. */
 export interface Round {
@@ -23,6 +26,7 @@ export interface RoundResult {
   readonly lost: readonly Receipt[];
   readonly gone: number;
   readonly expired: number;
+  readonly expiredIds?: readonly string[];
   readonly poisoned: number;
   /** When something will be ready by the clock alone, as far as is known. */
   readonly readyInMs: number | undefined;
@@ -42,13 +46,18 @@ export interface Source {
   readonly key: string;
   /** May change: it belongs to what is consumed. */
   readonly leaseMs: number;
-  /** @throws {NotFoundError} when what is consumed was deleted */
-  round(round: Round): Promise<RoundResult>;
+  /**
+   * @param own where to send it ahead of a wait, where `read` is defined; otherwise the shared connection
+   * @throws {NotFoundError} when what is consumed was deleted
+   */
+  round(round: Round, own?: Connection): Promise<RoundResult>;
   /**
    * Takes what is new and nothing else, where that is cheaper than a round: sent right behind one that only settles, while
    * nothing is due. Undefined where it is not cheaper, or must not be done.
    */
   readonly read?: ((max: number) => Promise<readonly Delivery[]>) | undefined;
+  /** Says that somebody reads, where that is to be known: rounds say so by themselves. */
+  readonly touch?: (() => Promise<void>) | undefined;
   /** Blocks until there may be something to take. What it brings is leased. */
   block(connection: OwnConnection, max: number, ms: number): Promise<Brought>;
   /** Whether a receipt may still count, as far as the last answers tell: not after a seek. */

@@ -1,7 +1,7 @@
 /** Where deliveries end that are parked for good, of groups and inboxes alike. */
 
 import type { DeadReason, NewLetter } from "../../core/backend.js";
-import type { Database } from "./driver.js";
+import type { Database, Value } from "./driver.js";
 import type { Reader } from "./readers.js";
 import { payload, type StoredText, text } from "./values.js";
 
@@ -18,22 +18,24 @@ export interface Graveyard {
   /**
    * Copies a message to the reader's dead letters, so that trimming cannot hurt it; beyond `max` the oldest goes.
    *
-   * @param seq the message's number in the stream, or of the item
+   * @param message what the statement that selects it takes
    * @returns false when the message is gone
    */
-  bury(reader: Reader, burial: Burial, seq: readonly number[], max: number): boolean;
+  bury(reader: Reader, burial: Burial, message: readonly Value[], max: number): boolean;
 }
 
-/** @param message the statement that selects a message's `position`, `header`, `data`, `key` and `urgency` by its number */
-export function createGraveyard(db: Database, message: string): Graveyard {
+/**
+ * @param columns which of them are copied
+ * @param message the statement that selects them
+ */
+export function createGraveyard(db: Database, columns: string, message: string): Graveyard {
   const insert = db.prepare(
-    `INSERT INTO sb1_dead
-       (reader, attempts, consumer, kind, message, stack, first_failed_at, at, position, header, data, key, urgency)
-     SELECT ?, ?, ?, ?, ?, ?, ?, ?, position, header, data, key, urgency FROM (${message})`,
+    `INSERT INTO sb1_dead (reader, attempts, consumer, kind, message, stack, first_failed_at, at, ${columns})
+     SELECT ?, ?, ?, ?, ?, ?, ?, ?, ${columns} FROM (${message})`,
   );
   const added = createCounting(db);
   return {
-    bury(reader, { attempts, consumer, reason, firstFailedAt, at }, seq, max) {
+    bury(reader, { attempts, consumer, reason, firstFailedAt, at }, message, max) {
       const stack = reason.stack === undefined ? null : text(reason.stack);
       const values = [
         reader.id,
@@ -45,7 +47,7 @@ export function createGraveyard(db: Database, message: string): Graveyard {
         firstFailedAt,
         at,
       ] as const;
-      if (insert.run(...values, ...seq) === 0) return false;
+      if (insert.run(...values, ...message) === 0) return false;
       added(reader, 1, max);
       return true;
     },

@@ -3,7 +3,15 @@
 import type { Delivery, GroupSettings, Outcome } from "../../core/backend.js";
 import { NotFoundError } from "../../core/errors.js";
 import { createGraveyard, type Graveyard } from "./graveyard.js";
-import type { Deliveries, Grant, Parked, Supply } from "./deliveries.js";
+import {
+  createHolder,
+  type Deliveries,
+  type Grant,
+  type Holder,
+  type Parked,
+  type Supply,
+  UNTRIED,
+} from "./deliveries.js";
 import type { Database } from "./driver.js";
 import type { Look, Source } from "./feed.js";
 import { type Reader, type Readers, settingsOf } from "./readers.js";
@@ -11,7 +19,6 @@ import { nextOf } from "./retention.js";
 import { MAX_NUMBER, NEVER } from "./schema.js";
 import type { Stream, Streams, TakenEntry } from "./streams.js";
 import type { Turns } from "./turns.js";
-import { type StoredText, text } from "./values.js";
 import type { Tx } from "./writer.js";
 
 export interface GroupConsumer {
@@ -27,7 +34,7 @@ interface Taking {
   readonly reader: Reader;
   readonly stream: Stream;
   readonly settings: GroupSettings;
-  readonly consumer: StoredText;
+  readonly holder: Holder;
 }
 
 /** Changes when there is something new for the groups of the stream. */
@@ -57,8 +64,8 @@ export class GroupSources {
     this.#sql = prepare(db);
     this.#graveyard = createGraveyard(
       db,
-      `SELECT id & ${MAX_NUMBER} AS position, header, data, key, NULL AS urgency FROM sb1_entries
-       WHERE id = (? << 40) | ?`,
+      "position, header, data, key",
+      `SELECT id & ${MAX_NUMBER} AS position, header, data, key FROM sb1_entries WHERE id = (? << 40) | ?`,
     );
     this.#streams = streams;
     this.#readers = readers;
@@ -67,8 +74,7 @@ export class GroupSources {
   }
 
   create({ reader: id, stream: name, group, consumer: consumerName }: GroupConsumer): Source {
-    const since = this.#readers.fenceOf(id);
-    const consumer = text(consumerName);
+    const holder = createHolder(consumerName);
     const settingsNow = rememberSettings();
     let repairedAt = Number.NEGATIVE_INFINITY;
 
@@ -77,7 +83,7 @@ export class GroupSources {
       const stream = this.#streams.get(tx, name);
       if (reader === undefined || stream === undefined)
         throw new NotFoundError(`the group "${group}" of stream "${name}" was deleted`);
-      return { tx, reader, stream, settings: settingsNow(reader), consumer };
+      return { tx, reader, stream, settings: settingsNow(reader), holder };
     };
     const repair = ({ tx, reader }: Taking): void => {
       if (reader.held === 0 || tx.now - repairedAt < REPAIR_MS) return;
@@ -103,7 +109,7 @@ export class GroupSources {
         const reader = this.#readers.get(tx, id);
         // A group that was deleted takes nothing back.
         if (reader === undefined) return;
-        this.#deliveries.giveBack(tx, reader, consumer, since);
+        this.#deliveries.giveBack(tx, reader, holder);
         tx.changed(groupTopic(id));
       },
     };
@@ -127,7 +133,7 @@ export class GroupSources {
   }
 
   #supplyOf({ reader: { id }, stream, settings: { order, maxDeadLetters } }: Taking): Supply {
-    const finished = (reader: Reader, seq: number): void => {
+    const endTurn = (reader: Reader, seq: number): void => {
       if (order === "key") this.#turns.end(reader, seq);
     };
     return {
@@ -137,11 +143,11 @@ export class GroupSources {
         if (seq >= stream.first) return false;
         reader.unreported += 1;
         reader.changed = true;
-        finished(reader, seq);
+        endTurn(reader, seq);
         return true;
       },
-      finished,
-      acknowledged: (reader, first, last, fence) => {
+      finished: (_tx, reader, seq) => endTurn(reader, seq),
+      acknowledged: (_tx, reader, { first, last, fence }) => {
         if (order === "key") this.#turns.endLeased(reader, first, last, fence);
       },
     };
@@ -176,9 +182,9 @@ export class GroupSources {
     const isUnread = reader.cursor < last && (order !== "key" || reader.held < maxHeld);
     if (due.length + free.length === 0 && !isUnread) return [];
 
-    const grant = this.#deliveries.grant(tx, reader, leaseMs);
+    const grant = this.#deliveries.grant(tx, reader, leaseMs, taking.holder);
     for (const { seq } of due) this.#deliveries.unpark(reader, seq);
-    const waited = [...due, ...free.map((seq) => ({ seq, attempt: 1, failedAt: null }))];
+    const waited = [...due, ...free.map((seq) => ({ seq, ...UNTRIED }))];
     const deliveries = waited.flatMap((parked) => this.#handOut(taking, parked, grant) ?? []);
     const rest = most - deliveries.length;
     if (isUnread && rest > 0) {
@@ -191,27 +197,27 @@ export class GroupSources {
   }
 
   /** @returns undefined when the entry is gone */
-  #handOut({ reader, stream, settings, consumer }: Taking, parked: Parked, grant: Grant): Delivery | undefined {
+  #handOut({ reader, stream, settings }: Taking, parked: Parked, grant: Grant): Delivery | undefined {
     const entry = this.#streams.entry(stream, parked.seq);
     if (entry === undefined) {
       reader.unreported += 1;
       if (settings.order === "key") this.#turns.end(reader, parked.seq);
       return undefined;
     }
-    this.#deliveries.lease(reader, parked, grant, consumer);
+    this.#deliveries.lease(reader, parked, grant);
     return toDelivery(entry, parked.attempt, grant);
   }
 
-  #takeNew({ reader, stream, consumer }: Taking, last: number, max: number, grant: Grant): Delivery[] {
+  #takeNew({ reader, stream }: Taking, last: number, max: number, grant: Grant): Delivery[] {
     const first = reader.cursor + 1;
     const entries = this.#streams.take(stream, first, last, max, reader.id);
     const end = entries.length < max ? last : (entries.at(-1)?.number ?? last);
     const missing = end - reader.cursor - entries.length;
     if (missing === 0) {
-      this.#sql.lease.run(reader.id, grant.fence, grant.until, consumer, stream.id, first, stream.id, end);
+      const { fence, until, consumer, feed } = grant;
+      this.#sql.lease.run(reader.id, fence, until, consumer, feed, stream.id, first, stream.id, end);
     } else {
-      for (const { number: seq } of entries)
-        this.#deliveries.lease(reader, { seq, attempt: 1, failedAt: null }, grant, consumer);
+      for (const { number: seq } of entries) this.#deliveries.lease(reader, { seq, ...UNTRIED }, grant);
       // Numbers have no gaps, unless somebody else deleted rows.
       reader.unreported += missing - this.#streams.countHidden(stream, first, end, reader.id);
     }
@@ -221,7 +227,7 @@ export class GroupSources {
 
   /** As `#takeNew`, but holds back what is not its key's turn. */
   #takeInOrder(taking: Taking, last: number, max: number, grant: Grant): Delivery[] {
-    const { tx, reader, stream, settings, consumer } = taking;
+    const { tx, reader, stream, settings } = taking;
     const given: Delivery[] = [];
     const isEnough = (): boolean => given.length === max || reader.held >= settings.maxHeld;
     for (let size = max; !isEnough() && reader.cursor < last; size = Math.min(MAX_PAGE, 2 * size)) {
@@ -232,7 +238,7 @@ export class GroupSources {
         this.#skipTo(reader, stream, seq - 1);
         reader.cursor = seq;
         if (key !== null && !this.#turns.admit(reader, seq, key)) continue;
-        this.#deliveries.lease(reader, { seq, attempt: 1, failedAt: null }, grant, consumer);
+        this.#deliveries.lease(reader, { seq, ...UNTRIED }, grant);
         given.push(toDelivery(entry, 1, grant));
       }
       if (page.length < size && !isEnough()) this.#skipTo(reader, stream, last);
@@ -288,8 +294,8 @@ function toDelivery({ number, header, data }: TakenEntry, attempt: number, { rec
 function prepare(db: Database) {
   return {
     lease: db.prepare(
-      `INSERT INTO sb1_leased (reader, seq, fence, attempt, until, consumer)
-       SELECT ?, id & ${MAX_NUMBER}, ?, 1, ?, ? FROM sb1_entries WHERE id BETWEEN (? << 40) | ? AND (? << 40) | ?`,
+      `INSERT INTO sb1_leased (reader, seq, fence, attempt, until, consumer, feed)
+       SELECT ?, id & ${MAX_NUMBER}, ?, 1, ?, ?, ? FROM sb1_entries WHERE id BETWEEN (? << 40) | ? AND (? << 40) | ?`,
     ),
   };
 }

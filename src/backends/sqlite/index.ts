@@ -10,6 +10,7 @@ import { Deliveries } from "./deliveries.js";
 import { type Database, type Driver, loadDriver } from "./driver.js";
 import { translate } from "./errors.js";
 import { createLog } from "./log.js";
+import { createMembership } from "./membership.js";
 import { createQueue } from "./queue.js";
 import { Readers } from "./readers.js";
 import { checkPath, prepareSchema, WRITE_PROBE } from "./schema.js";
@@ -94,6 +95,7 @@ function createBackend(path: string, db: Database, synchronous: "full" | "normal
     broadcast: createBroadcast(store),
     log: createLog(store, readers, deliveries),
     queue: createQueue(store, readers, deliveries),
+    membership: createMembership(store),
     ping,
     async check() {
       const start = performance.now();

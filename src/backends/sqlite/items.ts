@@ -1,209 +1,218 @@
-/** Queues, their items and who they are for, as the tables hold them. */
+/** The items of queues, as the tables hold them: how they are found, and how they come to their end. */
 
-import type { NewItem } from "../../core/backend.js";
-import { queueFull } from "../../core/limits.js";
-import type { Deliveries } from "./deliveries.js";
+import { isLeased } from "./conditions.js";
+import type { Deliveries, LeaseRange } from "./deliveries.js";
 import type { Database } from "./driver.js";
+import { keepsFinished, type QueueRow, settingsOf } from "./queues.js";
 import type { Reader, Readers } from "./readers.js";
-import { type Row, Rows } from "./rows.js";
-import { payload, type StoredText, text } from "./values.js";
+import type { End, Records } from "./records.js";
+import type { StoredText } from "./values.js";
 import type { Tx } from "./writer.js";
 
-export interface QueueRow extends Row {
-  readonly id: number;
-  readonly name: string;
-  /** Unfinished items of all recipients. */
-  items: number;
-}
-
-/** An item as it is bound, taken when the call is made. */
-export interface BoundItem {
-  readonly id: StoredText;
-  readonly recipient: string;
-  readonly urgency: number;
-  readonly delayMs: number;
-  readonly ttlMs: number | undefined;
-  readonly header: StoredText;
-  readonly data: StoredText;
-}
-
-interface ItemRow {
+/** An item in the place where a recipient finds it. */
+export interface ItemPlace {
   readonly seq: number;
-  readonly reader: number;
   readonly urgency: number;
+}
+
+/** An item in its place, and whose it is: where it has a record, nobody's. */
+interface OwnedItem extends ItemPlace {
+  readonly reader: number;
+}
+
+/** An item, or kept record, by its id. */
+export interface HeldItem extends OwnedItem {
+  readonly record: number | null;
+  readonly state: string | null;
   readonly expiresAt: number | null;
+  readonly finishedAt: number | null;
 }
 
-/** Expired items that one operation removes; the next goes on. */
-const MAX_EXPIRED = 1_000;
-
-export function bindItem({ id, recipient, priority, delayMs, ttlMs, header, data }: NewItem): BoundItem {
-  return { id: text(id), recipient, urgency: -priority, delayMs, ttlMs, header: text(header), data: payload(data) };
+interface ExpiredItem extends OwnedItem {
+  readonly id: StoredText;
 }
+
+/** The reader that an item with a record names. */
+export const NOBODY = 0;
+/** Expired items that one operation ends; the next goes on. */
+export const MAX_EXPIRED = 1_000;
 
 export class Items {
-  readonly #namespace: StoredText;
   readonly #sql: ReturnType<typeof prepare>;
-  readonly #queues: Rows<string, QueueRow>;
   readonly #readers: Readers;
   readonly #deliveries: Deliveries;
+  readonly #records: Records;
 
-  constructor(db: Database, namespace: string, readers: Readers, deliveries: Deliveries) {
-    const sql = prepare(db);
-    this.#namespace = text(namespace);
-    this.#sql = sql;
-    this.#queues = new Rows(
-      (name) => this.findQueue(name),
-      ({ id, items }) => void sql.saveQueue.run(items, id),
-    );
+  constructor(db: Database, readers: Readers, deliveries: Deliveries, records: Records) {
+    this.#sql = prepare(db);
     this.#readers = readers;
     this.#deliveries = deliveries;
+    this.#records = records;
   }
 
-  /** As the transaction has it. */
-  queue(tx: Tx, name: string): QueueRow | undefined {
-    return this.#queues.get(tx, name);
+  // ------------------------------------------------------------------------------------------------ finding
+
+  /** The item or kept record of that id, once what has expired of it is ended: for all whom it is for, so that its id is free. */
+  find(tx: Tx, queue: QueueRow, id: StoredText): HeldItem | undefined {
+    const held = this.look(queue, id);
+    if (held === undefined || !this.isStale(queue, held, tx.now)) return held;
+    const { record, reader, seq, urgency } = held;
+    if (record === null) this.#endStale(tx, queue, reader, held);
+    else if (held.state !== "open") this.#records.forget(queue, { id: record, seq });
+    else
+      for (const share of this.#sql.staleShares.all(seq, tx.now))
+        this.#endStale(tx, queue, share.reader, { seq, urgency });
+    return this.look(queue, id);
   }
 
-  getOrCreateQueue(tx: Tx, name: string): QueueRow {
-    const known = this.#queues.get(tx, name);
-    if (known !== undefined) return known;
-    const id = this.#sql.addQueue.insert(this.#namespace, text(name)) ?? 0;
-    return this.#queues.add(tx, name, { id, name, items: 0, changed: false });
+  /** The item or kept record of that id, as it was left. */
+  look(queue: QueueRow, id: StoredText): HeldItem | undefined {
+    return this.#sql.held.get(queue.id, id);
   }
 
-  /** As it was last committed. */
-  findQueue(name: string): QueueRow | undefined {
-    const row = this.#sql.queue.get(this.#namespace, text(name));
-    return row && { id: row.id, name, items: row.items, changed: false };
+  /** Whether there is something of it that is to be ended first. */
+  isStale(queue: QueueRow, { state, expiresAt, finishedAt }: HeldItem, now: number): boolean {
+    if (finishedAt !== null && state !== "open") return finishedAt <= now - settingsOf(queue).keepAckedMs;
+    return (expiresAt !== null && expiresAt <= now) || this.anyGone(queue);
   }
 
-  getOrCreateInbox(tx: Tx, queue: QueueRow, recipient: string): Reader {
-    const id = this.#readers.find("inbox", queue.id, recipient);
-    const known = id === undefined ? undefined : this.#readers.get(tx, id);
-    return known ?? this.#readers.insert(tx, "inbox", queue.id, recipient, null);
+  /** Whether something is left of recipients that are forgotten. */
+  anyGone(queue: QueueRow): boolean {
+    return this.#sql.anyGone.get(queue.id) !== undefined;
   }
 
-  /** @throws {LimitError} when the queue would hold more than `maxItems` */
-  assertRoom(tx: Tx, queue: QueueRow, adding: readonly BoundItem[], maxItems: number): void {
-    if (queue.items + adding.length <= maxItems) return;
-    // Only now it matters which have expired, and which are duplicates.
-    for (const { reader } of this.#sql.withExpired.all(queue.id, tx.now)) {
-      const inbox = this.#readers.get(tx, reader);
-      if (inbox !== undefined) this.expire(tx, queue, inbox);
-    }
-    const fresh = new Set(adding.map(({ id }) => id).filter((id) => this.#sql.holder.get(queue.id, id) === undefined));
-    if (queue.items + fresh.size <= maxItems) return;
-    throw queueFull(queue.name, maxItems);
-  }
+  // ------------------------------------------------------------------------------------------------- ending
 
-  /** Stores items where their recipients find them. @returns for each whether the queue holds its id already */
-  add(
-    tx: Tx,
-    queue: QueueRow,
-    items: readonly BoundItem[],
-  ): { inboxes: ReadonlyMap<string, Reader>; duplicates: boolean[] } {
-    const inboxes = new Map<string, Reader>();
-    /** Items that are ready at once: they get consecutive numbers, and are made waiting together. */
-    let first = 0;
-    let last = -1;
-    const flush = (): void => {
-      if (last >= first) this.#sql.waitRange.run(first, last);
-      last = -1;
-    };
-    const insertAfterAll = (inbox: Reader, item: BoundItem): number | undefined => {
-      flush();
-      return this.#expireHolder(tx, queue, item.id) ? this.#insert(tx, queue, inbox, item) : undefined;
-    };
-    const duplicates = items.map((item) => {
-      const inbox = inboxes.get(item.recipient) ?? this.getOrCreateInbox(tx, queue, item.recipient);
-      inboxes.set(item.recipient, inbox);
-      const seq = this.#insert(tx, queue, inbox, item) ?? insertAfterAll(inbox, item);
-      if (seq === undefined) return true;
-      if (item.delayMs > 0) {
-        this.#deliveries.park(inbox, { seq, attempt: 1, failedAt: null }, tx.now + item.delayMs);
-      } else if (seq === last + 1) {
-        last = seq;
-      } else {
-        flush();
-        first = seq;
-        last = seq;
-      }
-      return false;
-    });
-    flush();
-    return { inboxes, duplicates };
-  }
-
-  /** Makes a dead letter's message an item again, which never expires. @returns false when the queue holds its id */
-  putBack(tx: Tx, queue: QueueRow, inbox: Reader, letter: number): boolean {
-    const insert = (): number | undefined => this.#sql.addLetter.insert(queue.id, inbox.id, letter);
-    const isFree = (): boolean => {
-      const id = this.#sql.letter.get(letter)?.id;
-      return id !== undefined && this.#expireHolder(tx, queue, id);
-    };
-    const seq = insert() ?? (isFree() ? insert() : undefined);
-    if (seq === undefined) return false;
-    this.#sql.waitRange.run(seq, seq);
-    this.#count(queue, inbox, 1);
-    return true;
+  /** Ends an item for one recipient, wherever it is. @returns false when the recipient had it not to finish */
+  end(tx: Tx, queue: QueueRow, inbox: Reader, held: HeldItem, as: End): boolean {
+    const { seq, record, reader } = held;
+    const isIts = record === null ? reader === inbox.id : this.#records.hasShare(inbox.id, seq);
+    if (isIts) this.#end(tx, queue, inbox, held, as);
+    return isIts;
   }
 
   /** Removes an item that is dead. */
-  finish(queue: QueueRow, inbox: Reader, seq: number): void {
-    this.#count(queue, inbox, -this.#sql.remove.run(seq));
+  finish(tx: Tx, queue: QueueRow, inbox: Reader, seq: number, attempts: number): void {
+    const removed = this.#sql.remove.run(seq, inbox.id);
+    if (removed > 0) this.count(queue, inbox, -removed);
+    else this.#records.end(tx, queue, inbox.id, seq, { as: "dead", attempts });
   }
 
   /** Removes items that are acknowledged, whose leases still stand. */
-  acknowledge(queue: QueueRow, inbox: Reader, first: number, last: number, fence: number): void {
+  acknowledge(tx: Tx, queue: QueueRow, inbox: Reader, leases: LeaseRange): void {
+    const { first, last, fence, count } = leases;
     const removed =
-      first === last ? this.#sql.remove.run(first) : this.#sql.removeLeased.run(inbox.id, first, last, fence);
-    this.#count(queue, inbox, -removed);
+      first === last
+        ? this.#sql.remove.run(first, inbox.id)
+        : this.#sql.removeLeased.run(inbox.id, inbox.id, first, last, fence);
+    this.count(queue, inbox, -removed);
+    if (removed < count) this.#records.acknowledge(tx, queue, inbox.id, leases);
   }
 
-  /** Ends what has expired while it waited. A running delivery is left alone. @returns whether that was all */
-  expire(tx: Tx, queue: QueueRow, inbox: Reader): boolean {
-    const expired = this.#sql.expired.all(inbox.id, tx.now, MAX_EXPIRED);
-    for (const item of expired) this.#end(queue, inbox, item);
-    tx.spend(expired.length);
-    return expired.length < MAX_EXPIRED;
+  /**
+   * Ends what has expired while it waited. A running delivery is left alone.
+   *
+   * @param ids takes the ids of what was ended
+   * @returns whether that was all
+   */
+  expire(tx: Tx, queue: QueueRow, inbox: Reader, ids: StoredText[] = []): boolean {
+    const own = this.#sql.expired.all(inbox.id, tx.now, MAX_EXPIRED);
+    const shared = this.#sql.expiredShares.all(inbox.id, tx.now, MAX_EXPIRED - own.length);
+    for (const item of [...own, ...shared]) {
+      this.#end(tx, queue, inbox, item, "expired");
+      ids.push(item.id);
+    }
+    const count = own.length + shared.length;
+    tx.spend(count);
+    return count < MAX_EXPIRED;
   }
 
-  /** Ends this one where it has expired. @returns whether it had */
-  expireOne(tx: Tx, queue: QueueRow, inbox: Reader, seq: number): boolean {
-    const item = this.#sql.item.get(seq);
-    if (item === undefined || !isOver(item, tx)) return false;
-    this.#end(queue, inbox, item);
-    return true;
+  /**
+   * Ends this one where it has expired, though a consumer has it.
+   *
+   * @returns its id where it had
+   */
+  expireOne(tx: Tx, queue: QueueRow, inbox: Reader, seq: number): StoredText | undefined {
+    const item = this.#sql.expiredItem.get(seq, inbox.id, seq, tx.now);
+    if (item === undefined) return undefined;
+    this.#end(tx, queue, inbox, item, "expired");
+    return item.id;
   }
 
-  #insert(tx: Tx, queue: QueueRow, inbox: Reader, item: BoundItem): number | undefined {
-    const { id, urgency, ttlMs, header, data } = item;
-    const expiresAt = ttlMs === undefined ? null : tx.now + ttlMs;
-    const seq = this.#sql.add.insert(queue.id, inbox.id, id, urgency, expiresAt, header, data);
-    if (seq !== undefined) this.#count(queue, inbox, 1);
-    return seq;
+  /** Ends some of what has expired in a queue, whoever it is for. @returns whether that was all */
+  expireSome(tx: Tx, queue: QueueRow): boolean {
+    let left = MAX_EXPIRED;
+    const expired = [
+      ...this.#sql.expiredOfQueue.all(queue.id, tx.now, left),
+      ...this.#sql.expiredSharesOfQueue.all(queue.id, tx.now, left),
+    ];
+    for (const { reader, ...item } of expired.slice(0, left)) {
+      this.#endStale(tx, queue, reader, item);
+      left -= 1;
+    }
+    tx.spend(MAX_EXPIRED - left);
+    return left > 0;
   }
 
-  /** An expired item that nobody has come across yet does not hold its id. */
-  #expireHolder(tx: Tx, queue: QueueRow, id: StoredText): boolean {
-    const holder = this.#sql.holder.get(queue.id, id);
-    const inbox = holder && this.#readers.get(tx, holder.reader);
-    if (holder === undefined || inbox === undefined || !isOver(holder, tx)) return false;
-    if (this.#sql.isLeased.get(inbox.id, holder.seq) !== undefined) return false;
-    this.#end(queue, inbox, holder);
-    return true;
+  /** Whether anything of a recipient's has expired that nobody has ended. */
+  hasExpired({ id }: Reader, now: number): boolean {
+    return this.#sql.expired.get(id, now, 1) !== undefined || this.#sql.expiredShares.get(id, now, 1) !== undefined;
   }
 
-  #end(queue: QueueRow, inbox: Reader, { seq, urgency }: ItemRow): void {
-    this.#sql.unwait.run(inbox.id, urgency, seq);
-    this.#deliveries.unpark(inbox, seq);
-    this.#count(queue, inbox, -this.#sql.remove.run(seq));
+  /** The same in a queue, whoever it is for. */
+  anyExpired(queue: QueueRow, now: number): boolean {
+    return (
+      this.#sql.expiredOfQueue.get(queue.id, now, 1) !== undefined ||
+      this.#sql.expiredSharesOfQueue.get(queue.id, now, 1) !== undefined
+    );
+  }
+
+  /** Removes some of what a reader has that is gone. @returns how many items, less than `max` when nothing is left */
+  forgetSome(tx: Tx, queue: QueueRow, reader: number, max: number): number {
+    const unfinished = this.#sql.unfinished.all(reader, reader, reader, max);
+    for (const item of unfinished) this.#endStale(tx, queue, reader, item);
+    return unfinished.length;
+  }
+
+  /** Ends what has expired, or was left behind by a reader that is gone. */
+  #endStale(tx: Tx, queue: QueueRow, reader: number, item: ItemPlace): void {
+    const inbox = this.#readers.get(tx, reader);
+    if (inbox !== undefined) {
+      if (!this.#deliveries.isLeased(inbox, item.seq)) this.expireOne(tx, queue, inbox, item.seq);
+      return;
+    }
+    this.release({ id: reader }, item);
+    const removed = this.#sql.remove.run(item.seq, reader);
+    queue.items -= removed;
+    queue.changed = true;
+    if (removed === 0) this.#records.end(tx, queue, reader, item.seq, { as: "gone", attempts: 0 });
+  }
+
+  #end(tx: Tx, queue: QueueRow, inbox: Reader, item: OwnedItem, as: End): void {
+    const isOwn = item.reader !== NOBODY;
+    const attempts = !isOwn && keepsFinished(queue) ? this.#attemptsOf(inbox, item) : 0;
+    this.release(inbox, item);
+    if (isOwn) this.count(queue, inbox, -this.#sql.remove.run(item.seq, inbox.id));
+    else this.#records.end(tx, queue, inbox.id, item.seq, { as, attempts });
+    if (as !== "expired") return;
     inbox.expired += 1;
     inbox.unreported += 1;
+    inbox.changed = true;
   }
 
-  #count(queue: QueueRow, inbox: Reader, change: number): void {
+  /** Takes it from wherever it is, for one recipient; for which it is then neither open nor ended. */
+  release(inbox: Pick<Reader, "id">, { seq, urgency }: ItemPlace): void {
+    this.#sql.unwait.run(inbox.id, urgency, seq);
+    this.#deliveries.unpark(inbox, seq);
+    this.#deliveries.drop(inbox, seq);
+  }
+
+  #attemptsOf({ id }: Reader, { seq, urgency }: ItemPlace): number {
+    return this.#sql.attempts.get(id, seq, id, seq, id, urgency, seq)?.attempts ?? 0;
+  }
+
+  /** Counts what has no record. */
+  count(queue: QueueRow, inbox: Reader, change: number): void {
     queue.items += change;
     inbox.items += change;
     queue.changed = true;
@@ -211,50 +220,64 @@ export class Items {
   }
 }
 
-function isOver({ expiresAt }: ItemRow, tx: Tx): boolean {
-  return expiresAt !== null && expiresAt <= tx.now;
-}
-
 // Parameters come in the order of the calls above.
 function prepare(db: Database) {
-  const columns = "seq, reader, urgency, expires_at AS expiresAt";
+  const isGone = "EXISTS (SELECT 1 FROM sb1_readers AS readers WHERE readers.id = shares.reader AND kind = 'gone')";
   return {
-    queue: db.prepare<{ id: number; items: number }>(
-      "SELECT id, items FROM sb1_queues WHERE namespace = ? AND name = ?",
-    ),
-    addQueue: db.prepare("INSERT INTO sb1_queues (namespace, name, items) VALUES (?, ?, 0)"),
-    saveQueue: db.prepare("UPDATE sb1_queues SET items = ? WHERE id = ?"),
-    add: db.prepare(
-      `INSERT OR IGNORE INTO sb1_items (queue, reader, id, urgency, expires_at, header, data)
-       VALUES (?, ?, ?, ?, ?, ?, CAST(? AS BLOB))`,
-    ),
-    letter: db.prepare<{ id: StoredText }>("SELECT position AS id FROM sb1_dead WHERE id = ?"),
-    // Letters that an earlier build parked do not know how urgent they were.
-    addLetter: db.prepare(
-      `INSERT OR IGNORE INTO sb1_items (queue, reader, id, urgency, header, data)
-       SELECT ?, ?, position, coalesce(urgency, 0), header, data FROM sb1_dead WHERE id = ?`,
-    ),
-    waitRange: db.prepare(
-      `INSERT INTO sb1_waiting (reader, urgency, seq, attempt)
-       SELECT reader, urgency, seq, 1 FROM sb1_items WHERE seq BETWEEN ? AND ?`,
-    ),
     unwait: db.prepare("DELETE FROM sb1_waiting WHERE reader = ? AND urgency = ? AND seq = ?"),
-    remove: db.prepare("DELETE FROM sb1_items WHERE seq = ?"),
+    remove: db.prepare("DELETE FROM sb1_items WHERE seq = ? AND reader = ?"),
     removeLeased: db.prepare(
-      `DELETE FROM sb1_items WHERE seq IN
+      `DELETE FROM sb1_items WHERE reader = ? AND seq IN
          (SELECT seq FROM sb1_leased WHERE reader = ? AND seq BETWEEN ? AND ? AND fence = ?)`,
     ),
-    withExpired: db.prepare<{ reader: number }>(
-      "SELECT DISTINCT reader FROM sb1_items INDEXED BY sb1_items_queue_expiry WHERE queue = ? AND expires_at <= ?",
+    held: db.prepare<HeldItem>(
+      `SELECT items.seq, items.urgency, items.reader, records.id AS record, records.state,
+         coalesce(items.expires_at, records.expires_at) AS expiresAt, records.finished_at AS finishedAt
+       FROM sb1_items AS items LEFT JOIN sb1_records AS records ON records.seq = items.seq
+       WHERE items.queue = ? AND items.id = ?`,
     ),
-    item: db.prepare<ItemRow>(`SELECT ${columns} FROM sb1_items WHERE seq = ?`),
-    holder: db.prepare<ItemRow>(`SELECT ${columns} FROM sb1_items WHERE queue = ? AND id = ?`),
-    isLeased: db.prepare("SELECT 1 FROM sb1_leased WHERE reader = ? AND seq = ?"),
-    expired: db.prepare<ItemRow>(
-      `SELECT ${columns} FROM sb1_items INDEXED BY sb1_items_expiry
-       WHERE reader = ? AND expires_at <= ?
-         AND NOT EXISTS (SELECT 1 FROM sb1_leased WHERE reader = sb1_items.reader AND seq = sb1_items.seq)
-       ORDER BY expires_at LIMIT ?`,
+    anyGone: db.prepare("SELECT 1 FROM sb1_readers WHERE kind = 'gone' AND parent = ? LIMIT 1"),
+    staleShares: db.prepare<{ reader: number }>(
+      `SELECT reader FROM sb1_shares AS shares WHERE seq = ? AND (expires_at <= ? OR ${isGone})`,
+    ),
+    expired: db.prepare<ExpiredItem>(
+      `SELECT seq, urgency, id, reader FROM sb1_items AS items INDEXED BY sb1_items_expiry
+       WHERE reader = ? AND expires_at <= ? AND NOT ${isLeased("items")} ORDER BY expires_at LIMIT ?`,
+    ),
+    expiredShares: db.prepare<ExpiredItem>(
+      `SELECT items.seq, items.urgency, items.id, items.reader
+       FROM sb1_shares AS shares INDEXED BY sb1_shares_expiry JOIN sb1_items AS items ON items.seq = shares.seq
+       WHERE shares.reader = ? AND shares.expires_at <= ? AND NOT ${isLeased("shares")}
+       ORDER BY shares.expires_at LIMIT ?`,
+    ),
+    expiredItem: db.prepare<ExpiredItem>(
+      `SELECT items.seq, items.urgency, items.id, items.reader FROM sb1_items AS items
+       WHERE items.seq = ? AND coalesce(items.expires_at,
+         (SELECT shares.expires_at FROM sb1_shares AS shares WHERE shares.reader = ? AND shares.seq = ?)) <= ?`,
+    ),
+    expiredOfQueue: db.prepare<ItemPlace & { readonly reader: number }>(
+      `SELECT seq, urgency, reader FROM sb1_items AS items INDEXED BY sb1_items_queue_expiry
+       WHERE queue = ? AND expires_at <= ? AND NOT ${isLeased("items")} LIMIT ?`,
+    ),
+    expiredSharesOfQueue: db.prepare<ItemPlace & { readonly reader: number }>(
+      `SELECT items.seq, items.urgency, shares.reader
+       FROM sb1_records AS records INDEXED BY sb1_records_expiry
+         CROSS JOIN sb1_shares AS shares INDEXED BY sb1_shares_item ON shares.seq = records.seq
+         CROSS JOIN sb1_items AS items ON items.seq = records.seq
+       WHERE records.queue = ? AND records.state = 'open' AND records.expires_at <= ?
+         AND shares.expires_at IS NOT NULL AND NOT ${isLeased("shares")} LIMIT ?`,
+    ),
+    // Of what does not wait it does not matter how urgent it is.
+    unfinished: db.prepare<ItemPlace>(
+      `SELECT seq, urgency FROM sb1_waiting WHERE reader = ?
+       UNION ALL SELECT seq, 0 AS urgency FROM sb1_parked WHERE reader = ?
+       UNION ALL SELECT seq, 0 AS urgency FROM sb1_leased WHERE reader = ? LIMIT ?`,
+    ),
+    attempts: db.prepare<{ attempts: number }>(
+      `SELECT coalesce(
+         (SELECT attempt FROM sb1_leased WHERE reader = ? AND seq = ?),
+         (SELECT attempt - 1 FROM sb1_parked WHERE reader = ? AND seq = ?),
+         (SELECT attempt - 1 FROM sb1_waiting WHERE reader = ? AND urgency = ? AND seq = ?)) AS attempts`,
     ),
   };
 }

@@ -3,7 +3,7 @@
 import type { Appended, Entry, Log, Range, Retention } from "../../core/backend.js";
 import { changedRetention } from "../../core/limits.js";
 import { createLettersOf } from "./dead-letters.js";
-import { createIds, type Ids } from "./dedupe.js";
+import { placeEntries, rememberEntries } from "./dedupe.js";
 import type { Deliveries } from "./deliveries.js";
 import { createFeed } from "./feed.js";
 import { createParking } from "./graveyard.js";
@@ -11,6 +11,7 @@ import { GroupSources, streamTopic } from "./group-source.js";
 import { Groups } from "./groups.js";
 import { createStats } from "./log-stats.js";
 import { type Readers, settingsOf } from "./readers.js";
+import { createRememberedIds, type RememberedIds } from "./remembered-ids.js";
 import { Keeper, retentionOf } from "./retention.js";
 import type { Store } from "./store.js";
 import { type BoundEntry, bindEntry, NO_READER, numberOf, type Stream, Streams } from "./streams.js";
@@ -24,7 +25,7 @@ export function createLog(store: Store, readers: Readers, deliveries: Deliveries
   const groups = new Groups(streams, readers, deliveries, turns);
   const sources = new GroupSources(db, streams, readers, deliveries, turns);
   const keeper = new Keeper(db, streams, readers, turns);
-  const append = createAppend(streams, keeper, createIds(db));
+  const append = createAppend(streams, keeper, createRememberedIds(db, "sb1_ids", "stream"));
   const statsOf = createStats(db, streams, readers, keeper);
   const lettersOf = createLettersOf(store, readers);
   const parkIn = createParking(db);
@@ -144,17 +145,17 @@ function readRange(streams: Streams, stream: Stream, { since, max }: Range, boun
 
 type Append = (tx: Tx, name: string, entries: readonly BoundEntry[], retention: Retention) => Appended[];
 
-function createAppend(streams: Streams, keeper: Keeper, ids: Ids): Append {
+function createAppend(streams: Streams, keeper: Keeper, ids: RememberedIds): Append {
   return (tx, name, entries, retention) => {
     const stream = streams.getOrCreate(tx, name);
     const withIds = entries.some(({ dedupeId }) => dedupeId !== undefined);
-    const places = withIds ? ids.place(tx, stream, entries) : undefined;
+    const places = withIds ? placeEntries(ids, tx, stream, entries) : undefined;
     const fresh = places === undefined ? entries : entries.filter((_, index) => places[index]?.duplicate === false);
     const first = stream.last + 1;
     if (fresh.length > 0) {
       keeper.makeRoom(tx, stream, fresh.length, retention);
       streams.append(stream, fresh, tx.now);
-      if (places !== undefined) ids.remember(tx, stream, entries, places);
+      if (places !== undefined) rememberEntries(ids, tx, stream, entries, places);
       tx.changed(streamTopic(name));
     }
     tx.spend(entries.length);

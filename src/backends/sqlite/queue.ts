@@ -1,55 +1,104 @@
 /** Work for recipients in SQLite: most urgent first, leased to one consumer at a time. */
 
-import type { Queue } from "../../core/backend.js";
+import type { Queue, QueueConsumer } from "../../core/backend.js";
+import { SHARED_RECIPIENT } from "../../core/backend.js";
 import { createLettersOf } from "./dead-letters.js";
 import type { Deliveries } from "./deliveries.js";
 import { createFeed } from "./feed.js";
-import { Inboxes, inboxTopic } from "./inboxes.js";
-import { bindItem, Items } from "./items.js";
+import { bindItem } from "./intake.js";
+import { lookingCalls } from "./looking.js";
+import type { OnlineFeed } from "./online.js";
+import { push } from "./pushing.js";
+import { changingCalls } from "./changing.js";
+import { createQueueParts, type QueueParts } from "./queue-parts.js";
+import { inboxTopic } from "./queues.js";
 import type { Readers } from "./readers.js";
+import { recipientCalls } from "./recipient-calls.js";
 import type { Store } from "./store.js";
 
 export function createQueue(store: Store, readers: Readers, deliveries: Deliveries): Queue {
-  const { db, writer, clock } = store;
-  const items = new Items(db, store.namespace, readers, deliveries);
-  const inboxes = new Inboxes(db, items, readers, deliveries);
+  const parts = createQueueParts(store, readers, deliveries);
   const lettersOf = createLettersOf(store, readers);
 
   return {
-    async push(name, newItems, { maxItems }) {
+    async push(name, newItems, limits) {
       store.assertOpen();
       if (newItems.length === 0) return [];
       const bound = newItems.map(bindItem);
-      const duplicates = await writer.run((tx) => {
-        const queue = items.getOrCreateQueue(tx, name);
-        items.assertRoom(tx, queue, bound, maxItems);
-        const added = items.add(tx, queue, bound);
-        tx.spend(bound.length);
-        for (const recipient of added.inboxes.keys()) tx.changed(inboxTopic(name, recipient));
-        return added.duplicates;
-      }, "messages");
-      return newItems.map(({ id }, index) => ({ id, duplicate: duplicates[index] === true }));
+      const { pushed, underWay } = await store.writer.run(
+        (tx) => push(parts, tx, parts.queues.getOrCreate(tx, name), bound, limits),
+        "messages",
+      );
+      if (underWay.length > 0) await spread(store, parts, name, underWay);
+      return pushed;
     },
 
     async open(name, recipient, consumer) {
       store.assertOpen();
-      const known = store.read(() => inboxes.find(name, recipient));
-      const reader =
-        known ?? (await writer.run((tx) => items.getOrCreateInbox(tx, items.getOrCreateQueue(tx, name), recipient).id));
+      const known = recipient === SHARED_RECIPIENT ? store.read(() => parts.find(name, recipient)) : undefined;
+      const { reader, online } =
+        known === undefined ? await openInbox(store, parts, name, recipient, consumer) : { reader: known.id };
       store.assertOpen();
-      const source = store.read(() => inboxes.source(name, recipient, reader, consumer));
+      const source = parts.inboxes.source(name, recipient, consumer, reader, online);
       return store.track((onClose) => createFeed(store, source, onClose));
     },
 
     deadLetters: (name, recipient) =>
       lettersOf({
-        find: () => inboxes.find(name, recipient),
-        putBack: (tx, inbox, letter) => inboxes.putBack(tx, name, recipient, inbox, letter),
+        find: () => parts.find(name, recipient)?.id,
+        putBack(tx, inbox, letter) {
+          const queue = parts.queues.get(tx, name);
+          if (queue === undefined || !parts.intake.putBack(tx, queue, inbox, letter)) return false;
+          tx.changed(inboxTopic(name, recipient));
+          return true;
+        },
       }),
 
-    async stats(name, recipient) {
-      store.assertOpen();
-      return store.read(() => inboxes.stats(inboxes.find(name, recipient) ?? 0, clock.now()));
-    },
+    ...recipientCalls(store, parts),
+    ...lookingCalls(store, parts),
+    ...changingCalls(store, parts),
   };
+}
+
+async function openInbox(
+  { writer }: Store,
+  { queues, recipients, online }: QueueParts,
+  name: string,
+  recipient: string,
+  { registration }: QueueConsumer,
+): Promise<{ readonly reader: number; readonly online?: OnlineFeed }> {
+  return writer.run((tx) => {
+    const queue = queues.getOrCreate(tx, name);
+    if (recipient === SHARED_RECIPIENT) return { reader: recipients.inboxOf(tx, queue, recipient).id };
+    recipients.meetLapsed(tx, queue);
+    const inbox =
+      registration === undefined
+        ? recipients.inboxOf(tx, queue, recipient)
+        : recipients.register(tx, queue, recipient, registration);
+    return { reader: inbox.id, online: online.open(tx, queue.id, inbox) };
+  });
+}
+
+/**
+ * Gives large audiences their shares. Whoever takes from the queue does so as well, in any process, so that a failure here
+ * changes nothing of what was promised.
+ */
+async function spread(store: Store, parts: QueueParts, name: string, records: readonly number[]): Promise<void> {
+  const { queues, spreads } = parts;
+  try {
+    for (let isMore = true; isMore; ) {
+      store.assertOpen();
+      isMore = await store.writer.run((tx) => {
+        const queue = queues.get(tx, name);
+        if (queue === undefined || !records.some((record) => spreads.isUnderWay(record))) return false;
+        spreads.advance(tx, queue);
+        return true;
+      });
+    }
+  } catch (error) {
+    store.report(
+      error,
+      `giving an audience of queue "${name}" its items; the rest follows when somebody next takes or pushes`,
+    );
+  }
 }

@@ -7,6 +7,7 @@ import { NEVER } from "./schema.js";
 import { type StoredText, text } from "./values.js";
 import type { Tx } from "./writer.js";
 
+/** What was an inbox is `gone` when its recipient was forgotten, until all that it had is removed. */
 export type ReaderKind = "group" | "inbox";
 
 export interface Reader extends Row {
@@ -21,7 +22,7 @@ export interface Reader extends Row {
   fence: number;
   /** No lease ends before this. */
   nextEnd: number;
-  /** Inboxes: unfinished items. */
+  /** Inboxes: unfinished items that are its alone and have no record. */
   items: number;
   /** Dead letters kept. */
   dead: number;
@@ -29,12 +30,26 @@ export interface Reader extends Row {
   expired: number;
   /** Groups: deliveries found gone; inboxes: items found expired; both since the last take. */
   unreported: number;
-  /** Groups: nothing is handed out. */
+  /** Nothing is handed out. */
   paused: boolean;
   /** Groups with order by key: how many of their turns are held. */
   held: number;
   /** Groups: when something was last taken or settled; when it was made, if it never was. */
   progressAt: number;
+  /** Inboxes: items that were dropped to make room, ever. */
+  dropped: number;
+  /** Inboxes: those of them that no take has told of. */
+  gone: number;
+  /** Inboxes: deliveries by weighted priorities, and the urgency from which one last went round; null at first. */
+  rounds: number;
+  rounded: number | null;
+  /** Inboxes: the recipient's place in the order of registration; null where it is not registered. */
+  registered: number | null;
+  /** Registered recipients: whether an audience reaches it. */
+  isAudience: boolean;
+  /** Registered recipients: they lapse when nobody has read them for so long. */
+  ttlMs: number;
+  lapsesAt: number | null;
 }
 
 /** What a group has where it was made by a build that did not ask. */
@@ -46,7 +61,33 @@ export function settingsOf({ settings }: Pick<Reader, "settings">): GroupSetting
 }
 
 /** As SQLite has it. */
-type StoredReader = Omit<Reader, "changed" | "paused"> & { readonly paused: number };
+type StoredReader = Omit<Reader, "changed" | "paused" | "isAudience"> & {
+  readonly paused: number;
+  readonly isAudience: number;
+};
+
+/** What a new reader begins with. */
+const FRESH = {
+  cursor: 0,
+  notBefore: 0,
+  fence: 0,
+  nextEnd: NEVER,
+  items: 0,
+  dead: 0,
+  expired: 0,
+  unreported: 0,
+  paused: false,
+  held: 0,
+  dropped: 0,
+  gone: 0,
+  rounds: 0,
+  rounded: null,
+  registered: null,
+  isAudience: false,
+  ttlMs: 0,
+  lapsesAt: null,
+  changed: false,
+} as const;
 
 export class Readers {
   readonly #sql: ReturnType<typeof prepare>;
@@ -57,10 +98,7 @@ export class Readers {
     this.#sql = sql;
     this.#rows = new Rows<number, Reader>(
       (id) => this.load(id),
-      ({ id, cursor, notBefore, fence, nextEnd, items, dead, expired, unreported, paused, held, progressAt }) => {
-        const counts = [items, dead, expired, unreported, paused ? 1 : 0, held, progressAt];
-        sql.save.run(cursor, notBefore, fence, nextEnd, ...counts, id);
-      },
+      (reader) => this.#save(reader),
     );
   }
 
@@ -72,7 +110,7 @@ export class Readers {
   /** As it was last committed. */
   load(id: number): Reader | undefined {
     const row = this.#sql.load.get(id);
-    return row && { ...row, paused: row.paused === 1, changed: false };
+    return row && { ...row, paused: row.paused === 1, isAudience: row.isAudience === 1, changed: false };
   }
 
   /** The id of the reader of that name. */
@@ -82,9 +120,7 @@ export class Readers {
 
   insert(tx: Tx, kind: ReaderKind, parent: number, name: string, settings: string | null): Reader {
     const id = this.#sql.insert.insert(kind, parent, text(name), settings, tx.now) ?? 0;
-    const counts = { cursor: 0, notBefore: 0, fence: 0, items: 0, dead: 0, expired: 0, unreported: 0, held: 0 };
-    const fresh = { nextEnd: NEVER, paused: false, progressAt: tx.now, changed: false };
-    return this.#rows.add(tx, id, { id, settings, ...counts, ...fresh });
+    return this.#rows.add(tx, id, { ...FRESH, id, settings, progressAt: tx.now });
   }
 
   /** Removes a reader with its dead letters. Its id is never used again. */
@@ -92,6 +128,18 @@ export class Readers {
     this.#sql.removeLetters.run(id);
     this.#sql.remove.run(id);
     this.#rows.remove(tx, id);
+  }
+
+  /** Registers a recipient, or changes that. */
+  saveRegistration({ id, registered, isAudience, ttlMs, lapsesAt }: Reader): void {
+    this.#sql.register.run(registered, isAudience ? 1 : 0, ttlMs, lapsesAt, id);
+  }
+
+  /** Nobody finds the reader any more, by its name or its id; what it has is still there. */
+  letGo(tx: Tx, reader: Reader): void {
+    this.#save(reader);
+    this.#sql.letGo.run(reader.id);
+    this.#rows.remove(tx, reader.id);
   }
 
   /** All readers of a stream or queue, in the order they were made. */
@@ -104,9 +152,12 @@ export class Readers {
     this.#sql.saveSettings.run(settings, reader.id);
   }
 
-  /** The fence of the last take that was committed. */
-  fenceOf(id: number): number {
-    return this.load(id)?.fence ?? 0;
+  #save(reader: Reader): void {
+    const { id, cursor, notBefore, fence, nextEnd, items, dead, expired, unreported, paused, held, progressAt } =
+      reader;
+    const counts = [items, dead, expired, unreported, paused ? 1 : 0, held, progressAt];
+    const { dropped, gone, rounds, rounded } = reader;
+    this.#sql.save.run(cursor, notBefore, fence, nextEnd, ...counts, dropped, gone, rounds, rounded, id);
   }
 }
 
@@ -123,12 +174,19 @@ function prepare(db: Database) {
     saveSettings: db.prepare("UPDATE sb1_readers SET settings = ? WHERE id = ?"),
     load: db.prepare<StoredReader>(
       `SELECT id, settings, cursor, not_before AS notBefore, fence, next_end AS nextEnd, items, dead, expired, unreported,
-         paused, held, progress_at AS progressAt
-       FROM sb1_readers WHERE id = ?`,
+         paused, held, progress_at AS progressAt, dropped, gone, rounds, rounded, registered, audience AS isAudience,
+         ttl_ms AS ttlMs, lapses_at AS lapsesAt
+       FROM sb1_readers WHERE id = ? AND kind <> 'gone'`,
     ),
     save: db.prepare(
       `UPDATE sb1_readers SET cursor = ?, not_before = ?, fence = ?, next_end = ?, items = ?, dead = ?, expired = ?,
-         unreported = ?, paused = ?, held = ?, progress_at = ? WHERE id = ?`,
+         unreported = ?, paused = ?, held = ?, progress_at = ?, dropped = ?, gone = ?, rounds = ?, rounded = ?
+       WHERE id = ?`,
+    ),
+    register: db.prepare("UPDATE sb1_readers SET registered = ?, audience = ?, ttl_ms = ?, lapses_at = ? WHERE id = ?"),
+    letGo: db.prepare(
+      `UPDATE sb1_readers SET kind = 'gone', name = CAST(id AS TEXT), registered = NULL, audience = 0, lapses_at = NULL
+       WHERE id = ?`,
     ),
   };
 }

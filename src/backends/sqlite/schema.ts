@@ -99,7 +99,17 @@ INSERT INTO sb1_versions VALUES ('listeners', 0);
  *   not finished. The first of a key is on its way (`out`, leased or parked) or next (`ready`); the others are `held`.
  * - An entry in `sb1_redriven` is for that reader alone.
  * - `failed_at` is when a delivery first failed or was abandoned; a dead letter's is `first_failed_at`.
- * - `sb1_ids` are the ids that callers gave, with the number of the entry that had each first.
+ * - `sb1_ids` are the ids that callers gave, with the number of the entry that had each first; `sb1_item_ids` the same of
+ *   queues.
+ * - A registered recipient is a reader with `registered`, its place in the order of registration. One that was forgotten is
+ *   of the kind `gone` until all that it had is removed.
+ * - An item for one recipient, of a queue that keeps nothing besides, names its reader. Any other names reader 0: it has a
+ *   row in `sb1_records`, and one in `sb1_shares` for each recipient that has it to finish. Its deliveries are like any
+ *   others. What came of it is in `sb1_ends`, where finished items are kept.
+ * - An audience that is not given its shares at once is in `sb1_spreads` until it has them.
+ * - Of presence: a holder is a process of the application, whose lease ends `until`; 0 once it is over. A member's `place` is
+ *   the version with which it joined. Each holder has a seat of its own there; the one `given` last says what is shown. All
+ *   versions come from one counter, so that none comes again. `sb1_held` has the version after each holder's last call.
  */
 const ADDITIONS: readonly string[] = [
   `
@@ -130,6 +140,106 @@ CREATE TABLE sb1_ids (
   PRIMARY KEY (stream, id)
 ) WITHOUT ROWID;
 CREATE INDEX sb1_ids_number ON sb1_ids (stream, number);
+`,
+  `
+ALTER TABLE sb1_queues ADD COLUMN settings TEXT;
+ALTER TABLE sb1_queues ADD COLUMN records INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sb1_queues ADD COLUMN recipients INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sb1_queues ADD COLUMN registrations INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sb1_queues ADD COLUMN spreads INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sb1_queues ADD COLUMN ids INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sb1_queues ADD COLUMN finished INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sb1_items ADD COLUMN at INTEGER;
+ALTER TABLE sb1_readers ADD COLUMN registered INTEGER;
+ALTER TABLE sb1_readers ADD COLUMN audience INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sb1_readers ADD COLUMN ttl_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sb1_readers ADD COLUMN lapses_at INTEGER;
+ALTER TABLE sb1_readers ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sb1_readers ADD COLUMN gone INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sb1_readers ADD COLUMN rounds INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sb1_readers ADD COLUMN rounded INTEGER;
+ALTER TABLE sb1_leased ADD COLUMN put_back_at INTEGER;
+ALTER TABLE sb1_leased ADD COLUMN feed INTEGER;
+ALTER TABLE sb1_parked ADD COLUMN put_back_at INTEGER;
+ALTER TABLE sb1_parked ADD COLUMN urgency INTEGER;
+ALTER TABLE sb1_waiting ADD COLUMN put_back_at INTEGER;
+ALTER TABLE sb1_dead ADD COLUMN record INTEGER;
+ALTER TABLE sb1_dead ADD COLUMN fields TEXT;
+ALTER TABLE sb1_dead ADD COLUMN pushed_at INTEGER;
+CREATE INDEX sb1_readers_registered ON sb1_readers (parent, registered) WHERE registered IS NOT NULL;
+CREATE INDEX sb1_readers_audience ON sb1_readers (parent, registered, lapses_at) WHERE audience = 1;
+CREATE INDEX sb1_readers_lapse ON sb1_readers (parent, lapses_at) WHERE lapses_at IS NOT NULL;
+CREATE INDEX sb1_parked_urgency ON sb1_parked (reader, urgency, seq) WHERE urgency IS NOT NULL;
+CREATE TABLE sb1_online (
+  queue INTEGER NOT NULL, reader INTEGER NOT NULL, feed TEXT NOT NULL, until INTEGER NOT NULL,
+  PRIMARY KEY (queue, reader, feed)
+) WITHOUT ROWID;
+CREATE INDEX sb1_online_until ON sb1_online (until);
+CREATE TABLE sb1_shares (
+  reader INTEGER NOT NULL, seq INTEGER NOT NULL, expires_at INTEGER,
+  PRIMARY KEY (reader, seq)
+) WITHOUT ROWID;
+CREATE INDEX sb1_shares_item ON sb1_shares (seq);
+CREATE INDEX sb1_shares_expiry ON sb1_shares (reader, expires_at) WHERE expires_at IS NOT NULL;
+CREATE TABLE sb1_spreads (
+  record INTEGER PRIMARY KEY, queue INTEGER NOT NULL, audience TEXT NOT NULL, given INTEGER NOT NULL,
+  last INTEGER NOT NULL, due INTEGER
+);
+CREATE INDEX sb1_spreads_queue ON sb1_spreads (queue);
+CREATE TABLE sb1_records (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, queue INTEGER NOT NULL, seq INTEGER NOT NULL, state TEXT NOT NULL,
+  expires_at INTEGER, updated_at INTEGER NOT NULL, outcome TEXT, ends INTEGER NOT NULL DEFAULT 0,
+  finished INTEGER, finished_at INTEGER
+);
+CREATE UNIQUE INDEX sb1_records_item ON sb1_records (seq);
+CREATE INDEX sb1_records_queue ON sb1_records (queue, seq);
+CREATE INDEX sb1_records_state ON sb1_records (queue, state, seq);
+CREATE INDEX sb1_records_expiry ON sb1_records (queue, expires_at) WHERE state = 'open' AND expires_at IS NOT NULL;
+CREATE INDEX sb1_records_finished ON sb1_records (queue, finished) WHERE finished IS NOT NULL;
+CREATE TABLE sb1_ends (
+  record INTEGER NOT NULL, recipient TEXT NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL, at INTEGER NOT NULL,
+  PRIMARY KEY (record, recipient)
+) WITHOUT ROWID;
+CREATE TABLE sb1_fields (
+  queue INTEGER NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, seq INTEGER NOT NULL,
+  PRIMARY KEY (queue, name, value, seq)
+) WITHOUT ROWID;
+CREATE INDEX sb1_fields_item ON sb1_fields (seq);
+CREATE TABLE sb1_item_ids (
+  queue INTEGER NOT NULL, id TEXT NOT NULL, number INTEGER NOT NULL, at INTEGER NOT NULL,
+  PRIMARY KEY (queue, id)
+) WITHOUT ROWID;
+CREATE INDEX sb1_item_ids_number ON sb1_item_ids (queue, number);
+`,
+  `
+CREATE TABLE sb1_holders (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT NOT NULL, name TEXT NOT NULL,
+  until INTEGER NOT NULL, renewed_at INTEGER NOT NULL,
+  UNIQUE (namespace, name)
+);
+CREATE INDEX sb1_holders_until ON sb1_holders (namespace, until);
+CREATE TABLE sb1_member_groups (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT NOT NULL, name TEXT NOT NULL,
+  version INTEGER NOT NULL, members INTEGER NOT NULL,
+  UNIQUE (namespace, name)
+);
+CREATE TABLE sb1_members (
+  grp INTEGER NOT NULL, id TEXT NOT NULL, place INTEGER NOT NULL, joined_at INTEGER NOT NULL, last_seen INTEGER NOT NULL,
+  PRIMARY KEY (grp, id)
+) WITHOUT ROWID;
+CREATE INDEX sb1_members_place ON sb1_members (grp, place);
+CREATE TABLE sb1_seats (
+  grp INTEGER NOT NULL, member TEXT NOT NULL, holder INTEGER NOT NULL,
+  connections INTEGER NOT NULL, given INTEGER NOT NULL, meta BLOB NOT NULL,
+  PRIMARY KEY (grp, member, holder)
+) WITHOUT ROWID;
+CREATE INDEX sb1_seats_holder ON sb1_seats (holder, grp, member);
+CREATE TABLE sb1_held (
+  grp INTEGER NOT NULL, holder INTEGER NOT NULL, version INTEGER NOT NULL,
+  PRIMARY KEY (grp, holder)
+) WITHOUT ROWID;
+CREATE INDEX sb1_held_holder ON sb1_held (holder, grp);
+INSERT INTO sb1_versions VALUES ('members', 0);
 `,
 ];
 
@@ -206,6 +316,7 @@ function addWhatIsMissing(db: Database, now: number): void {
     if (missing.length === 0) return;
     for (const addition of missing) db.exec(addition);
     db.prepare("UPDATE sb1_readers SET progress_at = ? WHERE progress_at = 0").run(now);
+    db.prepare("INSERT OR IGNORE INTO sb1_versions VALUES ('upgraded_at', ?)").run(now);
     db.prepare("INSERT OR REPLACE INTO sb1_versions VALUES ('additions', ?)").run(ADDITIONS.length);
   });
 }

@@ -4,14 +4,14 @@ import type { Entry, EntryPlace, NewEntry, Retention } from "../../core/backend.
 import { NotFoundError } from "../../core/errors.js";
 import type { Database } from "./driver.js";
 import type { Reader } from "./readers.js";
-import { type Row, Rows } from "./rows.js";
+import type { Rememberer } from "./remembered-ids.js";
+import { Rows } from "./rows.js";
 import { MAX_NUMBER } from "./schema.js";
 import { payload, type StoredText, text, textOf } from "./values.js";
 import type { Tx } from "./writer.js";
 
 /** A stream holds the entries numbered `first` to `last`; of an empty one, `first` is one more than `last`. */
-export interface Stream extends Row {
-  readonly id: number;
+export interface Stream extends Rememberer {
   readonly name: string;
   first: number;
   last: number;
@@ -19,8 +19,6 @@ export interface Stream extends Row {
   retention: string | null;
   /** When the age of its entries was last looked at. */
   agedAt: number;
-  /** How many ids of entries it remembers. */
-  ids: number;
 }
 
 /** An entry as it is bound, taken when the call is made. */

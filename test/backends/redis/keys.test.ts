@@ -9,7 +9,11 @@ import {
   decodeName,
   encodeName,
   fromStoredId,
+  holderKeys,
+  leasesKey,
   logKeys,
+  indexedValue,
+  memberKeys,
   queueKeys,
   toStoredId,
 } from "../../../src/backends/redis/keys.js";
@@ -25,9 +29,15 @@ function allLogKeys(namespace: string, stream: string, group: string): string[] 
 }
 
 function allQueueKeys(namespace: string, queue: string, recipient: string): string[] {
-  const keys = queueKeys(namespace, queue);
-  const { taken, ...own } = keys.recipient(recipient);
-  return [keys.records, keys.line, keys.expiring, keys.publisher("p"), ...Object.values(own), taken("c")];
+  const { publisher, index, recipient: keysOf, ids, ...keys } = queueKeys(namespace, queue);
+  const { taken, ...own } = keysOf(recipient);
+  const indexes = [index("all"), index("dead"), index(indexedValue(queue, recipient))];
+  return [...Object.values(keys), ...ids, publisher("p"), ...indexes, ...Object.values(own), taken("c")];
+}
+
+function allMemberKeys(namespace: string, group: string, holder: string): string[] {
+  const { ids, ...own } = memberKeys(namespace, group);
+  return [...Object.values(own), ids(holder)];
 }
 
 describe("names", () => {
@@ -60,10 +70,16 @@ describe("names", () => {
 });
 
 describe("keys", () => {
-  test("all keys of a stream or a queue begin with the layout and are in one Cluster slot", () => {
+  test("all keys of a stream, a queue, a group of members or a holder begin with the layout and are in one Cluster slot", () => {
     assert(
       property(name, name, name, (namespace, subject, part) => {
-        for (const keys of [allLogKeys(namespace, subject, part), allQueueKeys(namespace, subject, part)]) {
+        for (const keys of [
+          allLogKeys(namespace, subject, part),
+          allQueueKeys(namespace, subject, part),
+          allMemberKeys(namespace, subject, part),
+          Object.values(holderKeys(namespace, subject)),
+          [leasesKey(namespace)],
+        ]) {
           expect(new Set(keys).size).toBe(keys.length);
           expect(new Set(keys.map(slotOfKey)).size).toBe(1);
           for (const key of keys) expect(key).toMatch(/^sb1:\{[^{}]*:0\}:/);
@@ -78,16 +94,23 @@ describe("keys", () => {
         pre(one.join("\u0000") !== other.join("\u0000"));
         // Names of streams and queues have keys of their own, those of groups and recipients within them.
         const sameSubject = one[0] === other[0] && one[1] === other[1];
-        const own = (keys: string[]): string[] => (sameSubject ? keys.filter((key) => /:[gr]:/.test(key)) : keys);
-        const first = new Set([...own(allLogKeys(...one)), ...own(allQueueKeys(...one))]);
-        for (const key of [...own(allLogKeys(...other)), ...own(allQueueKeys(...other))])
-          expect(first).not.toContain(key);
+        const own = (keys: string[]): string[] => (sameSubject ? keys.filter((key) => /:[ghr]:/.test(key)) : keys);
+        const all = (names: typeof one): string[] =>
+          [allLogKeys(...names), allQueueKeys(...names), allMemberKeys(...names)].flatMap(own);
+        const first = new Set(all(one));
+        for (const key of all(other)) expect(first).not.toContain(key);
       }),
     );
   });
 
-  test("a stream and a queue of the same name have nothing in common", () => {
-    const keys = [...allLogKeys("ns", "name", "part"), ...allQueueKeys("ns", "name", "part")];
+  test("what has the same name and is of another kind has nothing in common", () => {
+    const keys = [
+      ...allLogKeys("ns", "name", "part"),
+      ...allQueueKeys("ns", "name", "part"),
+      ...allMemberKeys("ns", "name", "part"),
+      ...Object.values(holderKeys("ns", "name")),
+      leasesKey("ns"),
+    ];
     expect(new Set(keys).size).toBe(keys.length);
   });
 });

@@ -1,11 +1,12 @@
-/** What the tests of the log and the queue share: ports on a harness server, and connections that lose things. */
+/** What the tests of the ports share: ports on a harness server, and connections that lose things. */
 
 import { onTestFinished } from "vitest";
 import type { Arg, Connection, Connections, OwnConnection } from "../../../src/backends/redis/connection.js";
 import { createLog } from "../../../src/backends/redis/log.js";
+import { createMembership } from "../../../src/backends/redis/membership.js";
 import { createQueue } from "../../../src/backends/redis/queue.js";
 import type { RedisOptions, RedisTarget } from "../../../src/backends/redis/target.js";
-import type { Feed, Log, NewEntry, NewItem, Outcome, Queue, Taken } from "../../../src/core/backend.js";
+import type { Feed, Log, Membership, NewEntry, NewItem, Outcome, Queue, Taken } from "../../../src/core/backend.js";
 import { systemClock } from "../../../src/core/clock.js";
 import { ConnectionError } from "../../../src/core/errors.js";
 import type { RedisServer } from "../../support/redis-servers.js";
@@ -19,13 +20,14 @@ export type Gate = Promise<unknown>;
 export interface Ports {
   readonly log: Log & { close(): Promise<void> };
   readonly queue: Queue & { close(): Promise<void> };
+  readonly membership: Membership;
   readonly redis: Opened;
   readonly reports: readonly string[];
   /** Decides on every command from now on. */
   judge(fateOf: (args: readonly Arg[]) => Fate): void;
 }
 
-/** Opens both ports in the namespace `test`, and closes them at the end of the test. */
+/** Opens the ports in the namespace `test`, and closes them at the end of the test. */
 export async function openPorts(
   server: RedisServer,
   options: Partial<RedisOptions> = {},
@@ -53,12 +55,21 @@ export async function openPorts(
   return {
     log,
     queue,
+    membership: createMembership(dependencies, () => undefined),
     redis,
     reports,
     judge(next) {
       fateOf = next;
     },
   };
+}
+
+/** The queue port alone, on whatever connections there are, in the namespace `test`. */
+export function queueOn(connections: Connections): Queue {
+  const context = { namespace: "test", clock: systemClock, report: () => {} };
+  const queue = createQueue({ connections, context, durability: "memory", replicas: 1 });
+  onTestFinished(() => queue.close());
+  return queue;
 }
 
 function lossy(connections: Connections, fateOf: (args: readonly Arg[]) => Fate): Connections {

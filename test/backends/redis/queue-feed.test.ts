@@ -1,7 +1,7 @@
 /** Consuming a queue when something goes wrong: replies are lost, memory is full, others meddle. */
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { QueueConsumer } from "../../../src/core/backend.js";
+import type { QueueConsumer, QueueStats } from "../../../src/core/backend.js";
 import { type RedisServer, startRedis } from "../../support/redis-servers.js";
 import { pause, until } from "../../support/wait.js";
 import {
@@ -43,7 +43,16 @@ async function start(ports: Ports, ids: readonly string[]) {
 }
 
 const isTake = isScriptWith("taker");
-const NONE = { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 0 };
+const NONE: QueueStats = {
+  waiting: 0,
+  leased: 0,
+  delayed: 0,
+  dead: 0,
+  expired: 0,
+  dropped: 0,
+  paused: false,
+  oldestWaitingAt: undefined,
+};
 
 describe("lost replies", () => {
   test.each(["unsent", "unanswered"] as const)("a take that is %s takes nothing from anybody", async (fate) => {

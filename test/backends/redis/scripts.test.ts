@@ -12,7 +12,7 @@ const names = readdirSync(folder)
   .filter((file) => file.endsWith(".lua"))
   .map((file) => file.slice(0, -".lua".length));
 /** Under memory pressure these are refused before they have written anything; all others go on. */
-const PUBLISHING = ["log-append", "log-redrive", "queue-push", "queue-redrive"];
+const PUBLISHING = ["log-append", "log-redrive", "membership-intend", "membership-join", "queue-push", "queue-redrive"];
 
 let server: RedisServer;
 beforeAll(async () => {
@@ -42,6 +42,13 @@ describe("the files", () => {
         .join("\n");
       for (const part of ["KEYS  1 ", "ARGV  1 ", "Reply "]) expect(`${name}: ${header}`).toContain(part);
     }
+  });
+
+  test("whichever makes keys that it was not given is given one that never exists", () => {
+    const making = names.filter((name) => loadScript(name).source.includes("local PREFIX"));
+    expect(making.length).toBeGreaterThan(10);
+    for (const name of making)
+      expect(`${name}: ${loadScript(name).source}`).toMatch(/-- KEYS .*\bone that never exists/);
   });
 
   test("parts that scripts share are put in their place", () => {

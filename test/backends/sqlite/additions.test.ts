@@ -5,6 +5,7 @@ import { createFakeClock } from "../../../src/testing/fake-clock.js";
 import { type Child, runChild } from "../../support/children.js";
 import { GROUP as FIXTURE_GROUP, NAMESPACE, WRITTEN_AT } from "./layout-fixture.js";
 import { connect, copyFixture, GROUP, newPath, open, ROOMY } from "./opening.js";
+import { CONSUMER, item } from "./queueing.js";
 
 type Connection = Awaited<ReturnType<typeof connect>>;
 
@@ -16,12 +17,19 @@ function schemaOf(connection: Connection): unknown[] {
 }
 
 test("a file of layout sb1 that is opened has the tables of a new file, and opening it again changes nothing", async () => {
-  const paths = [newPath(), copyFixture()];
+  const paths = [
+    newPath(),
+    copyFixture(),
+    copyFixture("sqlite-sb1-1"),
+    copyFixture("sqlite-sb1-2"),
+    copyFixture("sqlite-sb1-3"),
+  ];
   for (const path of paths) await (await open({ path })).backend.close();
-  const [fresh, older] = await Promise.all(paths.map((path) => connect(path)));
+  const [fresh, older, ...others] = await Promise.all(paths.map((path) => connect(path)));
   expect(schemaOf(older!)).toEqual(schemaOf(fresh!));
+  for (const other of others) expect(schemaOf(other)).toEqual(schemaOf(fresh!));
   const version = "SELECT version FROM sb1_versions WHERE name = 'additions'";
-  expect(older!.prepare(version).get()).toEqual({ version: 1 });
+  expect(older!.prepare(version).get()).toEqual({ version: 3 });
   const before = older!.prepare("PRAGMA schema_version").get();
   await open({ path: paths[1]! });
   expect(older!.prepare("PRAGMA schema_version").get()).toEqual(before);
@@ -132,6 +140,73 @@ test("an older build that has the file open goes on, and what it stores is read"
   expect(appended?.position).toBe("9");
   expect(older.acknowledge.run(1, 3, 3, 50)).toBe(1);
   expect(older.letters.all(1, 0, 10)).toHaveLength(2);
+});
+
+/** What the builds before the last additions say of queues. */
+function olderQueue(connection: Connection) {
+  return {
+    add: connection.prepare(
+      `INSERT OR IGNORE INTO sb1_items (queue, reader, id, urgency, expires_at, header, data)
+       VALUES (?, ?, ?, ?, ?, ?, CAST(? AS BLOB))`,
+    ),
+    wait: connection.prepare(
+      `INSERT INTO sb1_waiting (reader, urgency, seq, attempt)
+       SELECT reader, urgency, seq, 1 FROM sb1_items WHERE seq BETWEEN ? AND ?`,
+    ),
+    lease: connection.prepare(
+      `INSERT INTO sb1_leased (reader, seq, fence, attempt, until, consumer, failed_at)
+       SELECT reader, seq, ?, attempt, ?, ?, failed_at FROM sb1_waiting WHERE reader = ? AND (urgency, seq) <= (?, ?)`,
+    ),
+    leave: connection.prepare("DELETE FROM sb1_waiting WHERE reader = ? AND (urgency, seq) <= (?, ?)"),
+    drop: connection.prepare("DELETE FROM sb1_leased WHERE reader = ? AND seq = ?"),
+    park: connection.prepare("INSERT INTO sb1_parked (reader, seq, attempt, due, failed_at) VALUES (?, ?, ?, ?, ?)"),
+    saveQueue: connection.prepare("UPDATE sb1_queues SET items = ? WHERE id = ?"),
+    saveReader: connection.prepare(
+      `UPDATE sb1_readers SET cursor = ?, not_before = ?, fence = ?, next_end = ?, items = ?, dead = ?, expired = ?,
+         unreported = ?, paused = ?, held = ?, progress_at = ? WHERE id = ?`,
+    ),
+  };
+}
+
+test("an older build that has the file open goes on with a queue beside this one", async () => {
+  const path = newPath();
+  const clock = createFakeClock();
+  const { queue } = (await open({ path }, { clock })).backend;
+  await queue.push("q", [item("new", { priority: 1 })], { maxItems: 10 });
+  const feed = await queue.open("q", "", CONSUMER);
+  const older = olderQueue(await connect(path));
+  // It pushes two, takes one of them and the new one, gives the new one back for a retry, and keeps the other.
+  const upgraded = clock.now();
+  await clock.advance(1_000);
+  for (const id of ["first", "second"]) older.add.run(1, 1, id, -5, null, "h", id);
+  older.wait.run(2, 3);
+  older.saveQueue.run(3, 1);
+  older.lease.run(1, clock.now() + 30_000, "older", 1, -5, 2);
+  older.leave.run(1, -5, 2);
+  older.lease.run(1, clock.now() + 30_000, "older", 1, -1, 1);
+  older.leave.run(1, -1, 1);
+  older.drop.run(1, 1);
+  older.drop.run(1, 3);
+  older.park.run(1, 1, 2, clock.now(), clock.now());
+  older.park.run(1, 3, 2, clock.now() + 500, clock.now());
+  older.saveReader.run(0, 0, 1, clock.now() + 30_000, 3, 0, 0, 0, 0, 0, clock.now(), 1);
+
+  expect(await queue.stats("q", "")).toMatchObject({ waiting: 1, leased: 1, delayed: 1, oldestWaitingAt: upgraded });
+  expect(await queue.get("q", "first")).toMatchObject({ at: upgraded, priority: 5, state: "open" });
+  expect((await queue.browse("q", "", { max: 10 })).items.map(({ id }) => id)).toEqual(["new", "second", "first"]);
+  await clock.advance(500);
+  const { deliveries } = await feed.take({ max: 10, waitMs: 0 }, []);
+  expect(deliveries.map(({ position, attempt }) => [position, attempt])).toEqual([
+    ["second", 2],
+    ["new", 2],
+  ]);
+  await feed.take(
+    { max: 0, waitMs: 0 },
+    deliveries.map(({ receipt }) => ({ receipt, as: "ack" })),
+  );
+  await clock.advance(30_000);
+  expect((await feed.take({ max: 10, waitMs: 0 }, [])).deliveries).toMatchObject([{ position: "first", attempt: 2 }]);
+  expect(await queue.count("q", {})).toBe(1);
 });
 
 test("a key whose delivery was finished by an older build is free again within a second", async () => {

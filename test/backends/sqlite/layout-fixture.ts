@@ -1,13 +1,14 @@
 /**
  * Writes a file that later versions must still read: `tsx` this with its path. The files in `test/fixtures/layout` are kept
  * as they were written once: `sqlite-sb1.db` by a build that made no additions, which left out `writeOrdered` and
- * `writeRedriven`; `sqlite-sb1-1.db` by the first that made some.
+ * `writeRedriven`; `sqlite-sb1-1.db` by the first that made some, `sqlite-sb1-2.db` by the next, which came to know
+ * `writeRecords`, and `sqlite-sb1-3.db` by the one after it, which came to know `writeMembers`.
  */
 
 import { rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { openSqlite } from "../../../src/backends/sqlite/index.js";
-import type { Delivery, GroupSettings, Log, NewItem, Queue } from "../../../src/core/backend.js";
+import type { Delivery, GroupSettings, Log, Membership, NewItem, Queue } from "../../../src/core/backend.js";
 import { createFakeClock } from "../../../src/testing/fake-clock.js";
 
 /** When the file was written, by its clock. */
@@ -38,10 +39,12 @@ export async function writeFixture(path: string): Promise<void> {
   };
   // Dies without a word, so that what it holds stays leased.
   const backend = await openSqlite({ path }, { namespace: NAMESPACE, clock, report });
-  const { log, queue } = backend;
+  const { log, queue, membership } = backend;
   await writeBasics(log, queue);
   await writeOrdered(log);
   await writeRedriven(log, queue);
+  await writeRecords(queue);
+  await writeMembers(membership);
 }
 
 const REASON = { kind: "failed", message: "no way", stack: "somewhere" } as const;
@@ -118,6 +121,45 @@ async function writeRedriven(log: Log, queue: Queue): Promise<void> {
   const inbox = await queue.open("redriven", "coder", CONSUMER);
   const { deliveries } = await inbox.take({ max: 1, waitMs: 0 }, []);
   await inbox.take({ max: 0, waitMs: 0 }, [{ receipt: held(deliveries, "urgent"), as: "deadLetter", reason: REASON }]);
+}
+
+/** Recipients, an item for all that one has finished, records by which things are found, an id that is remembered, a pause. */
+async function writeRecords(queue: Queue): Promise<void> {
+  const limits = { maxItems: 100 };
+  const registration = { ttlMs: 3_600_000, isAudience: true };
+  await queue.configure("records", { keepAckedMs: 600_000, maxRecords: 10, index: ["source"] });
+  for (const recipient of ["anna", "ben"]) await queue.register("records", recipient, registration);
+  await queue.register("records", "carl", { ttlMs: 60_000, isAudience: false });
+  const fields = { source: "planner" };
+  const pushed = [
+    item("for all", { recipient: { audience: "registered" }, fields }),
+    item("dead", { recipient: "anna", priority: 3, fields }),
+    item("retried", { recipient: "anna", ttlMs: 300_000 }),
+    item("given", { recipient: "anna", dedupe: true, fields }),
+    item("later", { recipient: "ben", delayMs: 60_000, fields: { source: "other" } }),
+  ];
+  await queue.push("records", pushed, limits);
+  const anna = await queue.open("records", "anna", { ...CONSUMER, registration });
+  const { deliveries } = await anna.take({ max: 10, waitMs: 0 }, []);
+  await anna.take({ max: 0, waitMs: 0 }, [
+    { receipt: held(deliveries, "dead"), as: "deadLetter", reason: REASON },
+    { receipt: held(deliveries, "for all"), as: "ack" },
+    { receipt: held(deliveries, "given"), as: "ack" },
+    { receipt: held(deliveries, "retried"), as: "retry", delayMs: 0, counted: true },
+  ]);
+  await queue.pause("records", "ben");
+  for (const id of ["old", "new", "newer"])
+    await queue.push("small", [item(id, { recipient: "dora" })], { maxItems: 2, overflow: "drop-oldest" });
+}
+
+/** Two processes that hold members in a lobby, one of them both; the first also somebody in a den. */
+async function writeMembers(membership: Membership): Promise<void> {
+  const limits = { maxMembers: 10 };
+  for (const holder of ["first", "second"]) await membership.begin(holder, 30_000);
+  const ada = { id: "ada", meta: "away", connections: 2 };
+  await membership.join("lobby", "first", [ada, { id: "bob", meta: new Uint8Array([0, 255]), connections: 1 }], limits);
+  await membership.join("lobby", "second", [{ id: "ada", meta: "here", connections: 1 }], limits);
+  await membership.join("den", "first", [ada], limits);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -1,7 +1,7 @@
 /** Files that earlier versions wrote: what they hold is still there. */
 
 import { expect, test } from "vitest";
-import type { GroupSettings } from "../../../src/core/backend.js";
+import type { GroupSettings, ItemFilter } from "../../../src/core/backend.js";
 import { createFakeClock } from "../../../src/testing/fake-clock.js";
 import { CONSUMER, GROUP, NAMESPACE, WRITTEN_AT } from "./layout-fixture.js";
 import { copyFixture, open } from "./opening.js";
@@ -67,7 +67,9 @@ test("a file of layout sb1 is read as it was written: streams, groups, leases, r
 test("a file of layout sb1 is read as it was written: queues, with delay, expiry, leases, dead letters", async () => {
   const clock = createFakeClock(WRITTEN_AT + 11_000);
   const { queue } = (await open({ path: copyFixture() }, { clock, namespace: NAMESPACE })).backend;
-  expect(await queue.stats("tasks", "coder")).toEqual({ waiting: 2, leased: 1, delayed: 1, dead: 1, expired: 1 });
+  const counts = { waiting: 2, leased: 1, delayed: 1, dead: 1, expired: 1, dropped: 0, paused: false };
+  // When they were pushed the file does not know.
+  expect(await queue.stats("tasks", "coder")).toEqual({ ...counts, oldestWaitingAt: WRITTEN_AT + 11_000 });
   const pushed = await queue.push(
     "tasks",
     ["held", "dead", "brief"].map((id) => ({
@@ -151,4 +153,96 @@ test("a file with the first additions is read as it was written: letters, and wh
     "urgent",
     "idle",
   ]);
+});
+
+test("a file with the second additions is read as it was written: recipients, an audience, a pause, what was dropped", async () => {
+  const clock = createFakeClock(WRITTEN_AT + 10_000);
+  const { queue } = (await open({ path: copyFixture("sqlite-sb1-2") }, { clock, namespace: NAMESPACE })).backend;
+  // The feed that was open then counts no more, as thirty seconds have passed since.
+  await clock.advance(20_000);
+  const later = { isOnline: false, lapsesAt: WRITTEN_AT + 3_600_000 };
+  expect(await queue.recipients("records", { max: 10 })).toEqual({
+    recipients: [
+      { recipient: "anna", isAudience: true, ...later },
+      { recipient: "ben", isAudience: true, ...later },
+      { recipient: "carl", isAudience: false, isOnline: false, lapsesAt: WRITTEN_AT + 60_000 },
+    ],
+  });
+  const nothing = { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 0, dropped: 0, paused: false };
+  const ben = { ...nothing, waiting: 1, delayed: 1, paused: true, oldestWaitingAt: WRITTEN_AT };
+  expect(await queue.stats("records", "ben")).toEqual(ben);
+  const dora = { ...nothing, waiting: 2, dropped: 1, oldestWaitingAt: WRITTEN_AT };
+  expect(await queue.stats("small", "dora")).toEqual(dora);
+  const feed = await queue.open("records", "ben", CONSUMER);
+  expect((await feed.take({ max: 10, waitMs: 0 }, [])).deliveries).toEqual([]);
+  await queue.resume("records", "ben");
+  const { deliveries } = await feed.take({ max: 10, waitMs: 0 }, []);
+  expect(deliveries.map(({ position, attempt }) => [position, attempt])).toEqual([["for all", 1]]);
+  const dropping = await queue.open("small", "dora", CONSUMER);
+  expect(await dropping.take({ max: 10, waitMs: 0 }, [])).toMatchObject({ gone: 1 });
+  const given = { id: "given", header: "h", data: "d", recipient: "anna", priority: 0, delayMs: 0 };
+  await queue.remove("records", ["given"]);
+  expect(await queue.push("records", [given], { maxItems: 10 })).toMatchObject([{ duplicate: true }]);
+});
+
+test("a file with the second additions is read as it was written: records, and by what they are found", async () => {
+  const clock = createFakeClock(WRITTEN_AT + 10_000);
+  const { queue } = (await open({ path: copyFixture("sqlite-sb1-2") }, { clock, namespace: NAMESPACE })).backend;
+  const idsOf = async (filter: ItemFilter): Promise<string[]> =>
+    (await queue.list("records", filter, { max: 10 })).items.map(({ id }) => id);
+  const settings = { keepAckedMs: 600_000, maxRecords: 10, index: ["source"] };
+  expect(await queue.configure("records", { ...settings, maxRecords: 1 })).toEqual(settings);
+  expect(await idsOf({})).toEqual(["later", "given", "retried", "dead", "for all"]);
+  expect(await idsOf({ fields: { source: "planner" } })).toEqual(["given", "dead", "for all"]);
+  expect(await idsOf({ fields: { source: "planner" }, state: "acked" })).toEqual(["given"]);
+  expect(await queue.count("records", { state: "open" })).toBe(3);
+  const shown = { header: "header of for all", priority: 0, at: WRITTEN_AT, updatedAt: WRITTEN_AT };
+  expect(await queue.get("records", "for all")).toEqual({
+    id: "for all",
+    ...shown,
+    data: new TextEncoder().encode("data of for all"),
+    expiresAt: undefined,
+    state: "open",
+    recipients: [
+      { recipient: "ben", state: "waiting", attempts: 0 },
+      { recipient: "anna", state: "acked", attempts: 1, until: WRITTEN_AT },
+    ],
+  });
+  const letters = queue.deadLetters("records", "anna");
+  expect(await letters.redrive((await letters.list({ max: 10 })).letters.map(({ id }) => id))).toBe(1);
+  expect(await idsOf({ state: "dead" })).toEqual([]);
+  const feed = await queue.open("records", "anna", CONSUMER);
+  const { deliveries } = await feed.take({ max: 10, waitMs: 0 }, []);
+  expect(deliveries.map(({ position, attempt }) => [position, attempt])).toEqual([
+    ["dead", 1],
+    ["retried", 2],
+  ]);
+});
+
+test("a file with the third additions is read as it was written: members, their holders and their leases", async () => {
+  const clock = createFakeClock(WRITTEN_AT + 10_000);
+  const { membership } = (await open({ path: copyFixture("sqlite-sb1-3") }, { clock, namespace: NAMESPACE })).backend;
+  const times = { joinedAt: WRITTEN_AT, lastSeen: WRITTEN_AT };
+  const bytes = (meta: string | number[]): Uint8Array => new Uint8Array(Buffer.from(meta as string));
+  expect(await membership.list("lobby", { max: 10 })).toEqual({
+    version: 3,
+    count: 2,
+    members: [
+      { id: "ada", meta: bytes("here"), connections: 3, ...times },
+      { id: "bob", meta: bytes([0, 255]), connections: 1, ...times },
+    ],
+  });
+  expect(await membership.versions(["lobby", "den"], "first")).toEqual([
+    { version: 3, held: 2 },
+    { version: 4, held: 4 },
+  ]);
+  expect(await membership.renew("second", 60_000)).toBe("held");
+  await clock.advance(20_000);
+  expect(await membership.lapsing()).toEqual(["first"]);
+  const { lapsed, isDone } = await membership.reap("first");
+  const told = lapsed.flatMap(({ group, change }) =>
+    change.changes.map(({ kind, member }) => `${group}: ${kind} ${member.id}`),
+  );
+  expect([told.toSorted(), isDone]).toEqual([["den: left ada", "lobby: left bob", "lobby: updated ada"], true]);
+  expect((await membership.list("lobby", { max: 10 })).members).toMatchObject([{ id: "ada", connections: 1 }]);
 });

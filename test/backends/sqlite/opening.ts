@@ -33,7 +33,7 @@ export function newPath(): string {
 }
 
 /** The path of a copy of a file that an earlier build wrote: by default the first of layout `sb1`. */
-export function copyFixture(name: "sqlite-sb1" | "sqlite-sb1-1" = "sqlite-sb1"): string {
+export function copyFixture(name: `sqlite-sb1${"" | "-1" | "-2" | "-3"}` = "sqlite-sb1"): string {
   const path = newPath();
   copyFileSync(fileURLToPath(new URL(`../../fixtures/layout/${name}.db`, import.meta.url)), path);
   return path;

@@ -51,6 +51,7 @@ export async function laneStore(parts: LaneParts): Promise<LaneStore> {
       backends.push(second);
       return second;
     },
+    takeReports: () => reports.splice(0),
     elapse: parts.elapse,
     now: parts.now,
     name: () => `name-${(names += 1)}`,

@@ -1,6 +1,7 @@
 /** Bugs of broadcasting. */
 
 import type { Broadcast } from "../../../src/core/backend.js";
+import { INTERNAL } from "../../../src/core/glob.js";
 import type { PlantedBug } from "./planting.js";
 
 type Plant = PlantedBug["plant"];
@@ -54,6 +55,19 @@ export const broadcastBugs: readonly PlantedBug[] = [
         return messages.map(() => 1);
       },
     })),
+  },
+  {
+    title: "patterns hear signalbox's own channels",
+    caughtBy: ["broadcast: channels of signalbox's own are heard by their name, and match no pattern"],
+    plant: withBroadcast((broadcast) => {
+      const shown = (channel: string): string => channel.replace(INTERNAL, "");
+      return {
+        publish: (messages) =>
+          broadcast.publish(messages.map((message) => ({ ...message, channel: shown(message.channel) }))),
+        subscribe: (target, listener) =>
+          broadcast.subscribe("channel" in target ? { ...target, channel: shown(target.channel) } : target, listener),
+      };
+    }),
   },
   {
     title: "a channel's name is taken as a pattern",

@@ -161,7 +161,7 @@ const others: readonly PlantedBug[] = [
     caughtBy: ["queue: an id that the queue holds is not stored again, neither within a push nor across"],
     plant: (sound) =>
       withQueue(sound, (queue) => ({
-        push: async (...args) => (await queue.push(...args)).map(({ id }) => ({ id, duplicate: false })),
+        push: async (...args) => (await queue.push(...args)).map((pushed) => ({ ...pushed, duplicate: false })),
       })),
   },
 ];

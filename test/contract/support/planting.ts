@@ -1,6 +1,16 @@
 /** How a bug is planted: a sound backend, of which some methods are replaced. */
 
-import type { Backend, BackendContext, Delivery, Feed, Log, Outcome, Queue, Taken } from "../../../src/core/backend.js";
+import type {
+  Backend,
+  BackendContext,
+  Delivery,
+  Feed,
+  Log,
+  Membership,
+  Outcome,
+  Queue,
+  Taken,
+} from "../../../src/core/backend.js";
 
 export interface PlantedBug {
   readonly title: string;
@@ -17,6 +27,10 @@ export function withLog(backend: Backend, change: (log: Log) => Partial<Log>): B
 
 export function withQueue(backend: Backend, change: (queue: Queue) => Partial<Queue>): Backend {
   return { ...backend, queue: { ...backend.queue, ...change(backend.queue) } };
+}
+
+export function withMembership(backend: Backend, change: (membership: Membership) => Partial<Membership>): Backend {
+  return { ...backend, membership: { ...backend.membership, ...change(backend.membership) } };
 }
 
 export function withFeeds(backend: Backend, change: (feed: Feed) => Partial<Feed>): Backend {

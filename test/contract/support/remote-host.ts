@@ -1,7 +1,16 @@
 /** A process that hosts SQLite backends for a test in another one; each test's backends run on a fake clock of their own. */
 
 import { openSqlite } from "../../../src/backends/sqlite/index.js";
-import type { Backend, BroadcastTarget, DeadLetters, Feed, Outcome, TakeRequest } from "../../../src/core/backend.js";
+import type {
+  Backend,
+  BroadcastTarget,
+  DeadLetters,
+  Feed,
+  Outcome,
+  Membership,
+  Queue,
+  TakeRequest,
+} from "../../../src/core/backend.js";
 import { createFakeClock, type FakeClock } from "../../../src/testing/fake-clock.js";
 import { heard, say } from "../../support/child-side.js";
 import { type OpenRemote, type Reply, type Request, read, writtenError, written } from "./remote-protocol.js";
@@ -32,7 +41,7 @@ async function open({ path, namespace, test, now }: OpenRemote): Promise<unknown
 }
 
 function backendMethods(backend: Backend): Record<string, Method> {
-  const { broadcast, log, queue } = backend;
+  const { broadcast, log, queue, membership } = backend;
   return {
     ping: () => backend.ping(),
     check: () => backend.check(),
@@ -53,9 +62,11 @@ function backendMethods(backend: Backend): Record<string, Method> {
     openLog: async (...args: Parameters<typeof log.open>) => register(feedMethods(await log.open(...args))),
     park: (...args: Parameters<typeof log.park>) => log.park(...args),
     logStats: (...args: Parameters<typeof log.stats>) => log.stats(...args),
-    push: (...args: Parameters<typeof queue.push>) => queue.push(...args),
     openQueue: async (...args: Parameters<typeof queue.open>) => register(feedMethods(await queue.open(...args))),
-    queueStats: (...args: Parameters<typeof queue.stats>) => queue.stats(...args),
+    // All of them take and give plain values; the test's side gives the arguments that the method's type asks for.
+    queue: (method: Exclude<keyof Queue, "open" | "deadLetters">, ...args: never[]) =>
+      (queue[method] as Method)(...args),
+    membership: (method: keyof Membership, ...args: never[]) => (membership[method] as Method)(...args),
     letters: (port: "log" | "queue", of: [string, string], method: keyof DeadLetters, ...args: never[]) =>
       lettersMethods(backend[port].deadLetters(...of))[method](...args),
   };

@@ -33,8 +33,11 @@ interface WrittenBytes {
   readonly $bytes: string;
 }
 
-/** A value of JSON for one that holds bytes. */
+const UNDEFINED = { $undefined: true };
+
+/** A value of JSON for one that holds bytes, or tells what is undefined from what is not there. */
 export function written(value: unknown): unknown {
+  if (value === undefined) return UNDEFINED;
   if (value instanceof Uint8Array) return { $bytes: Buffer.from(value).toString("base64") } satisfies WrittenBytes;
   if (Array.isArray(value)) return value.map(written);
   if (typeof value !== "object" || value === null) return value;
@@ -45,6 +48,7 @@ export function written(value: unknown): unknown {
 export function read(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(read);
   if (typeof value !== "object" || value === null) return value;
+  if ("$undefined" in value) return undefined;
   if ("$bytes" in value) return new Uint8Array(Buffer.from(String(value.$bytes), "base64"));
   return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, read(part)]));
 }

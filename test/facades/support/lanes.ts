@@ -102,3 +102,8 @@ export async function collect<T>(iterable: AsyncIterable<T>): Promise<T[]> {
   for await (const each of iterable) all.push(each);
   return all;
 }
+
+/** Sorts whatever it is by how it reads. */
+export function byText(a: unknown, b: unknown): number {
+  return String(a).localeCompare(String(b), "en");
+}

@@ -1,24 +1,35 @@
-/** What publishers and consumers of a chaos run have in common: their broker, their history, and how they end. */
+/** What publishers and consumers of a chaos run have in common: their broker, their histories, and how they end. */
 
-import { type Broker, connect, type ConnectOptions, type Logger, SignalboxError, toError } from "./chaos-broker.js";
+import {
+  type Broker,
+  connect,
+  type ConnectOptions,
+  type Logger,
+  type Observe,
+  SignalboxError,
+  toError,
+} from "./chaos-broker.js";
 import { heard, say } from "../../support/child-side.js";
 import { pause } from "../../support/wait.js";
 import type { ChildConfig } from "./chaos-load.js";
-import { type HistoryLog, now, openHistory } from "./history-log.js";
+import { type HistoryLog, now, openHistory, type Side } from "./history-log.js";
 
 const RSS_EVERY_MS = 1_000;
 
 export interface ChildSetting<C extends ChildConfig> {
   readonly config: C;
-  readonly history: HistoryLog;
+  /** For each side that it works on. */
+  readonly histories: Readonly<Partial<Record<Side, HistoryLog>>>;
   /** Notes a failure that should not exist: any but the library's own errors. */
   readonly noteForeign: (error: unknown, where: string) => void;
 }
 
-/** Reads the configuration, opens the history, and sees to it that no failure goes unnoticed. */
+/** Reads the configuration, opens the histories, and sees to it that no failure goes unnoticed. */
 export function setUp<C extends ChildConfig>(): ChildSetting<C> {
   const config = JSON.parse(process.argv[2] ?? "{}") as C; // written by whoever starts this program
-  const history = openHistory(config.file);
+  const entries = Object.entries(config.files).map(([side, file]) => [side, openHistory(file)] as const);
+  // What is about the whole process stands in one of them.
+  const [[, history] = expectOne()] = entries;
   const unhandled = (what: string): void => {
     history.write({ op: "unhandled", t: now(), what });
     history.flush();
@@ -32,17 +43,22 @@ export function setUp<C extends ChildConfig>(): ChildSetting<C> {
   setInterval(() => history.write({ op: "rss", t: now(), bytes: process.memoryUsage.rss() }), RSS_EVERY_MS).unref();
   return {
     config,
-    history,
+    histories: Object.fromEntries(entries),
     noteForeign(error, where) {
       if (!(error instanceof SignalboxError)) unhandled(`${where}: ${toError(error).stack}`);
     },
   };
 }
 
+function expectOne(): never {
+  throw new Error("a process works on one side at least");
+}
+
 /** Connects, however long the store is out of reach. */
 export async function connectPatiently<C extends ChildConfig>(
   { config, noteForeign }: ChildSetting<C>,
   options: ConnectOptions,
+  observe?: Observe,
 ): Promise<Broker> {
   for (;;) {
     try {
@@ -55,7 +71,7 @@ export async function connectPatiently<C extends ChildConfig>(
           onError: (error, where) => noteForeign(error, where),
           ...options,
         },
-        config.bug,
+        { bug: config.bug, observe },
       );
     } catch (error) {
       noteForeign(error, "connect");
@@ -66,7 +82,7 @@ export async function connectPatiently<C extends ChildConfig>(
 
 /** Runs `orders` as the parent gives them; after `finish` the process ends by itself. */
 export async function obey(
-  { history }: ChildSetting<ChildConfig>,
+  { histories }: ChildSetting<ChildConfig>,
   orders: { readonly [name: string]: (value: number) => void | Promise<void> },
   finish: () => Promise<void>,
 ): Promise<void> {
@@ -76,7 +92,7 @@ export async function obey(
     for (const [name, value] of Object.entries(message)) await orders[name]?.(Number(value));
   }
   await finish();
-  history.close();
+  for (const history of Object.values(histories)) history.close();
   say({ finished: true });
   process.exit(0);
 }

@@ -1,155 +1,16 @@
-/** A program that consumes, in the form that it is told, and writes down what it was handed and what it decided. Argument: its configuration. */
+/** A program that consumes the events and the queue of a chaos run. Argument: its configuration. */
 
-import { pause } from "../../support/wait.js";
-import { deadLetter, type Delivery, defer, LeaseLostError, type Logger, retry } from "../../../src/index.js";
-import { connectPatiently, obey, setUp, silent } from "./chaos-child.js";
-import { behaviourOf, type ConsumerConfig, payloadIn, STREAM } from "./chaos-load.js";
-import { type EndedAs, now } from "./history-log.js";
-
-const DEFER_MS = 30;
-const DRAIN_MS = 5_000;
-const RETRY = { initialMs: 20, factor: 2, maxMs: 300 };
+import { obey, setUp } from "./chaos-child.js";
+import { consumeEvents } from "./chaos-events-consumer.js";
+import type { ConsumerConfig } from "./chaos-load.js";
+import { consumeQueue } from "./chaos-queue-consumer.js";
 
 const setting = setUp<ConsumerConfig>();
-const { config, history, noteForeign } = setting;
-const { group, number, seed } = config;
-const answers = config.form === "deliveries";
-history.write({ op: "opened", t: now(), process: "consumer", number, group, answers });
-
-/** What the store has confirmed is news only here: the library's own events are the witness. */
-const logger: Logger = {
-  ...silent,
-  debug(fields) {
-    const { event, count } = fields as { event?: string; count?: number };
-    if (event === "message_acknowledged") history.write({ op: "settled", t: now(), count: Number(count) });
-  },
-  warn(fields) {
-    const { event, count } = fields as { event?: string; count?: number };
-    if (event === "message_gone") history.write({ op: "gone", t: now(), count: Number(count) });
-  },
-};
-
-interface Handed {
-  readonly data: unknown;
-  readonly attempt: number;
-  readonly message: { readonly key?: string; readonly position: string };
-}
-
-/** Messages that were put off once. */
-const deferred = new Set<string>();
-/** Thrown by handlers on purpose. */
-const FAILURE = new Error("the handler fails, as it is meant to");
-
-/** Begins, takes its time, decides: what it decided is in the history when this resolves. */
-async function handle({ data, attempt, message }: Handed): Promise<Decision> {
-  const payload = payloadIn(data, message.key);
-  if (typeof payload === "string") {
-    history.write({ op: "corrupt", t: now(), what: `${payload}, at ${message.position}` });
-    return { as: "ack", throws: false, of: undefined };
-  }
-  const { p, n } = payload;
-  const of = { p, n, a: attempt };
-  history.write({ op: "begin", t: now(), ...of, at: message.position });
-  const { ms, as, throws } = behaviourOf(seed, { ...of, leaseMs: group.leaseMs });
-  if (ms > 0) await pause(ms);
-  const decided = as === "defer" && isSecond(`${p}-${n}`) ? "ack" : as;
-  // After the last attempt a retry is a dead letter.
-  const comesTo = decided === "retry" && attempt >= group.maxAttempts ? "dead" : decided;
-  history.write({ op: "end", t: now(), ...of, as: comesTo });
-  // From here on it may leave the process.
-  await history.flushed();
-  return { as: decided, throws, of };
-}
-
-function isSecond(name: string): boolean {
-  const seen = deferred.has(name);
-  deferred.add(name);
-  return seen;
-}
-
-interface Decision {
-  readonly as: EndedAs;
-  /** For a retry: how it asks. */
-  readonly throws: boolean;
-  /** Undefined for a delivery that cannot be read. */
-  readonly of: { readonly p: number; readonly n: number; readonly a: number } | undefined;
-}
-
-/** The handler form: the outcome is what the handler returns or throws. */
-async function decide(data: unknown, context: Omit<Handed, "data">): Promise<unknown> {
-  const { as, throws } = await handle({ data, attempt: context.attempt, message: context.message });
-  if (as === "dead") return deadLetter("as it is meant to");
-  if (as === "defer") return defer({ delayMs: DEFER_MS });
-  if (as === "ack") return undefined;
-  if (throws) throw FAILURE;
-  return retry();
-}
-
-/** The iterable form: the outcome is a call, and the store's answer is heard. */
-async function settle(delivery: Delivery): Promise<void> {
-  const { as, of } = await handle(delivery);
-  const calls: Readonly<Record<EndedAs, () => Promise<void>>> = {
-    ack: () => delivery.ack(),
-    retry: () => delivery.retry(),
-    defer: () => delivery.defer({ delayMs: DEFER_MS }),
-    dead: () => delivery.deadLetter("as it is meant to"),
-  };
-  try {
-    await calls[as]();
-    if (of !== undefined) history.write({ op: "stored", t: now(), ...of, as });
-  } catch (error) {
-    noteForeign(error, "settling");
-    if (of !== undefined && error instanceof LeaseLostError) history.write({ op: "lost", t: now(), ...of, as });
-  }
-}
-
-const broker = await connectPatiently(setting, { logger });
-const options = {
-  group: group.name,
-  from: "beginning" as const,
-  leaseMs: group.leaseMs,
-  concurrency: config.concurrency,
-  maxDeadLetters: 1_000_000,
-  retry: { ...RETRY, maxAttempts: group.maxAttempts },
-  order: group.order,
-};
-
-/** Opens the subscription, however often that fails: the store may be away just now. */
-async function subscribe(): Promise<() => Promise<void>> {
-  for (;;) {
-    try {
-      const subscription = await broker.events.subscribe(STREAM, options, decide);
-      return () => subscription.close({ drainMs: DRAIN_MS });
-    } catch (error) {
-      noteForeign(error, "subscribe");
-      await pause(50);
-    }
-  }
-}
-
-function iterate(): () => Promise<void> {
-  let deliveries = broker.events.deliveries(STREAM, options);
-  const closing = new AbortController();
-  const run = async (): Promise<void> => {
-    while (!closing.signal.aborted) {
-      try {
-        for await (const delivery of deliveries) void settle(delivery);
-      } catch (error) {
-        noteForeign(error, "deliveries");
-        await pause(50);
-        deliveries = broker.events.deliveries(STREAM, options);
-      }
-    }
-  };
-  void run();
-  return async () => {
-    closing.abort();
-    await deliveries.close({ drainMs: DRAIN_MS });
-  };
-}
-
-const close = answers ? iterate() : await subscribe();
+const { events, queue } = setting.histories;
+const closes = await Promise.all([
+  ...(events === undefined ? [] : [consumeEvents(setting, events)]),
+  ...(queue === undefined ? [] : [consumeQueue(setting, queue)]),
+]);
 await obey(setting, {}, async () => {
-  await close();
-  await broker.close({ drainMs: 0 });
+  await Promise.all(closes.map((close) => close()));
 });

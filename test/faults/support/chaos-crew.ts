@@ -4,22 +4,24 @@ import { join } from "node:path";
 import { type Child, runChild } from "../../support/children.js";
 import { until } from "../../support/wait.js";
 import type { ConsumerConfig, PublisherConfig } from "./chaos-load.js";
-import { type HistoryLog, now } from "./history-log.js";
+import { type HistoryLog, now, type Side } from "./history-log.js";
+import { queueSource } from "./history-read.js";
 import type { Tail } from "./history-tail.js";
 
 export interface Member {
   readonly kind: "publisher" | "consumer";
   readonly number: number;
-  /** Its history's name. */
-  readonly source: string;
-  /** What it is started with, but for its number and file. */
+  /** The names of its histories. */
+  readonly sources: Readonly<Partial<Record<Side, string>>>;
+  /** What it is started with, but for its number and files. */
   readonly role: Role;
   readonly child: Child;
 }
 
-export type Role =
-  | { readonly kind: "publisher"; readonly config: Omit<PublisherConfig, "number" | "file"> }
-  | { readonly kind: "consumer"; readonly config: Omit<ConsumerConfig, "number" | "file"> };
+export type Role = { readonly sides: readonly Side[] } & (
+  | { readonly kind: "publisher"; readonly config: Omit<PublisherConfig, "number" | "files"> }
+  | { readonly kind: "consumer"; readonly config: Omit<ConsumerConfig, "number" | "files"> }
+);
 
 const SCRIPTS = {
   publisher: new URL("chaos-publisher.ts", import.meta.url),
@@ -50,16 +52,18 @@ export class Crew {
   /** Starts a process in that role; resolves when it works. */
   async start(role: Role): Promise<Member> {
     const number = (this.#counts[role.kind] += 1);
-    const source = `${role.kind}-${number}`;
-    const config = { ...role.config, number, file: join(this.#dir, `${source}.ndjson`) };
-    const child = runChild(SCRIPTS[role.kind], { args: [JSON.stringify(config)] });
-    const member: Member = { kind: role.kind, number, source, role, child };
+    const name = `${role.kind}-${number}`;
+    const names: Readonly<Record<Side, string>> = { events: name, queue: queueSource(name) };
+    const sources = Object.fromEntries(role.sides.map((side) => [side, names[side]]));
+    const files = Object.fromEntries(role.sides.map((side) => [side, join(this.#dir, `${names[side]}.ndjson`)]));
+    const child = runChild(SCRIPTS[role.kind], { args: [JSON.stringify({ ...role.config, number, files })] });
+    const member: Member = { kind: role.kind, number, sources, role, child };
     this.#members.add(member);
     void child.exited.then((exit) => {
       this.#members.delete(member);
       if (this.#leaving.has(member)) return;
       const what = `exit ${exit.code ?? exit.signal}: ${child.output().slice(-2_000)}`;
-      this.#director.write({ op: "ended", t: now(), process: source, what });
+      this.#director.write({ op: "ended", t: now(), process: name, what });
     });
     await child.next((message) => "ready" in message, READY_MS);
     return member;
@@ -105,27 +109,50 @@ export class Crew {
 
 export interface Expected {
   readonly members: readonly Member[];
-  /** Each of them, or any. */
+  /** Each of them, on each of its sides; or on each side any. */
   readonly who: "all" | "some";
   /** As in the history. */
   readonly since: number;
   readonly deadlineMs: number;
+  /** Whether a side has nothing left to do. */
+  readonly isIdle: (side: Side) => boolean | Promise<boolean>;
+}
+
+export interface Observed {
+  /** Sides that had something to do. */
+  readonly work: readonly Side[];
+  readonly isStuck: boolean;
 }
 
 /**
  * Waits until these processes have shown that they work: a publish that was acknowledged, decisions that the store has
  * taken. Where one is enough it may also find that nothing was left to do.
  */
-export async function awaitWork(tail: Tail, expected: Expected): Promise<"worked" | "idle" | "stuck"> {
-  const { members, who, since, deadlineMs } = expected;
-  const hasWorked = ({ kind, source }: Member): boolean => {
-    const { lastOkAt, lastSettledAt } = tail.of(source);
-    return (kind === "publisher" ? lastOkAt : lastSettledAt) > since;
+export async function awaitWork(tail: Tail, sides: readonly Side[], expected: Expected): Promise<Observed> {
+  const { members, who, since, deadlineMs, isIdle } = expected;
+  const hasWorked =
+    (side: Side) =>
+    (member: Member): boolean => {
+      const source = member.sources[side];
+      if (source === undefined) return true;
+      const { lastOkAt, lastSettledAt } = tail.of(source);
+      return (member.kind === "publisher" ? lastOkAt : lastSettledAt) > since;
+    };
+  const idle = new Set<Side>();
+  const isOver = async (side: Side): Promise<boolean> => {
+    if (idle.has(side)) return true;
+    if (who === "all") return members.every(hasWorked(side));
+    if (members.some(hasWorked(side))) return true;
+    if (await isIdle(side)) idle.add(side);
+    return idle.has(side);
   };
-  const look = (): "worked" | "idle" | undefined => {
+  const look = async (): Promise<boolean> => {
     tail.poll();
-    if (who === "all" ? members.every(hasWorked) : members.some(hasWorked)) return "worked";
-    return who === "some" && tail.backlog === 0 ? "idle" : undefined;
+    return (await Promise.all(sides.map(isOver))).every((over) => over);
   };
-  return await until(look, { deadlineMs, everyMs: 10 }).catch(() => "stuck" as const);
+  const isStuck = await until(look, { deadlineMs, everyMs: 10 }).then(
+    () => false,
+    () => true,
+  );
+  return { work: sides.filter((side) => !idle.has(side)), isStuck };
 }

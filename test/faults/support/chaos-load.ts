@@ -1,6 +1,7 @@
 /** What the processes of a chaos run publish and how their handlers behave: all of it follows from numbers, so that any process knows it. */
 
-import type { EndedAs, GroupTraits } from "./history-log.js";
+import type { QueueTraits } from "./history-items.js";
+import type { EndedAs, GroupTraits, Side } from "./history-log.js";
 import { createRandom, hashOf } from "./random.js";
 
 /** The one stream that a run is about. */
@@ -9,20 +10,21 @@ export const STREAM = "chaos";
 /** What the parent tells a child that publishes or consumes, as JSON in its first argument. */
 export interface ChildConfig {
   readonly url: string;
-  /** Of the history. */
-  readonly file: string;
+  /** Its histories, for each side that it works on. */
+  readonly files: Readonly<Partial<Record<Side, string>>>;
   readonly number: number;
   readonly seed: number;
   readonly commandTimeoutMs: number;
-  /** A bug to plant, by its name in `planted-bugs.ts`. */
+  readonly queue: QueueTraits;
+  /** A bug to plant, by its name in `planted-bugs.ts` or `planted-queue-bugs.ts`. */
   readonly bug?: string;
 }
 
 export interface PublisherConfig extends ChildConfig {
   readonly durability: "memory" | "fsync" | "replicated";
   /** Messages a second, as long as there is room in the window. */
-  readonly rate: number;
-  /** Publishes under way at once. */
+  readonly rates: Readonly<Record<Side, number>>;
+  /** Publishes under way at once, on each side. */
   readonly window: number;
   /** Whether it names its messages, and repeats what may not have been stored under the same name. */
   readonly ids: boolean;
@@ -30,9 +32,12 @@ export interface PublisherConfig extends ChildConfig {
 
 export interface ConsumerConfig extends ChildConfig {
   readonly group: GroupTraits;
+  /** Those of the queue whose messages it takes. */
+  readonly recipients: readonly string[];
   /** `handler`: outcomes by return; `deliveries`: each settled by the caller, who hears what the store says. */
   readonly form: "handler" | "deliveries";
-  readonly concurrency: number;
+  /** Of the group's consumer, and of each recipient's. */
+  readonly concurrency: Readonly<Record<Side, number>>;
 }
 
 /** Of each publisher's own. */

@@ -3,19 +3,17 @@
 import { existsSync, renameSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import type { DeadLetter } from "../../../src/core/dead-letters.js";
 import { removeDir, tempDir } from "../../support/process.js";
 import type { RedisServer } from "../../support/redis-servers.js";
 import { pause, until } from "../../support/wait.js";
 import { checkHistory, type Verdict } from "../history.js";
-import { connect } from "./chaos-broker.js";
-import { silent } from "./chaos-child.js";
-import { awaitWork, Crew, type Role } from "./chaos-crew.js";
+import { askStore, type AskedStore } from "./chaos-asking.js";
+import { awaitWork, Crew, type Expected, type Observed, type Role } from "./chaos-crew.js";
 import type { Fault, Field } from "./chaos-fault.js";
 import { Deck, faultsOf } from "./chaos-faults.js";
-import { payloadIn, STREAM } from "./chaos-load.js";
+import { AUDIENCE, RECIPIENTS } from "./chaos-queue-load.js";
 import { type Site, startSite, type Topology } from "./chaos-sites.js";
-import { type HistoryLog, now, openHistory } from "./history-log.js";
+import { type HistoryLog, now, openHistory, type Side } from "./history-log.js";
 import { DIRECTOR_FILE } from "./history-read.js";
 import { Tail } from "./history-tail.js";
 import { createRandom, type Random } from "./random.js";
@@ -25,17 +23,21 @@ export interface ChaosOptions {
   readonly seed: number;
   /** How long faults strike that the seed draws; starting, finishing and checking come on top. Or which strike, and that is all. */
   readonly faults: { readonly minutes: number } | { readonly script: readonly Scripted[] };
-  /** Messages a second that all publishers together try for. Default 6,000. */
+  /** Default both. */
+  readonly sides?: readonly Side[];
+  /** Events a second that all publishers together try for. Default 6,000. */
   readonly rate?: number;
-  /** Of both groups. Default 3,000. */
+  /** The same for messages to the queue. Default 1,000. */
+  readonly queueRate?: number;
+  /** Of both groups and all recipients. Default 3,000. */
   readonly leaseMs?: number;
   /** Default 2. */
   readonly publishers?: number;
-  /** Of each group. Default 2. */
+  /** Of each group; all of them consume the queue. Default 2. */
   readonly consumers?: number;
   /** How long a fault may keep work from going on before the run is given up. Default 25,000. */
   readonly patienceMs?: number;
-  /** How long the groups may take to finish in the end. Default 90,000. */
+  /** How long groups and recipients may take to finish in the end. Default 90,000. */
   readonly drainMs?: number;
   /** A bug to plant in all processes. */
   readonly bug?: string;
@@ -60,6 +62,7 @@ export interface ChaosReport {
   /** Of faults. */
   readonly minutes: number;
   readonly rate: number;
+  readonly queueRate: number;
   readonly durability: string;
   readonly failovers: number;
   /** Failovers that nobody had asked for: the machine was too busy. */
@@ -69,21 +72,25 @@ export interface ChaosReport {
   readonly history: string | undefined;
 }
 
+export const SIDES: readonly Side[] = ["events", "queue"];
 const DEFAULT_RATE = 6_000;
+const DEFAULT_QUEUE_RATE = 1_000;
 const PUBLISHERS = 2;
 const CONSUMERS = 2;
 const WINDOW = 400;
 const COMMAND_TIMEOUT_MS = 1_000;
+const MAX_ATTEMPTS = 6;
 const GROUPS = [
-  { name: "work", order: "key", maxAttempts: 6, form: "handler" },
-  { name: "audit", order: "none", maxAttempts: 6, form: "deliveries" },
+  { name: "work", order: "key", maxAttempts: MAX_ATTEMPTS, form: "handler" },
+  { name: "audit", order: "none", maxAttempts: MAX_ATTEMPTS, form: "deliveries" },
 ] as const;
-const CONCURRENCY = 60;
+/** Of each recipient's few: what waits shows whether priority holds. */
+const CONCURRENCY: Readonly<Record<Side, number>> = { events: 60, queue: 6 };
 /** Beyond this the publishers make way. */
-const MAX_BACKLOG = 20_000;
+const MAX_BACKLOG: Readonly<Record<Side, number>> = { events: 20_000, queue: 4_000 };
 /** The share of faults that strike in the quiet: nobody publishes, and what is left has to move by itself. */
 const QUIET = 0.25;
-const BURST = 1_000;
+const BURST: Readonly<Record<Side, number>> = { events: 1_000, queue: 150 };
 const LEASE_MS = 3_000;
 /** Far longer than recovery may take. */
 const PATIENCE_MS = 25_000;
@@ -119,6 +126,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     seed: options.seed,
     minutes: "minutes" in options.faults ? options.faults.minutes : 0,
     rate: options.rate ?? DEFAULT_RATE,
+    queueRate: options.queueRate ?? DEFAULT_QUEUE_RATE,
     durability: site.durability,
     failovers: run.failovers,
     unforeseen: run.unforeseen,
@@ -145,8 +153,11 @@ class Run {
   readonly #random: Random;
   readonly #crew: Crew;
   readonly #tail: Tail;
-  readonly #rate: number;
+  readonly #sides: readonly Side[];
+  /** Of each publisher. */
+  readonly #rates: Readonly<Record<Side, number>>;
   readonly #patienceMs: number;
+  #store: AskedStore | undefined;
   /** Who was the primary when somebody last looked, and when that was. */
   #primary: { readonly node: RedisServer; readonly at: number } | undefined;
   #faults = 0;
@@ -160,7 +171,9 @@ class Run {
     this.#crew = new Crew(dir, director);
     this.#tail = new Tail(dir);
     this.#patienceMs = options.patienceMs ?? PATIENCE_MS;
-    this.#rate = Math.round((options.rate ?? DEFAULT_RATE) / (options.publishers ?? PUBLISHERS));
+    const { sides = SIDES, rate = DEFAULT_RATE, queueRate = DEFAULT_QUEUE_RATE, publishers = PUBLISHERS } = options;
+    this.#sides = sides;
+    this.#rates = { events: Math.round(rate / publishers), queue: Math.round(queueRate / publishers) };
   }
 
   async start(): Promise<void> {
@@ -169,9 +182,10 @@ class Run {
     // Consumers first, so that publishing begins when everybody is there.
     for (const kind of ["consumer", "publisher"] as const)
       await Promise.all(this.#roles().map(async (role) => role.kind === kind && (await this.#crew.start(role))));
+    this.#store = await askStore(this.#site.directUrl, this.#sides, this.#director);
     const members = [...this.#crew.members("publisher"), ...this.#crew.members("consumer")];
-    const how = await awaitWork(this.#tail, { members, who: "all", since: 0, deadlineMs: PATIENCE_MS });
-    if (how !== "worked") throw new Error("the processes do not work, before any fault");
+    const { isStuck } = await this.#awaitWork({ members, who: "all", since: 0, deadlineMs: PATIENCE_MS });
+    if (isStuck) throw new Error("the processes do not work, before any fault");
   }
 
   async strikeAll(): Promise<void> {
@@ -199,37 +213,41 @@ class Run {
   async finish(): Promise<void> {
     if (!this.#stuck) await this.#crew.finish("publisher");
     if (!this.#stuck && (await this.#drain())) {
-      await this.#noteLeft();
+      await this.#store?.noteLeft();
       await this.#crew.finish("consumer");
       return;
     }
     // What is left is only what it is while nobody works on it.
     await this.#crew.stop();
-    await this.#noteLeft();
+    await this.#store?.noteLeft();
   }
 
   async stop(): Promise<void> {
     await this.#crew.stop();
+    await this.#store?.close();
     this.#tail.close();
   }
 
   /** @returns whether the store says that nothing is left */
   async #drain(): Promise<boolean> {
     const { leaseMs = LEASE_MS, drainMs = DRAIN_MS } = this.#options;
-    const broker = await connect(this.#site.directUrl, { logger: silent });
     let movedAt = performance.now();
     let finished = 0;
     const look = async (): Promise<"drained" | "still" | undefined> => {
       this.#tail.poll();
       if (this.#tail.finished > finished) movedAt = performance.now();
       finished = this.#tail.finished;
-      const { groups } = await broker.events.stats(STREAM);
-      if (groups.every(({ lag, pending, retrying }) => lag + pending + retrying === 0)) return "drained";
+      if ((await this.#store?.left()) === 0) return "drained";
       return performance.now() - movedAt > leaseMs * STILL_LEASES ? "still" : undefined;
     };
     const end = await until(look, { deadlineMs: drainMs, everyMs: 100 }).catch(() => "late");
-    await broker.close({ drainMs: 0 });
     return end === "drained";
+  }
+
+  #awaitWork(expected: Omit<Expected, "isIdle">): Promise<Observed> {
+    const isIdle = async (side: Side): Promise<boolean> =>
+      side === "events" ? this.#tail.backlog === 0 : (await this.#store?.leftInQueue()) === 0;
+    return awaitWork(this.#tail, this.#sides, { ...expected, isIdle });
   }
 
   #roles(): Role[] {
@@ -241,19 +259,20 @@ class Run {
       publishers: count = PUBLISHERS,
       consumers: each = CONSUMERS,
     } = this.#options;
-    const common = { url, seed, commandTimeoutMs: COMMAND_TIMEOUT_MS, ...(bug === undefined ? {} : { bug }) };
+    const queue = { audience: AUDIENCE, leaseMs, maxAttempts: MAX_ATTEMPTS };
+    const common = { url, seed, queue, commandTimeoutMs: COMMAND_TIMEOUT_MS, ...(bug === undefined ? {} : { bug }) };
+    const sides = this.#sides;
     const publishers = Array.from({ length: count }, (_, index): Role => {
       return {
         kind: "publisher",
-        config: { ...common, durability, rate: this.#rate, window: WINDOW, ids: index % 2 === 1 },
+        sides,
+        config: { ...common, durability, rates: this.#rates, window: WINDOW, ids: index % 2 === 1 },
       };
     });
     const consumers = GROUPS.flatMap(({ form, ...group }) =>
-      Array.from({ length: each }, (): Role => {
-        return {
-          kind: "consumer",
-          config: { ...common, group: { ...group, leaseMs }, form, concurrency: CONCURRENCY },
-        };
+      Array.from({ length: each }, (_, index): Role => {
+        const own = { form, concurrency: CONCURRENCY, recipients: recipientsOf(index, each) };
+        return { kind: "consumer", sides, config: { ...common, group: { ...group, leaseMs }, ...own } };
       }),
     );
     return [...publishers, ...consumers];
@@ -273,18 +292,24 @@ class Run {
     const present = new Set([...this.#crew.members("publisher"), ...this.#crew.members("consumer")]);
     const members = alive.filter((member) => present.has(member) && (!quiet || member.kind === "consumer"));
     const who = quiet ? "some" : "all";
-    const how = await awaitWork(this.#tail, { members, who, since: writableAt, deadlineMs: this.#patienceMs });
+    const { work, isStuck } = await this.#awaitWork({
+      members,
+      who,
+      since: writableAt,
+      deadlineMs: this.#patienceMs,
+    });
     const recoveredMs = Math.round((now() - writableAt) / 1e6);
     const times = killedAt === undefined ? {} : { killedAt };
-    this.#director.write({ op: "writable", t: writableAt, number, work: how !== "idle", ...times });
+    this.#director.write({ op: "writable", t: writableAt, number, work, ...times });
     await tidy?.();
     if (tidy !== undefined) await this.#site.awaitHealthy();
     await this.#notePrimary(fault.failsOver === true);
     this.#director.write({ op: "over", t: now(), number });
-    if (quiet) this.#crew.order("publisher", { rate: this.#rate });
-    this.#stuck = how === "stuck";
+    if (quiet) this.#setRates(1);
+    this.#stuck = isStuck;
     const seconds = ((now() - startedAt) / 1e9).toFixed(1);
-    const outcome = { worked: `work went on after ${recoveredMs} ms`, idle: "nothing was left", stuck: "STUCK" }[how];
+    const went = work.length === 0 ? "nothing was left" : `work went on after ${recoveredMs} ms`;
+    const outcome = isStuck ? "STUCK" : went;
     this.#options.say?.(
       `${String(number).padStart(4)}  ${kind.padEnd(18)} ${seconds} s, ${quiet ? "quiet, " : ""}${outcome}`,
     );
@@ -300,44 +325,34 @@ class Run {
     this.#director.write({ op: "unforeseen", t: before.at, until: now() });
   }
 
+  /** @param share of what the publishers are meant to try for */
+  #setRates(share: number): void {
+    const { events, queue } = this.#rates;
+    this.#crew.order("publisher", { eventsRate: events * share, queueRate: queue * share });
+  }
+
   /** Leaves something to do, and nobody who publishes more. */
   async #quieten(): Promise<void> {
-    this.#crew.order("publisher", { rate: 0, burst: BURST });
+    this.#setRates(0);
+    this.#crew.order("publisher", { eventsBurst: BURST.events, queueBurst: BURST.queue });
     await pause(20);
   }
 
   /** Publishers make way while too much waits: the faults are to meet a system that is busy, not one that is buried. */
   async #awaitRoom(): Promise<void> {
-    const hasRoom = (): boolean => {
+    const hasRoom = async (): Promise<boolean> => {
       this.#tail.poll();
-      return this.#tail.backlog < MAX_BACKLOG;
+      return this.#tail.backlog < MAX_BACKLOG.events && ((await this.#store?.leftInQueue()) ?? 0) < MAX_BACKLOG.queue;
     };
-    if (hasRoom()) return;
-    this.#crew.order("publisher", { rate: this.#rate / 10 });
+    // A store that does not answer just now is in no need of more.
+    if (await hasRoom().catch(() => false)) return;
+    this.#setRates(0.1);
     await until(hasRoom, { deadlineMs: DRAIN_MS, everyMs: 50, what: "the backlog to shrink" });
-    this.#crew.order("publisher", { rate: this.#rate });
+    this.#setRates(1);
   }
+}
 
-  async #noteLeft(): Promise<void> {
-    const broker = await connect(this.#site.directUrl, { logger: silent });
-    try {
-      const stats = await broker.events.stats(STREAM);
-      for (const { group, lag, pending, retrying, dead } of stats.groups) {
-        for await (const letter of broker.events.group(STREAM, group).deadLetters()) this.#noteLetter(group, letter);
-        this.#director.write({ op: "left", t: now(), group, lag, pending, retrying, dead });
-      }
-    } finally {
-      await broker.close({ drainMs: 0 });
-    }
-  }
-
-  #noteLetter(group: string, { id, message, attempts, reason }: DeadLetter): void {
-    const payload = payloadIn(message?.data, message?.key);
-    if (typeof payload === "string") {
-      this.#director.write({ op: "corrupt", t: now(), what: `the dead letter ${id} of ${group}: ${payload}` });
-      return;
-    }
-    const { p, n } = payload;
-    this.#director.write({ op: "letter", t: now(), group, p, n, attempts, kind: reason.kind });
-  }
+/** Everybody takes what is for whoever consumes the queue, and about half of the audience's inboxes; one alone takes all. */
+function recipientsOf(index: number, consumers: number): readonly string[] {
+  return RECIPIENTS.filter((_, number) => number === 0 || consumers === 1 || (number + index) % 2 === 1);
 }

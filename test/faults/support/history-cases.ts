@@ -334,7 +334,7 @@ export const broken: readonly (Case & { readonly rule: Rule })[] = [
     tell: (s) =>
       s
         .direct({ op: "fault", number: 1, kind: "test", stalls: false, rollsBack: false, quiet: false })
-        .direct({ op: "writable", number: 1, work: true })
+        .direct({ op: "writable", number: 1, work: ["events"] })
         .publish({ op: "invoke", n: 0 })
         .publish({ op: "ok", n: 0 })
         .handled(1, { n: 0 })
@@ -349,7 +349,7 @@ export const broken: readonly (Case & { readonly rule: Rule })[] = [
       s
         .published(0)
         .direct({ op: "fault", number: 1, kind: "test", stalls: false, rollsBack: false, quiet: true })
-        .direct({ op: "writable", number: 1, work: true })
+        .direct({ op: "writable", number: 1, work: ["events"] })
         .wait(5_500)
         .handled(1, { n: 0 })
         .consumed(1, { op: "settled", count: 1 })
@@ -363,7 +363,7 @@ export const broken: readonly (Case & { readonly rule: Rule })[] = [
       s
         .direct({ op: "fault", number: 1, kind: "test", stalls: true, rollsBack: true, quiet: true })
         .wait(11_000)
-        .direct({ op: "writable", number: 1, killedAt: 1_000e9, work: false })
+        .direct({ op: "writable", number: 1, killedAt: 1_000e9, work: [] })
         .left(),
   },
   {

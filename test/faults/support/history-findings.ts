@@ -23,6 +23,10 @@ export const RULES = {
   stuck: "(g) work did not go on in time after the fault was over",
   memory: "(h) a process used more memory than it may",
   unhandled: "(i) a process failed in a way that nobody handles",
+  expired: "(j) a message was handed out after its time to live",
+  early: "(j) a message was handed out before its delay had passed, or expired before its time to live had",
+  priority: "(k) a message was handed out while a more urgent one, or an older one of its priority, was waiting",
+  audience: "(l) a message for an audience did not get as many recipients as were registered",
   history: "the history itself is not sound",
 } as const;
 
@@ -35,6 +39,8 @@ export interface Finding {
   /** The message it is about: `n` of publisher `p`. */
   readonly message?: { readonly p: number; readonly n: number };
   readonly group?: string;
+  /** The recipient, where it is about a queue. */
+  readonly inbox?: string;
   /** When it was noticed. */
   readonly t?: number;
 }

@@ -99,7 +99,7 @@ interface Columns {
 }
 
 /** Twice as long as now, or more when `index` needs it. */
-function grown<T extends Columns>(column: T, index: number): T {
+export function grown<T extends Columns>(column: T, index: number): T {
   let length = column.length;
   while (length <= index) length *= 2;
   // Every typed array is made from its length.

@@ -4,6 +4,7 @@
  */
 
 import { closeSync, openSync, writeSync } from "node:fs";
+import type { ItemOp, QueueTraits } from "./history-items.js";
 
 /** What the handler of a delivery decided. */
 export type EndedAs = "ack" | "retry" | "defer" | "dead";
@@ -18,7 +19,12 @@ export interface Opened {
   readonly group?: GroupTraits;
   /** A consumer that hears what the store says to each of its decisions, and writes it down. */
   readonly answers?: boolean;
+  /** Of a process's history with its queue, which is a file of its own, beside that with its stream. */
+  readonly queue?: QueueTraits;
 }
+
+/** The two facades that one run is about. */
+export type Side = "events" | "queue";
 
 /** What a consumer knows of its group. */
 export interface GroupTraits {
@@ -33,7 +39,13 @@ export type PublisherOp =
   /** Written before the publish leaves the process. `k` is the key, a number among the publisher's own. */
   | { readonly op: "invoke"; readonly t: number; readonly n: number; readonly k?: number }
   /** The receipt is there. */
-  | { readonly op: "ok"; readonly t: number; readonly n: number }
+  | {
+      readonly op: "ok";
+      readonly t: number;
+      readonly n: number;
+      /** Of a queue's message, unless it was a duplicate: how many recipients the receipt counts. */
+      readonly count?: number;
+    }
   /** It was refused: it must not appear. */
   | { readonly op: "fail"; readonly t: number; readonly n: number; readonly error: string }
   /** It may have been stored or not. */
@@ -91,8 +103,8 @@ export type DirectorOp =
       readonly number: number;
       /** When the primary was taken away, for faults that do. */
       readonly killedAt?: number;
-      /** Whether anything was left to do. */
-      readonly work: boolean;
+      /** Those that had anything left to do. */
+      readonly work: readonly Side[];
     }
   /** Everything is in place again. */
   | { readonly op: "over"; readonly t: number; readonly number: number }
@@ -135,7 +147,7 @@ export interface FaultOp {
   readonly quiet: boolean;
 }
 
-export type Op = Opened | PublisherOp | ConsumerOp | CommonOp | DirectorOp;
+export type Op = Opened | PublisherOp | ConsumerOp | CommonOp | DirectorOp | ItemOp;
 
 /** Nanoseconds of the monotonic clock: exact for the first hundred days after the machine was started. */
 export function now(): number {

@@ -2,7 +2,7 @@
 
 import { closeSync, openSync, readdirSync, readSync } from "node:fs";
 import { basename, join } from "node:path";
-import type { Op } from "./history-log.js";
+import type { Op, Side } from "./history-log.js";
 
 /** Of whoever causes the faults: small, and not in the order of its times. */
 export const DIRECTOR_FILE = "director.ndjson";
@@ -84,14 +84,37 @@ function* readLines(file: string): Generator<string, void, undefined> {
   }
 }
 
-/** Every operation about one message, from all files. */
-export function operationsOf(dir: string, wanted: readonly { p: number; n: number }[]): Map<string, Entry[]> {
-  const found = new Map(wanted.map(({ p, n }) => [`${p}-${n}`, [] as Entry[]]));
+/** Which of the facades a history is about, by its name. */
+export function sideOf(source: string): Side {
+  return source.startsWith(QUEUE_PREFIX) ? "queue" : "events";
+}
+
+/** What the history with its queue is called of a process whose history with its stream is `source`. */
+export function queueSource(source: string): string {
+  return QUEUE_PREFIX + source;
+}
+
+const QUEUE_PREFIX = "queue-";
+
+interface Wanted {
+  readonly side: Side;
+  readonly p: number;
+  readonly n: number;
+}
+
+/** Every operation about these messages, from all files. */
+export function operationsOf(dir: string, wanted: readonly Wanted[]): ReadonlyMap<string, readonly Entry[]> {
+  const found = new Map(wanted.map((one) => [nameOf(one), [] as Entry[]]));
   for (const entry of readHistory(dir)) {
     const { op, source } = entry;
     if (!("n" in op)) continue;
-    const p = "p" in op ? op.p : Number(source.split("-")[1]);
-    found.get(`${p}-${op.n}`)?.push(entry);
+    const p = "p" in op ? op.p : Number(source.split("-").at(-1));
+    const side = op.op.startsWith("item") ? "queue" : sideOf(source);
+    found.get(nameOf({ side, p, n: op.n }))?.push(entry);
   }
   return found;
+}
+
+export function nameOf({ side, p, n }: Wanted): string {
+  return `${side} ${p}-${n}`;
 }

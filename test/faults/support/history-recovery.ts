@@ -1,7 +1,8 @@
 /** Recovery: how long it takes, once the store accepts writes again, until work goes on; for each fault. */
 
 import { type Findings, type Spread, spreadOf } from "./history-findings.js";
-import type { DirectorOp, FaultOp } from "./history-log.js";
+import type { DirectorOp, FaultOp, Side } from "./history-log.js";
+import { sideOf } from "./history-read.js";
 
 type Writable = Extract<DirectorOp, { op: "writable" }>;
 
@@ -19,9 +20,11 @@ export interface RecoveryFigures {
 interface Watched {
   readonly fault: FaultOp;
   readonly since: number;
-  readonly work: boolean;
   /** Sources from which a sign is still missing. */
   readonly missing: Set<string>;
+  readonly hadWork: boolean;
+  /** Sides that had something to do, and of which nobody has given a sign: for the quiet. */
+  readonly silent: Set<Side>;
   /** When the last needed sign came. */
   recoveredAt: number | undefined;
 }
@@ -72,14 +75,17 @@ export class Recovery {
     const missing = new Set(
       [...this.#alive].filter(([, kind]) => !fault.quiet || kind === "consumer").map(([source]) => source),
     );
-    this.#watched = { fault, since: op.t, work: op.work, missing, recoveredAt: undefined };
+    const hadWork = op.work.length > 0;
+    this.#watched = { fault, since: op.t, missing, hadWork, silent: new Set(op.work), recoveredAt: undefined };
   }
 
   /** A sign of life from a process: an acknowledged publish, or decisions that the store has taken. */
   sign(source: string, t: number): void {
     const watched = this.#watched;
     if (watched === undefined || t <= watched.since || !watched.missing.delete(source)) return;
-    if (watched.recoveredAt === undefined && (watched.fault.quiet || watched.missing.size === 0))
+    watched.silent.delete(sideOf(source));
+    const { fault, missing, silent } = watched;
+    if (watched.recoveredAt === undefined && (fault.quiet ? silent.size === 0 : missing.size === 0))
       watched.recoveredAt = t;
   }
 
@@ -101,8 +107,10 @@ export class Recovery {
     if (watched === undefined) return;
     const { fault, since, recoveredAt } = watched;
     if (recoveredAt === undefined) {
-      if (!watched.work || watched.missing.size === 0) return;
-      this.#stuck(fault, `no progress of ${[...watched.missing].join(", ")} before the next fault, or the end`, since);
+      // Where nothing was left to do there was nothing to see.
+      const without = fault.quiet || !watched.hadWork ? watched.silent : watched.missing;
+      if (without.size > 0)
+        this.#stuck(fault, `no progress of ${[...without].join(", ")} before the next fault, or the end`, since);
       return;
     }
     const ms = (recoveredAt - since) / 1e6;

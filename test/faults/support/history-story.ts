@@ -77,7 +77,7 @@ export async function tellStory(): Promise<Story> {
       const fault = { kind: "test", stalls: false, rollsBack: false, quiet: false, ...traits };
       return story
         .direct({ ...fault, op: "fault", number })
-        .direct({ op: "writable", number, work: false })
+        .direct({ op: "writable", number, work: [] })
         .direct({ op: "over", number });
     },
     left: ({ lag = 0, pending = 0, retrying = 0, dead = 0 } = {}, group = WORK.name) =>

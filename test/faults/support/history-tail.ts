@@ -1,4 +1,4 @@
-/** Follows histories while they grow: who works, and how much is left to do. */
+/** Follows histories while they grow: who works, and how much is left to do of the stream. */
 
 import { closeSync, openSync, readSync } from "node:fs";
 import { basename } from "node:path";
@@ -34,6 +34,7 @@ export class Tail {
   readonly #open: number[] = [];
   #ok = 0;
   #finished = 0;
+  #items = 0;
 
   constructor(dir: string) {
     this.#dir = dir;
@@ -51,12 +52,17 @@ export class Tail {
     return this.#files.get(source)?.progress ?? NEVER;
   }
 
-  /** Acknowledged publishes. */
+  /** Acknowledged publishes of events. */
   get ok(): number {
     return this.#ok;
   }
 
-  /** Deliveries that ended for good, however often. */
+  /** Acknowledged publishes to the queue. */
+  get items(): number {
+    return this.#items;
+  }
+
+  /** Deliveries that ended for good, however often, of either. */
   get finished(): number {
     return this.#finished;
   }
@@ -90,11 +96,14 @@ export class Tail {
   #note(file: Followed, line: string): void {
     if (line.startsWith('{"op":"ok"')) {
       file.progress.lastOkAt = numberIn(line, '"t":');
-      this.#acknowledge(file.opened?.number ?? 0, numberIn(line, '"n":'));
+      if (file.opened?.queue !== undefined) this.#items += 1;
+      else this.#acknowledge(file.opened?.number ?? 0, numberIn(line, '"n":'));
     } else if (line.startsWith('{"op":"settled"')) {
       file.progress.lastSettledAt = numberIn(line, '"t":');
     } else if (line.startsWith('{"op":"end"') && (line.endsWith('"ack"}') || line.endsWith('"dead"}'))) {
       this.#finish(file.opened?.group?.name ?? "", numberIn(line, '"p":'), numberIn(line, '"n":'));
+    } else if (line.startsWith('{"op":"itemEnd"')) {
+      this.#finished += 1;
     } else if (line.startsWith('{"op":"opened"')) {
       file.opened = JSON.parse(line) as Opened; // only `openHistory` writes these files
       const group = file.opened.group?.name;

@@ -1,4 +1,4 @@
-/** A broker as `connect` makes it, with a bug between the facades and the store. */
+/** A broker as `connect` makes it, with a bug or somebody who observes between the facades and the store. */
 
 import { createClient } from "@redis/client";
 import { type Broker, createBroker } from "../../../src/broker.js";
@@ -15,30 +15,36 @@ import { declareStreams } from "../../../src/core/streams.js";
 import { createTelemetry, observeBackend } from "../../../src/core/telemetry.js";
 import { toError } from "../../../src/core/errors.js";
 import type { ConnectOptions } from "../../../src/index.js";
-import type { PlantedBug, RawRedis } from "./planted-bugs.js";
+import type { Observe } from "./chaos-broker.js";
+import type { PlantedBug, RawRedis } from "./planted.js";
 
-/** For a standalone Redis. */
-export async function connectPlanted(url: string, options: ConnectOptions, bug: PlantedBug): Promise<Broker> {
+/** @param bug for a standalone Redis */
+export async function connectOver(
+  url: string,
+  options: ConnectOptions,
+  bug: PlantedBug | undefined,
+  observe: Observe = (backend) => backend,
+): Promise<Broker> {
   const address = parseAddress(url);
-  if (address.kind === "memory" || address.kind === "sqlite") throw new Error("bugs are planted over Redis");
+  if (address.kind === "memory" || address.kind === "sqlite") throw new Error("this is for Redis alone");
   const clock = systemClock;
   const raw = rawRedis(url);
   const context: BackendContext = {
     namespace: "default",
     clock,
     report(thrown, where) {
-      bug.heard?.(where, raw);
+      bug?.heard?.(where, raw);
       void options.onError?.(toError(thrown), where);
     },
   };
   const { durability = "memory", commandTimeoutMs, connectTimeoutMs } = options;
   const redis = await openRedis(
     address,
-    { durability, replicas: 1, commandTimeoutMs, connectTimeoutMs, ...UNSET, ...bug.redis },
+    { durability, replicas: 1, commandTimeoutMs, connectTimeoutMs, ...UNSET, ...bug?.redis },
     context,
   );
   const telemetry = createTelemetry(options.logger ?? console);
-  const backend = observeBackend(bug.plant?.(redis, raw) ?? redis, telemetry, clock);
+  const backend = observeBackend(observe(bug?.plant?.(redis, raw) ?? redis), telemetry, clock);
   const streams = await declareStreams(backend.log, options.streams);
   const runtime = {
     backend,
@@ -55,7 +61,7 @@ export async function connectPlanted(url: string, options: ConnectOptions, bug: 
     createId: createIdFactory(clock),
     report: context.report,
   };
-  return createBroker(runtime, backend, IDLE_MS);
+  return createBroker(runtime, backend, { groupIdleMs: IDLE_MS });
 }
 
 /** Beyond any run. */

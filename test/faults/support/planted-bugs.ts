@@ -1,46 +1,10 @@
-/** Bugs that brokers have had, each planted beneath the facades, over a real Redis; the checker has to find them all. */
+/** Bugs that brokers have had with events, each planted beneath the facades, over a real Redis; the checker has to find them all. */
 
 import { logKeys } from "../../../src/backends/redis/keys.js";
-import type { RedisOptions } from "../../../src/backends/redis/target.js";
 import type { Backend, Delivery, Feed, Log, Outcome, Receipt } from "../../../src/core/backend.js";
 import { pause } from "../../support/wait.js";
 import { STREAM } from "./chaos-load.js";
-import type { Scripted } from "./chaos-run.js";
-import type { Rule } from "./history-findings.js";
-
-/** One command to the store, beside the library. */
-export type RawRedis = (...args: string[]) => Promise<unknown>;
-
-export interface PlantedBug {
-  readonly name: string;
-  /** By what the checker finds it. */
-  readonly foundBy: Rule;
-  readonly scenario: keyof typeof SCENARIOS;
-  /** Changes what the store is opened with. */
-  readonly redis?: Partial<RedisOptions>;
-  plant?(sound: Backend, redis: RawRedis): Backend;
-  /** Told of each failure that the library reports. */
-  heard?(where: string, redis: RawRedis): void;
-}
-
-/** What happens while the bugs are at work, and to how many consumers of each group: just enough. */
-export const SCENARIOS = {
-  calm: { consumers: 1, script: [{ kind: "scripts-flushed" }, { kind: "clients-killed" }] },
-  freeze: { consumers: 2, script: [{ kind: "consumer-frozen", ms: 2_000 }] },
-  deaths: {
-    consumers: 2,
-    script: [{ kind: "calm", ms: 1_000 }, { kind: "consumer-killed" }, { kind: "consumer-killed" }],
-  },
-  store: {
-    consumers: 1,
-    script: [
-      { kind: "server-frozen", ms: 900 },
-      { kind: "memory-full", ms: 400 },
-      { kind: "group-destroyed", quiet: true },
-    ],
-  },
-  link: { consumers: 1, script: [{ kind: "link-forgotten", ms: 600 }] },
-} as const satisfies Readonly<Record<string, { readonly consumers: number; readonly script: readonly Scripted[] }>>;
+import type { PlantedBug } from "./planted.js";
 
 const KEYS = logKeys("default", STREAM);
 

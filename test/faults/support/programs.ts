@@ -5,10 +5,13 @@ import { type Child, runChild } from "../../support/children.js";
 const PROGRAMS = {
   blocking: new URL("blocking-consumer.ts", import.meta.url),
   careless: new URL("careless.ts", import.meta.url),
+  "coming-and-going": new URL("coming-and-going.ts", import.meta.url),
   draining: new URL("draining.ts", import.meta.url),
+  "half-reaper": new URL("half-reaper.ts", import.meta.url),
   hanging: new URL("hanging-consumer.ts", import.meta.url),
   neighbour: new URL("neighbour.ts", import.meta.url),
   poisoned: new URL("poisoned-consumer.ts", import.meta.url),
+  present: new URL("present.ts", import.meta.url),
   "read-only": new URL("read-only.ts", import.meta.url),
   toiling: new URL("toiling.ts", import.meta.url),
 } as const;

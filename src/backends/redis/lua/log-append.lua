@@ -125,7 +125,26 @@ end
 -- What a batch with ids comes to.
 local function appendOnce()
 --@ dedupe
-  local duplicates, found, new = findDuplicates()
+  local generations = { KEYS[7], KEYS[8] }
+  local ids, numbers, firstOf, duplicates, found = {}, {}, {}, {}, 0
+  for entry = 1, count do
+    local id = ARGV[FIRST + entry * stride - 1]
+    if id ~= '' and firstOf[id] then
+      -- The number of the entry of this batch that has its id.
+      duplicates[entry], found = firstOf[id], found + 1
+    elseif id ~= '' then
+      firstOf[id] = entry
+      ids[#ids + 1], numbers[#numbers + 1] = string.sub(id, 2), entry
+    end
+  end
+  local newIds, new = {}, {}
+  for i, position in ipairs(lookUpIds(generations, ids)) do
+    if position then
+      duplicates[numbers[i]], found = position, found + 1
+    else
+      newIds[#newIds + 1], new[#new + 1] = ids[i], numbers[i]
+    end
+  end
   if found < count then
     local refused = refusal(count - found)
     if refused then
@@ -139,7 +158,11 @@ local function appendOnce()
     end
   end
   if #new > 0 then
-    rememberIds(new, positions)
+    local given = {}
+    for i, entry in ipairs(new) do
+      given[i] = positions[entry]
+    end
+    rememberIds(generations, KEYS[5], limits[3], newIds, given, tonumber(ARGV[8]), tonumber(ARGV[9]), now())
   end
   local reply = { first or '-' }
   for entry = 1, count do

@@ -3,7 +3,7 @@
 -- KEYS  1 leased  2 attempts
 -- ARGV  1 leaseMs  2… ticket and fence of each delivery, at most 1000 of them
 -- Reply numbers of the deliveries that are no longer held
---@ tickets
+--@ clock
 local leaseEnd = string.format('%.0f', nowMs() + ARGV[1])
 local lost = {}
 for i = 2, #ARGV, 2 do

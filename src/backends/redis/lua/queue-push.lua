@@ -1,118 +1,281 @@
 #!lua
--- Stores a batch of items, all or none, except for ids that the queue holds already.
--- KEYS  1 records  2 line  3 expiring  4 publisher, then for each recipient 5… waiting, due, bell, expiry
+-- Stores a batch of items, all or none, except for ids that the queue holds or remembers.
+-- KEYS  1 records  2 state  3 expiring  4 publisher  5 one that never exists
+--       then for each recipient that is named, in the order of ARGV, 6… waiting, due, bell, expiry
 -- ARGV  1 number of the batch  2 number of the batch it must not overtake, or 0  3 slot for the result
---       4 maxItems  5 "1" when items have a delay or a time to live  6 how many items
---       then for each recipient its name and how many items it gets,
---       and for each of those its id, its blob, "<place in the batch>|<priority>|", minus its priority,
---       with ARGV 5 also its delay in ms and its time to live in ms, or ""
--- Reply "OK" and the numbers of the duplicates; GAP, LIMIT or FORGOTTEN when nothing was stored
+--       4 maxItems  5 "drop-oldest", or what else is done when there are more
+--       6 what is believed to be kept of items, as JSON, or ""
+--       7 what the items have besides: "t" a delay and a time to live, "f" fields; any of these letters
+--       8 which of the items have ids to be remembered: their numbers with spaces between, or ""
+--       9 how many ids a generation holds  10 how long it lasts, in ms  11 how many items  12 1 when any is for an audience
+--       then for each recipient its name as in keys, or "*registered" or "*online", and how many items it gets,
+--       and for each of those its id, its record without the line, "<place in the batch>|<priority>|", minus its priority;
+--       with "t" its delay in ms, and its time to live in ms or ""; with "f" its fields and values as in lib/recording.lua
+-- Reply "OK", or "OK+" where something is left for others to look after: recipients that have lapsed, or items that are not
+--         handed out to all; and the numbers of the duplicates. Behind a "|" for each audience how many recipients it has
+--         been so far, and where these are not all, the name of the intent for the rest, and between which numbers they are.
+--         When nothing was stored GAP, FORGOTTEN, LIMIT, "LAPSED" and recipients that have, or "SETTINGS" and what is kept
 --@ publisher
---@ tickets
+--@ keyspace
+--@ slices
+--@ clock
 --@ line
-local records = KEYS[1]
-local number, slot = ARGV[1], ARGV[3]
-local timed, count = ARGV[5] == '1', tonumber(ARGV[6])
-local stride = timed and 6 or 4
--- Most words that one command is given.
-local SLICE = 1000
+--@ bell
+--@ handing
+local now = nowMs()
+local count, isTimed = tonumber(ARGV[11]), string.byte(ARGV[7]) == 116
+local FIRST = 13
+local stride = 4 + (isTimed and 2 or 0) + (string.byte(ARGV[7], -1) == 102 and 1 or 0)
 
-local earlier, putOffMs = earlierResult(KEYS[4], tonumber(number), tonumber(ARGV[2]), slot)
+local earlier, putOffMs = earlierResult(KEYS[4], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3])
 if earlier then
   return earlier
 end
-
--- Calls a command with many words in slices; an even number of them, so that pairs stay together.
-local function callWith(command, key, words)
-  for from = 1, #words, SLICE do
-    redis.call(command, key, unpack(words, from, math.min(from + SLICE - 1, #words)))
-  end
+local function decide(result)
+  return remember(KEYS[4], ARGV[1], ARGV[3], result, now, putOffMs)
 end
 
-local now = nowMs()
-local ids = {}
-local at = 7
+local state = redis.call('HMGET', KEYS[2], 'line', 'records', 'ids', 'registered', 'fanout')
+local stored = state[2] or ''
+if stored ~= ARGV[6] then
+  return decide('SETTINGS ' .. stored)
+end
+
+-- The recipients: name, number of the first item, where its words begin, how many items, and which keys are its own.
+local groups, names, ids = {}, {}, {}
+local at, nextKey, item = FIRST, 6, 0
 while at < #ARGV do
-  local items = tonumber(ARGV[at + 1])
+  local name, items = ARGV[at], tonumber(ARGV[at + 1])
+  local group = { name = name, first = item + 1, at = at + 2, items = items, key = nextKey }
+  groups[#groups + 1] = group
+  if string.byte(name) == 42 then
+    group.audience = string.sub(name, 2)
+  else
+    nextKey = nextKey + 4
+    names[#names + 1] = name ~= '' and name or nil
+  end
   for i = at + 2, at + 1 + items * stride, stride do
-    ids[#ids + 1] = ARGV[i]
+    item = item + 1
+    ids[item] = ARGV[i]
   end
   at = at + 2 + items * stride
 end
 
-local duplicates, isDuplicate = {}, {}
+-- What is pushed to one that has lapsed is for whoever comes by that name later: first it has to be forgotten.
+if #names > 0 then
+  local lapsed = {}
+  for from = 1, #names, SLICE do
+    local to = math.min(from + SLICE - 1, #names)
+    for i, lapsesAt in ipairs(redis.call('ZMSCORE', PREFIX .. 'lapses', unpack(names, from, to))) do
+      lapsed[#lapsed + 1] = lapsesAt and tonumber(lapsesAt) <= now and names[from + i - 1] or nil
+    end
+  end
+  if #lapsed > 0 then
+    return decide('LAPSED ' .. table.concat(lapsed, ' '))
+  end
+end
+
+-- Numbers of the items whose ids the queue holds.
+local isDuplicate, hasDuplicates = {}, false
 for from = 1, count, SLICE do
   local to = math.min(from + SLICE - 1, count)
-  for i, blob in ipairs(redis.call('HMGET', records, unpack(ids, from, to))) do
-    if blob then
-      duplicates[#duplicates + 1] = from + i - 1
-      isDuplicate[from + i - 1] = true
+  local held = redis.call('HMGET', KEYS[1], unpack(ids, from, to))
+  for i = 1, #held do
+    if held[i] then
+      isDuplicate[from + i - 1], hasDuplicates = true, true
     end
   end
 end
-if redis.call('HLEN', records) + count - #duplicates > tonumber(ARGV[4]) and #duplicates < count then
-  return remember(KEYS[4], number, slot, 'LIMIT', now, putOffMs)
+
+local lineText, lineStart
+-- Ids and records by turns. Appending by a count is quicker than by the length, which is looked for each time.
+local toStore, words = {}, 0
+local function getInLine()
+  local line = nextLine(KEYS[2], tonumber(state[1] or 0), now)
+  lineText, lineStart = toBase36(line, 9), lineBytes(line)
 end
 
-local line = nextPlace(KEYS[2])
-local pairsToStore = {}
-local item = 0
-
-local function store(recipient, key, first, last)
-  local waiting, due, expiry = {}, {}, {}
-  for i = first, last, stride do
+-- The tickets of a group's new items; their records are stored later.
+local function batchOf(group)
+  local waiting, due, expiry, waits = {}, {}, {}, 0
+  local item, mark = group.first - 1, group.audience and '*' or ''
+  for i = group.at, group.at + (group.items - 1) * stride, stride do
     item = item + 1
     if not isDuplicate[item] then
-      local id, tail, ttl = ARGV[i], ARGV[i + 2], timed and ARGV[i + 5] or ''
-      local ticket
-      if ttl == '' then
-        ticket = line .. tail .. id
+      local id, tail, ttl = ARGV[i], ARGV[i + 2], isTimed and ARGV[i + 5] or ''
+      local ticket, record
+      if ttl == '' and mark == '' then
+        ticket = lineText .. tail .. id
+        record = lineStart .. ARGV[i + 1]
       else
-        local expiresAt = string.format('%.0f', now + ttl)
-        ticket = line .. string.sub(tail, 1, 3) .. expiresAt .. string.sub(tail, 4) .. id
-        expiry[#expiry + 1] = expiresAt
-        expiry[#expiry + 1] = ticket
+        local expiresAt = ttl ~= '' and string.format('%.0f', now + ttl) or ''
+        ticket = lineText .. string.sub(tail, 1, 3) .. mark .. expiresAt .. string.sub(tail, 4) .. id
+        record = (ttl ~= '' and '\1' .. expiresAt or '') .. lineStart .. ARGV[i + 1]
+        if ttl ~= '' then
+          expiry[#expiry + 1] = expiresAt
+          expiry[#expiry + 1] = ticket
+        end
       end
-      pairsToStore[#pairsToStore + 1] = id
-      pairsToStore[#pairsToStore + 1] = ARGV[i + 1]
-      local delay = timed and tonumber(ARGV[i + 4]) or 0
-      local target = delay > 0 and due or waiting
-      target[#target + 1] = delay > 0 and now + delay or ARGV[i + 3]
-      target[#target + 1] = ticket
+      toStore[words + 1], toStore[words + 2] = id, record
+      words = words + 2
+      local delay = isTimed and tonumber(ARGV[i + 4]) or 0
+      if delay > 0 then
+        due[#due + 1] = string.format('%.0f', now + delay)
+        due[#due + 1] = ticket
+      else
+        waiting[waits + 1], waiting[waits + 2] = ARGV[i + 3], ticket
+        waits = waits + 2
+      end
     end
   end
-  local soonestDue = #due > 0 and redis.call('ZRANGE', KEYS[key + 1], 0, 0, 'WITHSCORES')[2]
-  callWith('ZADD', KEYS[key], waiting)
-  callWith('ZADD', KEYS[key + 1], due)
-  callWith('ZADD', KEYS[key + 3], expiry)
-  local soonestExpiry
-  for i = 1, #expiry, 2 do
-    if not soonestExpiry or tonumber(expiry[i]) < tonumber(soonestExpiry) then
-      soonestExpiry = expiry[i]
-    end
-  end
-  if soonestExpiry then
-    redis.call('ZADD', KEYS[3], 'LT', soonestExpiry, recipient)
-  end
-  -- Whoever waits has to know of something earlier to wait for, too.
-  local ring = #waiting > 0
-  for i = 1, #due, 2 do
-    ring = ring or not soonestDue or due[i] < tonumber(soonestDue)
-  end
-  if ring then
-    -- Whoever waits looks every second anyway: a bell that nobody hears need not stay.
-    if redis.call('ZADD', KEYS[key + 2], 0, '1') == 1 then
-      redis.call('PEXPIRE', KEYS[key + 2], 60000)
-    end
-  end
+  return { waiting = waiting, due = due, expiry = expiry }
 end
 
-at = 7
-local key = 5
-while at < #ARGV do
-  local last = at + 1 + tonumber(ARGV[at + 1]) * stride
-  store(ARGV[at], key, at + 2, last)
-  at, key = last + 1, key + 4
+local function handOutTo(group, batch)
+  local key = group.key
+  local inbox = { recipient = group.name, waiting = KEYS[key], due = KEYS[key + 1], bell = KEYS[key + 2] }
+  inbox.expiry, inbox.expiring = KEYS[key + 3], KEYS[3]
+  handOut(inbox, batch)
 end
-callWith('HSET', records, pairsToStore)
-return remember(KEYS[4], number, slot, #duplicates == 0 and 'OK' or 'OK ' .. table.concat(duplicates, ' '), now, putOffMs)
+
+local function noteNames()
+  local members = {}
+  for i, name in ipairs(names) do
+    members[2 * i - 1], members[2 * i] = '0', name
+  end
+  callWith('ZADD', PREFIX .. 'inboxes', members)
+end
+
+-- The usual case needs nothing of what follows.
+local excess = redis.call('HLEN', KEYS[1]) + count - tonumber(ARGV[4])
+if stored == '' and ARGV[8] == '' and ARGV[12] == '0' and not state[3] and not hasDuplicates and excess <= 0 then
+  getInLine()
+  for _, group in ipairs(groups) do
+    handOutTo(group, batchOf(group))
+  end
+  callWith('HSET', KEYS[1], toStore)
+  noteNames()
+  return decide('OK')
+end
+
+local settings = stored ~= '' and cjson.decode(stored)
+--@ names
+--@ inboxes
+--@ tickets
+--@ attempts
+--@ record
+--@ finishing
+--@ dedupe
+--@ fanning
+--@ dropping
+
+local generations = { PREFIX .. 'ids:0', PREFIX .. 'ids:1' }
+for i, value in ipairs(state[3] and lookUpIds(generations, ids) or {}) do
+  isDuplicate[i] = isDuplicate[i] or value and true
+end
+if records and records.keepsThem then
+  records.trim()
+  for from = 1, count, SLICE do
+    for i, isHeld in ipairs(records.areHeld({ unpack(ids, from, math.min(from + SLICE - 1, count)) })) do
+      isDuplicate[from + i - 1] = isDuplicate[from + i - 1] or isHeld
+    end
+  end
+end
+local duplicates = {}
+for i = 1, count do
+  duplicates[#duplicates + 1] = isDuplicate[i] and i or nil
+end
+if #duplicates == count then
+  return decide('OK ' .. table.concat(duplicates, ' '))
+end
+
+-- Whom the audiences are; items for nobody are not stored.
+local isUnfinished, coming = false, 0
+for _, group in ipairs(groups) do
+  if group.audience then
+    group.upto = state[4] or '0'
+    group.list, group.after, group.isAll = nextOfAudience(group.audience, '0', group.upto, group.items)
+    group.isNobody = group.isAll and #group.list == 0
+    isUnfinished = isUnfinished or state[5] and tonumber(state[5]) <= now
+      or #redis.call('ZRANGEBYSCORE', PREFIX .. 'lapses', '-inf', now, 'LIMIT', 0, 1) > 0
+  end
+  for item = group.first, group.first + group.items - 1 do
+    coming = coming + ((isDuplicate[item] or group.isNobody) and 0 or 1)
+  end
+end
+excess = excess - count + coming
+if coming > 0 and excess > 0 and not (ARGV[5] == 'drop-oldest' and dropOldest(groups, excess)) then
+  return decide('LIMIT')
+end
+
+-- Makes a group's new items findable: `toStore` has them from a word on.
+local function addToIndex(group, batch, from)
+  local members, tokens = {}, {}
+  for i = from, #toStore, 2 do
+    members[#members + 1] = readRecord(toStore[i + 1]).place .. toStore[i]
+  end
+  if stride % 2 == 1 then
+    local item = group.first - 1
+    for i = group.at, group.at + (group.items - 1) * stride, stride do
+      item = item + 1
+      tokens[#tokens + 1] = not isDuplicate[item] and ARGV[i + stride - 1] or nil
+    end
+  end
+  records.add(members, tokens)
+end
+
+-- Gives an audience its items, as many as one call may; returns how many recipients, and what there is to know of the rest.
+local function fanOut(group, batch)
+  local count = #group.list
+  if #batch.waiting + #batch.due == 0 then
+    return '0'
+  end
+  local given = group.isAll and count or 1 + redis.call('ZCOUNT', PREFIX .. 'audience', '-inf', group.upto)
+  local shares = {}
+  for _, list in ipairs({ batch.waiting, batch.due }) do
+    for i = 2, #list, 2 do
+      shares[#shares + 1] = memberOf(list[i], idOf(list[i]))
+      shares[#shares + 1] = string.format('%d', given)
+    end
+  end
+  callWith('HSET', PREFIX .. 'shares', shares)
+  local result = { string.format('%d', count) }
+  if not group.isAll then
+    local name = lineText .. group.audience
+    local intent = { after = group.after, upto = group.upto, count = count, given = given, audience = group.audience }
+    writeBatch(name, batch)
+    writeIntent(KEYS[2], name, intent)
+    result = { result[1], name, group.after, group.upto }
+  end
+  handOutToAll(group.list, batch)
+  return table.concat(result, ' ')
+end
+
+getInLine()
+local results = {}
+for _, group in ipairs(groups) do
+  local from = words + 1
+  local batch = not group.isNobody and batchOf(group)
+  if group.audience then
+    results[#results + 1] = batch and fanOut(group, batch) or '0'
+  else
+    handOutTo(group, batch)
+  end
+  if batch and records and records.isIndexed then
+    addToIndex(group, batch, from)
+  end
+end
+callWith('HSET', KEYS[1], toStore)
+noteNames()
+local new, values = {}, {}
+for numeral in string.gmatch(ARGV[8], '%d+') do
+  if not isDuplicate[tonumber(numeral)] then
+    new[#new + 1], values[#values + 1] = ids[tonumber(numeral)], ''
+  end
+end
+if #new > 0 then
+  rememberIds(generations, KEYS[2], state[3], new, values, tonumber(ARGV[9]), tonumber(ARGV[10]), now)
+end
+table.insert(duplicates, 1, isUnfinished and 'OK+' or 'OK')
+table.insert(results, 1, table.concat(duplicates, ' '))
+return decide(table.concat(results, '|'))

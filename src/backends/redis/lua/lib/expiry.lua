@@ -1,43 +1,47 @@
 -- Ends what has expired while it waited. A delivery that is running is left alone: its item ends when it comes back.
--- `keys`: records, waiting, leased, due, attempts, expiry, counters, expiring.
 local EXPIRED_AT_ONCE = 250
 
--- Forgets items that are not held by anybody.
-local function endExpired(keys, tickets)
+-- Ends items that are not held by anybody; returns their ids.
+local function endExpired(inbox, tickets)
   local ids = {}
   for i, ticket in ipairs(tickets) do
     ids[i] = idOf(ticket)
   end
-  redis.call('HDEL', keys.records, unpack(ids))
-  redis.call('HDEL', keys.attempts, unpack(tickets))
-  redis.call('ZREM', keys.expiry, unpack(tickets))
-  redis.call('HINCRBY', keys.counters, 'expired', #tickets)
-  return #tickets
+  finish(inbox.recipient, tickets, ids, 'expired', records and records.keepsThem and begunOf(inbox, tickets))
+  redis.call('HDEL', inbox.attempts, unpack(tickets))
+  redis.call('ZREM', inbox.expiry, unpack(tickets))
+  redis.call('HINCRBY', inbox.counters, 'expired', #tickets)
+  return ids
 end
 
--- Returns how many items were ended, and whether there may be more.
-local function expireWaiting(keys, recipient, now)
-  local tickets = redis.call('ZRANGEBYSCORE', keys.expiry, '-inf', now, 'LIMIT', 0, EXPIRED_AT_ONCE)
-  if #tickets == 0 then
-    return 0, false
+-- Notes when the next item of an inbox expires.
+local function noteSoonest(inbox)
+  local soonest = redis.call('ZRANGE', inbox.expiry, 0, 0, 'WITHSCORES')[2]
+  if soonest then
+    redis.call('ZADD', inbox.expiring, soonest, decodeName(inbox.recipient))
+  else
+    redis.call('ZREM', inbox.expiring, decodeName(inbox.recipient))
   end
-  local ended = {}
-  for i, lease in ipairs(redis.call('ZMSCORE', keys.leased, unpack(tickets))) do
+end
+
+-- Returns the ids of items that were ended, and whether there may be more.
+local function expireWaiting(inbox)
+  local tickets = redis.call('ZRANGEBYSCORE', inbox.expiry, '-inf', now, 'LIMIT', 0, EXPIRED_AT_ONCE)
+  if #tickets == 0 then
+    return tickets, false
+  end
+  local ended, ids = {}, {}
+  for i, lease in ipairs(redis.call('ZMSCORE', inbox.leased, unpack(tickets))) do
     if not lease then
       ended[#ended + 1] = tickets[i]
     end
   end
-  redis.call('ZREM', keys.expiry, unpack(tickets))
+  redis.call('ZREM', inbox.expiry, unpack(tickets))
   if #ended > 0 then
-    redis.call('ZREM', keys.waiting, unpack(ended))
-    redis.call('ZREM', keys.due, unpack(ended))
-    endExpired(keys, ended)
+    redis.call('ZREM', inbox.waiting, unpack(ended))
+    redis.call('ZREM', inbox.due, unpack(ended))
+    ids = endExpired(inbox, ended)
   end
-  local soonest = redis.call('ZRANGE', keys.expiry, 0, 0, 'WITHSCORES')
-  if soonest[2] then
-    redis.call('ZADD', keys.expiring, soonest[2], recipient)
-  else
-    redis.call('ZREM', keys.expiring, recipient)
-  end
-  return #ended, #tickets == EXPIRED_AT_ONCE
+  noteSoonest(inbox)
+  return ids, #tickets == EXPIRED_AT_ONCE
 end

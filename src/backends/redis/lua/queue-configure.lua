@@ -1,0 +1,10 @@
+#!lua flags=allow-oom
+-- Stores what is kept of a queue's items, where the queue holds neither items nor records.
+-- KEYS  1 records  2 state  3 kept
+-- ARGV  1 what to keep, as JSON, or "" for nothing
+-- Reply what is stored
+local isEmpty = redis.call('EXISTS', KEYS[1], KEYS[3]) == 0
+if isEmpty then
+  redis.call('HSET', KEYS[2], 'records', ARGV[1])
+end
+return redis.call('HGET', KEYS[2], 'records') or ''

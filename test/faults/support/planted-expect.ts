@@ -1,0 +1,54 @@
+/** What a planted bug has to come to: found in time, by its rule, from a seed that passes without it. */
+
+import { expect } from "vitest";
+import { explain } from "../history.js";
+import { type ChaosOptions, type ChaosReport, runChaos } from "./chaos-run.js";
+import type { Side } from "./history-log.js";
+import { type PlantedBug, type Scenario, SCENARIOS } from "./planted.js";
+
+const SEED = 20_240_607;
+/** From the first publish to the last operation. */
+const FOUND_WITHIN_S = 10;
+
+export interface Hunt {
+  /** Fails unless the bug is found. */
+  find(bug: PlantedBug): Promise<void>;
+}
+
+/** @param side that has the bugs: the other is left out */
+export function createHunt(side: Side, options: Pick<ChaosOptions, "rate" | "queueRate">): Hunt {
+  function run(scenario: Scenario, bug?: string): Promise<ChaosReport> {
+    const { script, consumers } = SCENARIOS[scenario];
+    return runChaos({
+      topology: "standalone",
+      sides: [side],
+      seed: SEED,
+      faults: { script },
+      publishers: 1,
+      consumers,
+      ...options,
+      leaseMs: 1_000,
+      patienceMs: 5_500,
+      drainMs: 5_000,
+      ...(bug === undefined ? {} : { bug, onFailure: "forget" }),
+    });
+  }
+
+  /** What the same seed comes to without any bug. */
+  const soundRuns = new Map<Scenario, Promise<ChaosReport>>();
+  function soundRun(scenario: Scenario): Promise<ChaosReport> {
+    const known = soundRuns.get(scenario) ?? run(scenario);
+    soundRuns.set(scenario, known);
+    return known;
+  }
+
+  return {
+    async find({ name, foundBy, scenario }) {
+      const { verdict: sound } = await soundRun(scenario);
+      expect(explain(sound)).toBe("every property holds");
+      const { verdict } = await run(scenario, name);
+      expect(Object.keys(verdict.broken)).toContain(foundBy);
+      expect(verdict.seconds).toBeLessThan(FOUND_WITHIN_S);
+    },
+  };
+}
