@@ -307,4 +307,55 @@ onEveryBackend("pub/sub", (lane) => {
       expect(() => here.pubsub.listen(pattern, { sharded: true })).toThrow(/no patterns/);
     }
   });
+
+  const noop = (): void => undefined;
+  const bad: Readonly<
+    Record<string, readonly [(pubsub: Broker["pubsub"]) => unknown, { code?: string; says?: RegExp }]>
+  > = {
+    "publishing to a pattern": [(pubsub) => pubsub.publish("a.*", 1), { says: /"a\.\*"/ }],
+    "publishing to a template": [(pubsub) => pubsub.publish("a.{b}", 1), { says: /\{b\}/ }],
+    "publishing to no name": [(pubsub) => pubsub.publish("", 1), {}],
+    "an option of publish that there is none of": [
+      (pubsub) => pubsub.publish("a", 1, { priority: 1 } as object),
+      { says: /priority/ },
+    ],
+    "an id for many": [(pubsub) => pubsub.publishMany("a", [1], { id: "x" } as object), { says: /no id/ }],
+    "sharded: false": [(pubsub) => pubsub.publish("a", 1, { sharded: false } as object), { says: /must be true/ }],
+    "what JSON cannot hold": [(pubsub) => pubsub.publish("a", { at: 1n }), { code: "CODEC", says: /payload\.at/ }],
+    "subscribing to nothing": [(pubsub) => pubsub.subscribe([], noop), { says: /not none/ }],
+    "subscribing to what is no text": [(pubsub) => pubsub.subscribe([7 as unknown as string], noop), { says: /7/ }],
+    "a handler that is none": [
+      (pubsub) => pubsub.subscribe("a", {}, "handler" as unknown as () => void),
+      { says: /function/ },
+    ],
+    "no handler": [(pubsub) => (pubsub.subscribe as (name: string) => unknown)("a"), { says: /function/ }],
+    'overflow "block"': [
+      (pubsub) => pubsub.subscribe("a", { overflow: "block" as "error" }, noop),
+      { code: "CONFIG", says: /events or a queue/ },
+    ],
+    "a buffer below none": [
+      (pubsub) => pubsub.subscribe("a", { buffer: -1 }, noop),
+      { code: "CONFIG", says: /buffer/ },
+    ],
+    "an option of subscribe that there is none of": [
+      (pubsub) => pubsub.subscribe("a", { group: "g" } as object, noop),
+      { code: "CONFIG", says: /group/ },
+    ],
+    "concurrency for an iteration": [
+      async (pubsub) => pubsub.listen("a", { concurrency: 2 } as object),
+      { code: "CONFIG", says: /concurrency/ },
+    ],
+    "dead letters of no name": [async (pubsub) => await pubsub.purge(""), {}],
+  };
+  test.each(Object.entries(bad))(
+    "%s is refused, and nothing is left behind",
+    async (_, [call, { code = "INVALID_ARGUMENT", says = /./ }]) => {
+      const broker = await lane.open();
+      await expect(Promise.resolve(broker.pubsub).then(call)).rejects.toMatchObject({
+        code,
+        message: expect.stringMatching(says),
+      });
+      expect((await broker.health()).details.consumers).toEqual([]);
+    },
+  );
 });

@@ -50,6 +50,31 @@ describe.concurrent("consumers", { timeout: 60_000 }, () => {
       expect(got.toSorted(([a], [b]) => Number(a) - Number(b))).toEqual(numbers.map((number) => [number, 2]));
     });
 
+    test(`[D8] ${where}: three attempts with delays that double, whose process dies while it waits for the next`, async () => {
+      await using store = await open();
+      const initialMs = 1_500;
+      await using broker = await connect(store.url, { logger: silentLogger });
+      await publishMany(broker, facade, ["stubborn"]);
+      const attempts: { attempt: number; at: number }[] = [];
+      const isSettled = async (): Promise<boolean> => {
+        if (attempts.length === 3) return (await deadLetters(broker, facade).next()).value?.attempts === 3;
+        if (facade === "events") return (await broker.events.stats(NAME)).groups[0]?.retrying === 1;
+        return (await broker.queue(NAME).stats()).delayed === 1;
+      };
+      while (attempts.length < 3) {
+        await using child = startProgram("failing", [store.url, facade, initialMs]);
+        const failed = await child.next((message) => "failed" in message, START_MS);
+        attempts.push({ attempt: Number(failed["attempt"]), at: Number(failed["at"]) });
+        await until(isSettled);
+        child.kill("SIGKILL");
+        await child.exited;
+      }
+      expect(attempts.map(({ attempt }) => attempt)).toEqual([1, 2, 3]);
+      const delays = attempts.slice(1).map(({ at }, index) => at - (attempts[index]?.at ?? 0));
+      expect(delays[0]).toBeGreaterThanOrEqual(initialMs);
+      expect(delays[1]).toBeGreaterThanOrEqual(2 * initialMs);
+    });
+
     test(`fault 36: ${where}: a message that kills its process is a dead letter after as many deliveries as it has attempts`, async () => {
       await using store = await open();
       const leaseMs = 500;

@@ -135,11 +135,17 @@ describe("TLS", () => {
 
   test("fault 30: a certificate that expired, names another host or is signed by nobody known is refused, typed", async () => {
     await present(await authority.sign("localhost", -1));
-    expect(await refusal(url, await trusted())).toMatchObject({ code: "CONNECTION", message: /expired/ });
+    expect(await refusal(url, await trusted())).toMatchObject({
+      code: "CONNECTION",
+      message: expect.stringMatching(/expired/),
+    });
     await present(await authority.sign("elsewhere.test"));
-    expect(await refusal(url, await trusted())).toMatchObject({ code: "CONNECTION", message: /elsewhere\.test/ });
+    expect(await refusal(url, await trusted())).toMatchObject({
+      code: "CONNECTION",
+      message: expect.stringMatching(/elsewhere\.test/),
+    });
     await present(await authority.sign("localhost"));
-    expect(await refusal(url)).toMatchObject({ code: "CONNECTION", message: /certificate/ });
+    expect(await refusal(url)).toMatchObject({ code: "CONNECTION", message: expect.stringMatching(/certificate/) });
     expect(await refusal(url, { tls: { rejectUnauthorized: false } })).toMatchObject({ code: "CONFIG" });
   });
 

@@ -7,6 +7,7 @@ const PROGRAMS = {
   careless: new URL("careless.ts", import.meta.url),
   "coming-and-going": new URL("coming-and-going.ts", import.meta.url),
   draining: new URL("draining.ts", import.meta.url),
+  failing: new URL("failing-consumer.ts", import.meta.url),
   "half-reaper": new URL("half-reaper.ts", import.meta.url),
   hanging: new URL("hanging-consumer.ts", import.meta.url),
   neighbour: new URL("neighbour.ts", import.meta.url),
