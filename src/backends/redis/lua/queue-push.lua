@@ -8,6 +8,7 @@
 --       7 what the items have besides: "t" a delay and a time to live, "f" fields; any of these letters
 --       8 which of the items have ids to be remembered: their numbers with spaces between, or ""
 --       9 how many ids a generation holds  10 how long it lasts, in ms  11 how many items  12 1 when any is for an audience
+--       13 what the publisher wants kept of items, as JSON, or "": stored where nothing is, and the queue holds nothing
 --       then for each recipient its name as in keys, or "*registered" or "*online", and how many items it gets,
 --       and for each of those its id, its record without the line, "<place in the batch>|<priority>|", minus its priority;
 --       with "t" its delay in ms, and its time to live in ms or ""; with "f" its fields and values as in lib/recording.lua
@@ -24,7 +25,7 @@
 --@ handing
 local now = nowMs()
 local count, isTimed = tonumber(ARGV[11]), string.byte(ARGV[7]) == 116
-local FIRST = 13
+local FIRST = 14
 local stride = 4 + (isTimed and 2 or 0) + (string.byte(ARGV[7], -1) == 102 and 1 or 0)
 
 local earlier, putOffMs = earlierResult(KEYS[4], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3])
@@ -37,8 +38,15 @@ end
 
 local state = redis.call('HMGET', KEYS[2], 'line', 'records', 'ids', 'registered', 'fanout')
 local stored = state[2] or ''
+local isWanted = stored == '' and ARGV[13] ~= '' and redis.call('EXISTS', KEYS[1], PREFIX .. 'kept') == 0
+if isWanted then
+  stored = ARGV[13]
+end
 if stored ~= ARGV[6] then
   return decide('SETTINGS ' .. stored)
+end
+if isWanted then
+  redis.call('HSET', KEYS[2], 'records', stored)
 end
 
 -- The recipients: name, number of the first item, where its words begin, how many items, and which keys are its own.
