@@ -214,3 +214,38 @@ test("tens of thousands of items that expire together are ended in short calls",
   expect(await queue.stats(name, "")).toMatchObject({ expired: count, leased: 1, waiting: 0 });
   expect(await faults(ports)).toEqual([]);
 }, 60_000);
+
+test("whatever is settled together, each call settles what it can in a few milliseconds", async () => {
+  const ports = await openPorts(server);
+  const { queue } = ports;
+  let calls = 0;
+  ports.judge((args) => {
+    if (args.includes("settler")) calls += 1;
+    return "well";
+  });
+  const settle = async (name: string, as: "ack" | "retry"): Promise<number> => {
+    await queue.push(name, many(1_100), LIMITS);
+    const feed = await queue.open(name, "", { ...CONSUMER, consumer: "settler" });
+    const taken = await collect(feed, 1_100);
+    calls = 0;
+    const outcomes = taken.deliveries.map(({ receipt }) =>
+      as === "ack" ? ({ receipt, as } as const) : ({ receipt, as, delayMs: 60_000, counted: true } as const),
+    );
+    expect((await feed.take({ max: 0, waitMs: 0 }, outcomes)).lost).toEqual([]);
+    const settled = calls;
+    // Given once more, all of them are lost, in whatever call.
+    expect((await feed.take({ max: 1, waitMs: 0 }, outcomes)).lost.toSorted()).toEqual(
+      taken.deliveries.map(({ receipt }) => receipt).toSorted(),
+    );
+    return settled;
+  };
+  expect(await settle(newName(), "ack")).toBe(2);
+  const retried = newName();
+  expect(await settle(retried, "retry")).toBe(5);
+  expect(await queue.stats(retried, "")).toMatchObject({ delayed: 1_100, leased: 0 });
+  const recorded = newName();
+  await queue.configure(recorded, { keepAckedMs: 60_000, maxRecords: 5_000, index: [] });
+  expect(await settle(recorded, "ack")).toBe(5);
+  expect(await queue.count(recorded, { state: "acked" })).toBe(1_100);
+  expect(await faults(ports)).toEqual([]);
+}, 30_000);
