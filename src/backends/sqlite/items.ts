@@ -4,7 +4,7 @@ import { isLeased } from "./conditions.js";
 import type { Deliveries, LeaseRange } from "./deliveries.js";
 import type { Database } from "./driver.js";
 import { keepsFinished, type QueueRow, settingsOf } from "./queues.js";
-import type { Reader, Readers } from "./readers.js";
+import { ANSWERS, type Reader, type Readers } from "./readers.js";
 import type { End, Records } from "./records.js";
 import type { StoredText } from "./values.js";
 import type { Tx } from "./writer.js";
@@ -183,7 +183,7 @@ export class Items {
     }
     this.release({ id: reader }, item);
     const removed = this.#sql.remove.run(item.seq, reader);
-    queue.items -= removed;
+    if (removed > 0 && !this.#readers.isForAnswers(reader)) queue.items -= removed;
     queue.changed = true;
     if (removed === 0) this.#records.end(tx, queue, reader, item.seq, { as: "gone", attempts: 0 });
   }
@@ -211,9 +211,9 @@ export class Items {
     return this.#sql.attempts.get(id, seq, id, seq, id, urgency, seq)?.attempts ?? 0;
   }
 
-  /** Counts what has no record. */
+  /** Counts what has no record; of the queue, what was pushed. */
   count(queue: QueueRow, inbox: Reader, change: number): void {
-    queue.items += change;
+    if (inbox.settings !== ANSWERS) queue.items += change;
     inbox.items += change;
     queue.changed = true;
     inbox.changed = true;

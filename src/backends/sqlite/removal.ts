@@ -58,7 +58,8 @@ export class Removal {
     let removed = 0;
     for (const held of this.#sql.some.all(queue.id, last, SLICE)) {
       left -= this.#remove(tx, queue, held, left);
-      if (this.#sql.item.get(held.seq) === undefined) removed += 1;
+      const isPushed = held.record !== null || !this.#parts.readers.isForAnswers(held.reader);
+      if (isPushed && this.#sql.item.get(held.seq) === undefined) removed += 1;
       if (left <= 0) break;
     }
     tx.spend(SLICE - left);
