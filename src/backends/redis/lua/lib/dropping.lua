@@ -3,18 +3,24 @@
 local MAX_DROPPED = 2000
 -- Of what is delayed, the soonest due are looked at: so many of all inboxes together.
 local DUE_LOOKED_AT = 1000
--- What choosing may cost, in tickets looked at: some milliseconds.
-local MAX_LOOKS = 5000
-local PAGE = 100
--- To find the least urgent of so many costs as much as to look at one ticket.
-local HEADS_PER_LOOK = 16
+-- What choosing may cost: roughly in microseconds, as are the costs of its parts.
+local MAX_COST = 8000
+local COST_OF_INBOX, COST_OF_TICKET = 8, 2
+local LARGEST_PAGE = 64
 
-local looks = 0
+local cost = 0
 
+-- Many inboxes may have the same ticket.
+local candidates = {}
 local function candidate(ticket, score)
-  looks = looks + 1
-  local line, digits = placeOf(ticket)
-  return { ticket = ticket, score = tonumber(score), line = line, digits = digits }
+  local known = candidates[ticket]
+  if not known then
+    cost = cost + COST_OF_TICKET
+    local line, digits = placeOf(ticket)
+    known = { ticket = ticket, score = tonumber(score), line = line, digits = digits }
+    candidates[ticket] = known
+  end
+  return known
 end
 
 local function isLessUrgent(a, b)
@@ -28,10 +34,10 @@ local function isLessUrgent(a, b)
 end
 
 -- Gives what waits in an inbox one by one, the least urgent first. All of one score lies together, the oldest in front.
-local function waitingOf(inbox, count)
+local function waitingOf(inbox)
   local first = redis.call('ZCARD', inbox.waiting)
   local last, rank, score = first - 1, first, nil
-  local page, at = {}, 0
+  local page, at, size = {}, 0, 1
   return function()
     at = at + 1
     if at > #page then
@@ -44,8 +50,9 @@ local function waitingOf(inbox, count)
         first = redis.call('ZCOUNT', inbox.waiting, '-inf', '(' .. score)
         rank = first
       end
-      page, at = redis.call('ZRANGE', inbox.waiting, rank, math.min(rank + count - 1, last)), 1
-      rank, count = rank + #page, PAGE
+      page, at = redis.call('ZRANGE', inbox.waiting, rank, math.min(rank + size - 1, last)), 1
+      rank, size = rank + #page, math.min(2 * size, LARGEST_PAGE)
+      cost = cost + 1 + #page / 4
     end
     return candidate(page[at], score)
   end
@@ -83,17 +90,13 @@ local function inboxesOf(groups)
   return inboxes
 end
 
--- Those of the inboxes that have an item, where nobody else has it, and nobody holds it.
-local function holdersOf(ticket, inboxes)
+-- The inboxes that come to an item now, where that is not dropped from under anybody else: no other has it, or holds it.
+local function holdersOf(ticket, sources)
   local shares = tonumber(redis.call('HGET', PREFIX .. 'shares', memberOf(ticket, idOf(ticket))) or 0)
   local holders = {}
-  if shares == 0 or shares > #inboxes then
-    return holders
-  end
-  looks = looks + #inboxes
-  for _, inbox in ipairs(inboxes) do
-    if redis.call('ZSCORE', inbox.waiting, ticket) or redis.call('ZSCORE', inbox.due, ticket) then
-      holders[#holders + 1] = inbox
+  for _, source in ipairs(sources) do
+    if source.head and source.head.ticket == ticket then
+      holders[#holders + 1] = source.inbox
     end
   end
   return #holders == shares and holders or {}
@@ -107,11 +110,11 @@ local function choose(inboxes, excess)
   end
   local ofEach = math.max(1, math.floor(DUE_LOOKED_AT / #inboxes))
   for _, inbox in ipairs(inboxes) do
-    if looks > MAX_LOOKS then
+    if cost > MAX_COST then
       return nil
     end
-    looks = looks + 1
-    add(inbox, waitingOf(inbox, math.min(excess, PAGE)))
+    cost = cost + COST_OF_INBOX
+    add(inbox, waitingOf(inbox))
     add(inbox, dueOf(inbox, ofEach))
   end
   local chosen, by = 0, {}
@@ -122,12 +125,12 @@ local function choose(inboxes, excess)
         least = source
       end
     end
-    looks = looks + #sources / HEADS_PER_LOOK
-    if not least or looks > MAX_LOOKS then
+    cost = cost + #sources / 8
+    if not least or cost > MAX_COST then
       return nil
     end
     local ticket = least.head.ticket
-    local holders = isShared(ticket) and holdersOf(ticket, inboxes) or { least.inbox }
+    local holders = isShared(ticket) and holdersOf(ticket, sources) or { least.inbox }
     for _, inbox in ipairs(holders) do
       by[inbox] = by[inbox] or {}
       table.insert(by[inbox], ticket)
