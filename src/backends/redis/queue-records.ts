@@ -19,8 +19,8 @@ const MAX_PAGE = 1_000;
 const MAX_SEARCHES = 10;
 /** Looks for who has an item that several may have, as many as one page may cost. */
 const MAX_LOOKS = 200_000;
-/** Place in line and id of an item. */
-const MEMBER = /^[0-9a-z]{12}/;
+/** Place in line and id of the last item that was shown. */
+const CURSOR = /^@([0-9a-z]{12}.+)$/s;
 
 export interface Records {
   configure(queue: KnownQueue, settings: RecordSettings): Promise<RecordSettings>;
@@ -121,23 +121,24 @@ export function createRecords(port: Pick<Port, "repeating">, { endExpired }: Ten
       return item;
     },
 
-    async list(queue, filter, { max, cursor = "" }) {
-      if (cursor !== "" && !MEMBER.test(cursor)) throw new NotFoundError(`"${cursor}" is no cursor`);
+    async list(queue, filter, { max, cursor }) {
+      const [, last = ""] = cursor === undefined ? [] : (CURSOR.exec(cursor) ?? []);
+      if (cursor !== undefined && last === "") throw new NotFoundError(`"${cursor}" is no cursor`);
       const wanted = await search.plan(queue, filter);
       await endExpired(queue);
       const size = Math.min(max, MAX_PAGE);
       // One more than wanted tells whether this is the last page.
-      const { members, next } = await search.some(queue, wanted, cursor, size + 1);
+      const { members, next } = await search.some(queue, wanted, last, size + 1);
       const page = members.slice(0, size);
       const rest = members.length > size ? page.at(-1) : next;
-      if (page.length === 0) return rest === "" ? { items: [] } : { items: [], cursor: rest ?? "" };
+      if (page.length === 0) return toPage([], rest);
       const { looked, items } = await findItems(port, queue, page.map(idOfMember));
       const shown = await withinReason(queue, items);
       // The page ends before the first that is not looked at, or not shown.
       const end = items[shown.length]?.index ?? looked;
       const after = end < page.length ? page[end - 1] : rest;
       const stored = await completeItems(port, queue, shown);
-      return after === undefined || after === "" ? { items: stored } : { items: stored, cursor: after };
+      return toPage(stored, after);
     },
 
     async count(queue, filter) {
@@ -153,6 +154,11 @@ export function createRecords(port: Pick<Port, "repeating">, { endExpired }: Ten
       return search.count(queue, wanted);
     },
   };
+}
+
+/** @param after the member to go on behind; none at the end */
+function toPage(items: readonly StoredItem[], after: string | undefined): ItemPage {
+  return after === undefined || after === "" ? { items } : { items, cursor: `@${after}` };
 }
 
 function idOfMember(member: string): string {

@@ -274,3 +274,14 @@ test("choosing what to drop for many with much that is delayed blocks the server
   expect(spentMs).toBeLessThan(100);
   expect(spentMs).toBeGreaterThan(0);
 }, 60_000);
+
+test("an inbox that an earlier build has pushed to is cleared, once somebody has opened it", async () => {
+  const ports = await openPorts(server);
+  const name = newName();
+  await ports.queue.push(name, [item("of an earlier build", { recipient: "anna" })], LIMITS);
+  await server.cli("DEL", `sb1:{test:queue:${name}:0}:inboxes`);
+  const feed = await ports.queue.open(name, "anna", CONSUMER);
+  expect(await ports.queue.clear(name)).toBe(1);
+  expect(await ports.queue.stats(name, "anna")).toMatchObject({ waiting: 0 });
+  expect(await feed.take({ max: 1, waitMs: 0 }, [])).toMatchObject({ deliveries: [], gone: 0 });
+});
