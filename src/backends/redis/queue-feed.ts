@@ -1,10 +1,16 @@
 /** How a recipient of a queue is consumed, as feeds want to know it. */
 
 import { randomBytes } from "node:crypto";
-import { type Delivery, type QueueConsumer, type Receipt, SHARED_RECIPIENT } from "../../core/backend.js";
+import {
+  type BackendContext,
+  type Delivery,
+  type QueueConsumer,
+  type Receipt,
+  SHARED_RECIPIENT,
+} from "../../core/backend.js";
+import type { Timer } from "../../core/clock.js";
 import { listOf, numberOf } from "./blob.js";
 import type { Connections, OwnConnection } from "./connection.js";
-import { uptime } from "./ledger.js";
 import type { Port } from "./port.js";
 import type { KnownQueue } from "./queue-known.js";
 import type { Recipients } from "./queue-recipients.js";
@@ -23,11 +29,14 @@ export interface QueueFeedOptions {
   readonly port: Pick<Port, "repeating">;
   readonly recipients: Recipients;
   readonly tending: Pick<Tending, "takeOver">;
+  readonly context: Pick<BackendContext, "clock" | "report">;
 }
 
-/** A recipient is noted as read at most so often: in a small part of the time after which it lapses. */
-const MAX_UNNOTED_MS = 5_000;
-const UNNOTED_SHARE = 0.05;
+/** How long a recipient whose feed is open goes without that being noted: at most, and in parts of its time to lapse. */
+const MAX_UNNOTED_MS = 10_000;
+const UNNOTED_SHARE = 0.25;
+/** Until it is tried again. */
+const RETRY_MS = 1_000;
 
 export interface QueueSource extends Source {
   /** Makes it known that a feed is open, and what its recipient is registered with. To be called first. */
@@ -44,16 +53,12 @@ export function createQueueSource(options: QueueFeedOptions): QueueSource {
   let taking: Promise<unknown> = Promise.resolve();
 
   async function take(request: Round): Promise<RoundResult> {
-    await reader.touch();
     if (taker.hasOrphans()) await tending.takeOver(queue);
     return taker.run(request, "take", true);
   }
 
   function round(request: Round): Promise<RoundResult> {
-    if (request.max === 0) {
-      const settle = (): Promise<RoundResult> => taker.run(request, "settle", false);
-      return reader.isDue() ? reader.touch().then(settle) : settle();
-    }
+    if (request.max === 0) return taker.run(request, "settle", false);
     const turn = taking.then(() => take(request));
     taking = turn.catch(() => undefined);
     return turn;
@@ -69,13 +74,11 @@ export function createQueueSource(options: QueueFeedOptions): QueueSource {
     key: keys.records,
     leaseMs: consumer.leaseMs,
     round,
-    touch: () => reader.touch(),
     block,
     isCurrent: () => true,
     // A lost reply is made up for by the next call that takes.
     recover: async () => ({ deliveries: [], after: undefined }),
     async extend(receipts) {
-      await reader.touch();
       const args = [String(consumer.leaseMs)];
       for (const receipt of receipts) {
         const { ticket, fence } = parseReceipt(receipt);
@@ -85,10 +88,10 @@ export function createQueueSource(options: QueueFeedOptions): QueueSource {
       return lost.map((number) => receipts[numberOf(number) - 1] ?? "");
     },
     async release(held) {
+      await reader.end();
       const { deliveries } = await taker.run(giveBack(held), "release", true);
       const lost = deliveries.map(({ receipt }) => receipt);
       if (lost.length > 0) await taker.run(giveBack(lost), "release", false);
-      await reader.leave();
     },
   };
 }
@@ -96,34 +99,48 @@ export function createQueueSource(options: QueueFeedOptions): QueueSource {
 interface Reader {
   /** Other feeds may have the consumer's name. */
   readonly feedId: string;
+  /** Notes that a feed is open, now and from time to time until `end`. */
   start(): Promise<void>;
-  /** Whether it is to be noted again that somebody reads. */
-  isDue(): boolean;
-  /** Keeps the recipient registered, and known to be listening. */
-  touch(): Promise<void>;
-  /** Notes it whether it is due or not. */
+  /** Notes it at once. */
   note(): Promise<void>;
-  leave(): Promise<void>;
+  end(): Promise<void>;
 }
 
-/** Notes that a recipient is read, where others are to know: nobody registers the shared one. */
-function createReader({ queue, recipient, consumer, recipients }: QueueFeedOptions): Reader {
+/** Keeps a recipient registered, and known to be listening. Nobody registers the shared one. */
+function createReader({ queue, recipient, consumer, recipients, context }: QueueFeedOptions): Reader {
   const feedId = randomBytes(6).toString("base64url");
-  let dueAt = Number.POSITIVE_INFINITY;
+  const isShared = recipient === SHARED_RECIPIENT;
+  let timer: Timer | undefined;
+  let beating: Promise<void> | undefined;
+  let hasFailed = false;
 
   async function note(mode: "register" | "leave"): Promise<void> {
-    const startedAt = uptime();
     const ttlMs = await recipients.read(queue, recipient, consumer.registration, feedId, mode);
-    dueAt = startedAt + Math.min(MAX_UNNOTED_MS, (ttlMs ?? MAX_UNNOTED_MS) * UNNOTED_SHARE);
+    hasFailed = false;
+    timer?.cancel();
+    const unnotedMs = Math.min(MAX_UNNOTED_MS, (ttlMs ?? MAX_UNNOTED_MS) * UNNOTED_SHARE);
+    timer = context.clock.setTimer(beat, Math.max(1, unnotedMs));
+  }
+
+  function beat(): void {
+    beating = note("leave").catch((error: unknown) => {
+      // Once, until it has worked again: what fails now fails for takes as well.
+      if (!hasFailed) context.report(error, "noting that a recipient is read");
+      hasFailed = true;
+      timer = context.clock.setTimer(beat, RETRY_MS);
+    });
   }
 
   return {
     feedId,
-    start: async () => (recipient === SHARED_RECIPIENT ? undefined : note("register")),
-    isDue: () => uptime() >= dueAt,
-    touch: async () => (uptime() >= dueAt ? note("leave") : undefined),
+    start: async () => (isShared ? undefined : note("register")),
     note: () => note("leave"),
-    leave: async () => (recipient === SHARED_RECIPIENT ? undefined : recipients.leave(queue, recipient, feedId)),
+    async end() {
+      if (isShared) return;
+      await beating;
+      timer?.cancel();
+      await recipients.leave(queue, recipient, feedId);
+    },
   };
 }
 

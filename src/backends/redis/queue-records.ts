@@ -91,6 +91,12 @@ export function createRecords(port: Pick<Port, "repeating">, { endExpired }: Ten
   const sizeOf = async (queue: KnownQueue, command: "HLEN" | "ZCARD", key: string): Promise<number> =>
     numberOf(await connectionOf(queue).command([command, key]));
 
+  /** Unfinished items; answers are none. */
+  async function openItems(queue: KnownQueue): Promise<number> {
+    const answers = await connectionOf(queue).command(["HGET", queue.keys.state, "answers"]);
+    return (await sizeOf(queue, "HLEN", queue.keys.records)) - (answers === null ? 0 : numberOf(answers));
+  }
+
   /** Of the items on a page, as many as it may cost to find out who has them. */
   async function withinReason(queue: KnownQueue, items: readonly FoundItem[]): Promise<readonly FoundItem[]> {
     if (items.every(({ shares }) => shares === 0)) return items;
@@ -143,12 +149,11 @@ export function createRecords(port: Pick<Port, "repeating">, { endExpired }: Ten
 
     async count(queue, filter) {
       const { fields = {}, state } = filter;
-      const { records, kept } = queue.keys;
       const hasFields = Object.keys(fields).length > 0;
       const wanted = hasFields || state !== undefined ? await search.plan(queue, filter) : undefined;
       await endExpired(queue);
-      if (wanted === undefined) return (await sizeOf(queue, "HLEN", records)) + (await sizeOf(queue, "ZCARD", kept));
-      if (state === "open" && !hasFields) return sizeOf(queue, "HLEN", records);
+      if (wanted === undefined) return (await openItems(queue)) + (await sizeOf(queue, "ZCARD", queue.keys.kept));
+      if (state === "open" && !hasFields) return openItems(queue);
       const [first = "", ...others] = wanted.keys;
       if (others.length === 0 && wanted.only === "") return sizeOf(queue, "ZCARD", first);
       return search.count(queue, wanted);

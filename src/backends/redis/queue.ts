@@ -66,7 +66,7 @@ export function createQueue(dependencies: PortDependencies): Queue & { close(): 
 
     async open(name, recipient, consumer) {
       const queue = find(name);
-      const source = createQueueSource({ queue, recipient, consumer, connections, port, recipients, tending });
+      const source = createQueueSource({ queue, recipient, consumer, connections, port, recipients, tending, context });
       await source.start();
       port.assertOpen();
       return port.openFeed(source);

@@ -23,6 +23,7 @@
 --@ line
 --@ bell
 --@ handing
+--@ answers
 local now = nowMs()
 local count, isTimed = tonumber(ARGV[11]), string.byte(ARGV[7]) == 116
 local FIRST = 14
@@ -36,9 +37,11 @@ local function decide(result)
   return remember(KEYS[4], ARGV[1], ARGV[3], result, now, putOffMs)
 end
 
-local state = redis.call('HMGET', KEYS[2], 'line', 'records', 'ids', 'registered', 'fanout')
+local state = redis.call('HMGET', KEYS[2], 'line', 'records', 'ids', 'registered', 'fanout', 'answers')
 local stored = state[2] or ''
-local isWanted = stored == '' and ARGV[13] ~= '' and redis.call('EXISTS', KEYS[1], PREFIX .. 'kept') == 0
+-- Without the answers, which fill no queue.
+local held = redis.call('HLEN', KEYS[1]) - (state[6] or 0)
+local isWanted = stored == '' and ARGV[13] ~= '' and held + redis.call('ZCARD', PREFIX .. 'kept') == 0
 if isWanted then
   stored = ARGV[13]
 end
@@ -50,7 +53,7 @@ if isWanted then
 end
 
 -- The recipients: name, number of the first item, where its words begin, how many items, and which keys are its own.
-local groups, names, ids = {}, {}, {}
+local groups, names, ids, hasAnswers = {}, {}, {}, false
 local at, nextKey, item = FIRST, 6, 0
 while at < #ARGV do
   local name, items = ARGV[at], tonumber(ARGV[at + 1])
@@ -60,7 +63,11 @@ while at < #ARGV do
     group.audience = string.sub(name, 2)
   else
     nextKey = nextKey + 4
-    names[#names + 1] = name ~= '' and name or nil
+    if name ~= '' then
+      names[#names + 1] = name
+      group.areAnswers = isForAnswers(name)
+      hasAnswers = hasAnswers or group.areAnswers
+    end
   end
   for i = at + 2, at + 1 + items * stride, stride do
     item = item + 1
@@ -87,9 +94,9 @@ end
 local isDuplicate, hasDuplicates = {}, false
 for from = 1, count, SLICE do
   local to = math.min(from + SLICE - 1, count)
-  local held = redis.call('HMGET', KEYS[1], unpack(ids, from, to))
-  for i = 1, #held do
-    if held[i] then
+  local found = redis.call('HMGET', KEYS[1], unpack(ids, from, to))
+  for i = 1, #found do
+    if found[i] then
       isDuplicate[from + i - 1], hasDuplicates = true, true
     end
   end
@@ -155,8 +162,9 @@ local function noteNames()
 end
 
 -- The usual case needs nothing of what follows.
-local excess = redis.call('HLEN', KEYS[1]) + count - tonumber(ARGV[4])
-if stored == '' and ARGV[8] == '' and ARGV[12] == '0' and not state[3] and not hasDuplicates and excess <= 0 then
+local excess = held + count - tonumber(ARGV[4])
+local isUsual = stored == '' and ARGV[8] == '' and ARGV[12] == '0' and not state[3]
+if isUsual and not hasAnswers and not hasDuplicates and excess <= 0 then
   getInLine()
   for _, group in ipairs(groups) do
     handOutTo(group, batchOf(group))
@@ -198,7 +206,7 @@ if #duplicates == count then
 end
 
 -- Whom the audiences are; items for nobody are not stored.
-local isUnfinished, coming = false, 0
+local isUnfinished, coming, answers = false, 0, 0
 for _, group in ipairs(groups) do
   if group.audience then
     group.upto = state[4] or '0'
@@ -208,7 +216,9 @@ for _, group in ipairs(groups) do
       or #redis.call('ZRANGEBYSCORE', PREFIX .. 'lapses', '-inf', now, 'LIMIT', 0, 1) > 0
   end
   for item = group.first, group.first + group.items - 1 do
-    coming = coming + ((isDuplicate[item] or group.isNobody) and 0 or 1)
+    local isNew = not isDuplicate[item] and not group.isNobody
+    coming = coming + (isNew and not group.areAnswers and 1 or 0)
+    answers = answers + (isNew and group.areAnswers and 1 or 0)
   end
 end
 excess = excess - count + coming
@@ -269,11 +279,14 @@ for _, group in ipairs(groups) do
   else
     handOutTo(group, batch)
   end
-  if batch and records and records.isIndexed then
+  if batch and records and records.isIndexed and not group.areAnswers then
     addToIndex(group, batch, from)
   end
 end
 callWith('HSET', KEYS[1], toStore)
+if answers > 0 then
+  countAnswers(answers)
+end
 noteNames()
 local new, values = {}, {}
 for numeral in string.gmatch(ARGV[8], '%d+') do

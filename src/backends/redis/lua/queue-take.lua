@@ -24,6 +24,7 @@
 --@ tickets
 --@ attempts
 --@ bell
+--@ answers
 local inbox = {
   recipient = ARGV[1], expiring = KEYS[3], waiting = KEYS[5], leased = KEYS[6], due = KEYS[7], attempts = KEYS[8],
   expiry = KEYS[9], counters = KEYS[10], dead = KEYS[11], bell = KEYS[12],
@@ -46,6 +47,7 @@ if inbox.recipient ~= '' then
 end
 local lost, receipts, expiredIds, out = {}, {}, {}, {}
 local gone, expired, poisoned = 0, 0, 0
+local areAnswers = isForAnswers(inbox.recipient)
 local hasAttempts = redis.call('EXISTS', inbox.attempts) == 1
 
 -- Most calls acknowledge first deliveries and take others. What comes to anything else is only made when it is needed.

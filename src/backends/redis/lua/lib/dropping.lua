@@ -80,7 +80,8 @@ local function inboxesOf(groups)
     end
   end
   for _, group in ipairs(groups) do
-    if not group.audience then
+    -- Dropping an answer makes no room.
+    if not group.audience and not group.areAnswers then
       add(group.name)
     end
     for _, one in ipairs(group.list or {}) do
