@@ -36,6 +36,8 @@ export class Removal {
     let [done, count] = [0, 0];
     for (const id of ids) {
       const held = this.#parts.items.find(tx, queue, id);
+      // What has expired was not there to be removed: it comes to its end first.
+      if (held !== undefined && !this.#parts.items.isClear(held, tx.now)) break;
       left -= held === undefined ? 1 : this.#remove(tx, queue, held, left);
       // It may need another transaction.
       if (held !== undefined && this.#parts.items.look(queue, id) !== undefined) break;
