@@ -8,6 +8,7 @@ import { type LaneStore, laneStore } from "./support/lane-store.js";
 import { openMemoryStore } from "./support/memory-store.js";
 import { openNothing } from "./support/nothing.js";
 import { consumingBugs } from "./support/planted-consuming.js";
+import { edgeBugs } from "./support/planted-edges.js";
 import { groupBugs } from "./support/planted-groups.js";
 import { keepingBugs } from "./support/planted-keeping.js";
 import { queueBugs } from "./support/planted-queues.js";
@@ -35,7 +36,7 @@ function caseOf(title: string): ContractCase {
   return found;
 }
 
-describe.concurrent.each([...consumingBugs, ...storingBugs, ...groupBugs, ...keepingBugs, ...queueBugs])(
+describe.concurrent.each([...consumingBugs, ...storingBugs, ...groupBugs, ...keepingBugs, ...queueBugs, ...edgeBugs])(
   "where $title",
   (bug) => {
     test.each(bug.caughtBy)("this fails: %s", async (title) => {
