@@ -113,13 +113,18 @@ function createReader({ queue, recipient, consumer, recipients, context }: Queue
   let timer: Timer | undefined;
   let beating: Promise<void> | undefined;
   let hasFailed = false;
+  let hasEnded = false;
+
+  /** Takes may note it meanwhile as well: there is one timer, and none once it has ended. */
+  function beatIn(ms: number): void {
+    timer?.cancel();
+    if (!hasEnded) timer = context.clock.setTimer(beat, Math.max(1, ms));
+  }
 
   async function note(mode: "register" | "leave"): Promise<void> {
     const ttlMs = await recipients.read(queue, recipient, consumer.registration, feedId, mode);
     hasFailed = false;
-    timer?.cancel();
-    const unnotedMs = Math.min(MAX_UNNOTED_MS, (ttlMs ?? MAX_UNNOTED_MS) * UNNOTED_SHARE);
-    timer = context.clock.setTimer(beat, Math.max(1, unnotedMs));
+    beatIn(Math.min(MAX_UNNOTED_MS, (ttlMs ?? MAX_UNNOTED_MS) * UNNOTED_SHARE));
   }
 
   function beat(): void {
@@ -127,7 +132,7 @@ function createReader({ queue, recipient, consumer, recipients, context }: Queue
       // Once, until it has worked again: what fails now fails for takes as well.
       if (!hasFailed) context.report(error, "noting that a recipient is read");
       hasFailed = true;
-      timer = context.clock.setTimer(beat, RETRY_MS);
+      beatIn(RETRY_MS);
     });
   }
 
@@ -137,8 +142,10 @@ function createReader({ queue, recipient, consumer, recipients, context }: Queue
     note: () => note("leave"),
     async end() {
       if (isShared) return;
-      await beating;
+      hasEnded = true;
       timer?.cancel();
+      // What is on its way would say afterwards that the feed is open.
+      await beating;
       await recipients.leave(queue, recipient, feedId);
     },
   };

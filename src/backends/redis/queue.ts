@@ -68,7 +68,14 @@ export function createQueue(dependencies: PortDependencies): Queue & { close(): 
       const queue = find(name);
       const source = createQueueSource({ queue, recipient, consumer, connections, port, recipients, tending, context });
       await source.start();
-      port.assertOpen();
+      try {
+        port.assertOpen();
+      } catch (error) {
+        await source
+          .release([])
+          .catch((failure: unknown) => context.report(failure, "closing a feed that was opening"));
+        throw error;
+      }
       return port.openFeed(source);
     },
 
