@@ -114,3 +114,18 @@ test("a dead letter without a record is explained, whoever it was for", async ()
   const unknown = await tasks.explain(hers);
   expect(unknown).toMatchObject({ dead: false, summary: expect.stringContaining("ask with { recipient }") });
 });
+
+test("refusals and reports name what was wrong, and what to do", async () => {
+  const reports: Error[] = [];
+  await using broker = await connect("memory:", { logger: silentLogger, onError: (error) => void reports.push(error) });
+  expect(() => broker.queue("tasks", { index: ["type"] } as object)).toThrow('it has "type"');
+  const full = broker.queue("tasks", { maxItems: 1, overflow: "drop-oldest" });
+  await full.publishMany([1, 2]).catch(() => undefined);
+  await full.publish(3);
+  await full.publish(4);
+  await expect(broker.queue("tasks", { maxItems: 1 }).publish(5)).rejects.toThrow("recipients() and stats()");
+  await using _consuming = await broker.queue("tasks").subscribe({}, () => undefined);
+  await until(() => reports.length > 0);
+  expect(reports[0]?.message).toContain('overflow "drop-oldest"');
+  expect(reports[0]?.message).not.toContain("stream");
+});
