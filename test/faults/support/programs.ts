@@ -9,6 +9,7 @@ const PROGRAMS = {
   hanging: new URL("hanging-consumer.ts", import.meta.url),
   neighbour: new URL("neighbour.ts", import.meta.url),
   poisoned: new URL("poisoned-consumer.ts", import.meta.url),
+  "queue-times": new URL("queue-times.ts", import.meta.url),
   "read-only": new URL("read-only.ts", import.meta.url),
   toiling: new URL("toiling.ts", import.meta.url),
 } as const;
