@@ -22,8 +22,8 @@ type Letter = Extract<ItemsFound, { op: "itemLetter" }>;
  * answered: it counts whole milliseconds, and is adjusted now and then, while ours is not.
  */
 const CLOCK_NS = 20e6;
-/** After the lease of what a dead consumer held has run out. */
-const REDELIVERY_MS = 5_000;
+/** After the lease of what a dead consumer held has run out, and nothing as urgent is in front of it. */
+const REDELIVERY_NS = 5e9;
 
 export class Inbox {
   readonly recipient: string;
@@ -82,8 +82,8 @@ export class Inbox {
     else this.#judgeRepeated(op, ledger, consumer);
     this.#judgeUnseen(op, publisher, ledger, isFirst);
     this.#judgeUrgency(op, publisher, ledger, isFirst);
-    this.#adopt(op, consumer);
     const priority = publisher.priority[n] ?? 0;
+    this.#adopt(op, consumer, priority);
     this.#urgency.note({ p, n, priority, invokedAt: publisher.invokedAt[n] ?? 0, from, until });
     ledger.mark(n, ITEM.begun | ITEM.open);
     ledger.clear(n, ITEM.retried | ITEM.deferred);
@@ -282,7 +282,7 @@ export class Inbox {
     this.#add("priority", op, `${what} ${ms(preferred.from - since)} ms or more`);
   }
 
-  #adopt(op: Begin, consumer: number): void {
+  #adopt(op: Begin, consumer: number, priority: number): void {
     const { t, p, n } = op;
     const name = `${p} ${n}`;
     const held = this.#holding.get(consumer) ?? new Set();
@@ -291,10 +291,10 @@ export class Inbox {
     const diedAt = this.#orphans.get(name);
     if (diedAt === undefined) return;
     this.#orphans.delete(name);
-    const tookMs = (t - diedAt) / 1e6;
-    this.redeliveries.push(tookMs);
-    const { windows, traits } = this.#shared;
-    if (tookMs > traits.leaseMs + REDELIVERY_MS && !windows.stalled(diedAt, t) && !windows.rolledBack(diedAt, t))
+    this.redeliveries.push((t - diedAt) / 1e6);
+    const since = Math.max(diedAt + this.#leaseNs, this.#urgency.lastAsUrgent(priority, op.from));
+    const { windows } = this.#shared;
+    if (op.from > since + REDELIVERY_NS && !windows.stalled(diedAt, t) && !windows.rolledBack(diedAt, t))
       this.#add("stuck", op, `it came again ${ms(t - diedAt)} ms after the consumer that held it had died`);
   }
 

@@ -110,6 +110,14 @@ export const soundItems: readonly Case[] = [
         .rest(),
   },
   {
+    title: "what a dead consumer held has to wait behind what is more urgent",
+    tell: (s) => {
+      s.item(0, { priority: -3 }).taken(1, { n: 0 }).direct({ op: "died", process: "consumer", number: 1 });
+      for (let n = 1; n <= 10; n += 1) s.item(n).wait(1_000).done(2, { n });
+      return s.done(2, { n: 0, a: 2 }).rest();
+    },
+  },
+  {
     title: "a consumer that closes gives back what it holds",
     tell: (s) => s.item(0).taken(1, { n: 0 }).tell(1, { op: "itemsReleased", r: "" }).done(2, { n: 0 }).rest(),
   },

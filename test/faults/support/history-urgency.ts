@@ -44,6 +44,12 @@ export class Urgency {
     else if (level.push(handedOut) > 2 * KEPT) level.splice(0, KEPT);
   }
 
+  /** When a take had ended, before `from`, that brought something of this priority or more. */
+  lastAsUrgent(priority: number, from: number): number {
+    const levels = [...this.#handedOut].filter(([of]) => of >= priority);
+    return Math.max(0, ...levels.map(([, level]) => level.findLast(({ until }) => until <= from)?.until ?? 0));
+  }
+
   /** What was handed out in its place, if anything. */
   preferredTo(waited: Waited): HandedOut | undefined {
     let hasWaited = false;
