@@ -43,6 +43,8 @@ export class Dispatcher implements Handing, Consuming, Finisher<HandledArrival> 
   readonly #since: number;
   #isOpen = false;
   #isPumping = false;
+  /** What the clock says, as long as nobody else's code has run since: asking costs as much as a step of the rest. */
+  #now: number | undefined;
   /** Handlers that run, and those that wait for their retry. */
   #running = 0;
   #handled = 0;
@@ -144,9 +146,11 @@ export class Dispatcher implements Handing, Consuming, Finisher<HandledArrival> 
       const arrival = this.#reception.next();
       if (arrival === undefined) break;
       this.#running += 1;
-      this.#lastMessageAt = this.#options.runtime.clock.now();
+      this.#lastMessageAt = this.#now ?? this.#options.runtime.clock.now();
+      this.#now = undefined;
       this.#start(arrival, this.#lastMessageAt);
     }
+    this.#now = undefined;
     this.#isPumping = false;
     if (this.#running === 0) this.#notifyIdle();
   }
@@ -161,15 +165,18 @@ export class Dispatcher implements Handing, Consuming, Finisher<HandledArrival> 
   finish(run: HandledRun, verdict: Verdict): void {
     this.#runs.remove(run);
     const { ok, error } = run.delivery.from.bound;
-    (run.thrown === undefined ? ok : error).record(this.#options.runtime.clock.now() - run.startedAt);
-    if (run.failure === undefined && verdict.as === "ack") this.#done("handled");
+    const now = this.#options.runtime.clock.now();
+    (run.thrown === undefined ? ok : error).record(now - run.startedAt);
+    if (run.failure === undefined && verdict.as === "ack") this.#done("handled", now);
     else if (run.failure !== undefined) this.#giveUpOn(run);
     else if (verdict === STOP) this.#stopBy(run);
     else if (verdict.as === "retry") void this.#again(run, verdict);
     else if (verdict.as === "deadLetter") void this.#bury(run, verdict);
   }
 
-  #done(how: "handled" | "failed"): void {
+  /** @param now what the clock says, where it has just been asked */
+  #done(how: "handled" | "failed", now?: number): void {
+    this.#now = now;
     if (how === "handled") this.#handled += 1;
     else this.#failed += 1;
     this.#running -= 1;

@@ -161,7 +161,7 @@ describe.concurrent("starting without a server", { timeout: 60_000 }, () => {
 });
 
 describe.concurrent("errors that nobody listens to", { timeout: 60_000 }, () => {
-  for (const facade of FACADES) {
+  for (const facade of [...FACADES, "pubsub"]) {
     test(`fault 53: ${facade}: a program without any error listener survives its server's death, and goes on`, async () => {
       const server = await startRedis({ users: { app: "on >secret ~* &* +@all" } });
       const url = `redis://app:secret@127.0.0.1:${server.port}`;

@@ -10,7 +10,7 @@ import { Pipe } from "./proxy-pipe.js";
 import { createRandom, type Random } from "./random.js";
 
 export interface Proxy extends AsyncDisposable {
-  /** Where clients connect to, on 127.0.0.1. */
+  /** Where clients connect to. */
   readonly port: number;
   /** Connections open now. */
   readonly connections: number;
@@ -31,6 +31,8 @@ export interface ProxyOptions {
   readonly seed?: number;
   /** Default one that is free. */
   readonly port?: number;
+  /** Default 127.0.0.1. */
+  readonly host?: string;
 }
 
 /** Both directions of one connection. */
@@ -54,7 +56,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
     // Only what was open already can be cut.
     if (flaw !== undefined && flaw.kind !== "cut") apply(pair, flaw);
   });
-  await listen(server, options.port ?? 0);
+  await listen(server, options.port ?? 0, options.host ?? "127.0.0.1");
 
   const close = (): Promise<void> => {
     closing ??= new Promise((resolve) => {
@@ -87,10 +89,10 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
   };
 }
 
-function listen(server: Server, port: number): Promise<void> {
+function listen(server: Server, port: number, host: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", reject);
-    server.listen(port, "127.0.0.1", () => {
+    server.listen(port, host, () => {
       server.off("error", reject);
       resolve();
     });
