@@ -22,8 +22,8 @@ type Letter = Extract<ItemsFound, { op: "itemLetter" }>;
  * answered: it counts whole milliseconds, and is adjusted now and then, while ours is not.
  */
 const CLOCK_NS = 20e6;
-/** After the lease of what a dead consumer held has run out. */
-const REDELIVERY_MS = 5_000;
+/** After the lease of what a dead consumer held has run out, and nothing as urgent is in front of it. */
+const REDELIVERY_NS = 5e9;
 
 export class Inbox {
   readonly recipient: string;
@@ -76,13 +76,14 @@ export class Inbox {
     ledger.begins[n] = Math.min(255, (ledger.begins[n] ?? 0) + 1);
     this.#judgeTimes(op, publisher, ledger, isFirst);
     // Somebody who stood still begins now what he was given long ago, whatever has become of it since.
-    if (!isFirst && until <= (ledger.takenFrom[n] ?? 0)) return;
+    const isEarlier = until <= (ledger.takenFrom[n] ?? 0) || a < (ledger.attempt[n] ?? 0);
+    if (!isFirst && isEarlier && from < (ledger.takenUntil[n] ?? 0)) return;
     if (isFirst) ledger.id[n] = hashOf(...Buffer.from(op.at));
     else this.#judgeRepeated(op, ledger, consumer);
     this.#judgeUnseen(op, publisher, ledger, isFirst);
     this.#judgeUrgency(op, publisher, ledger, isFirst);
-    this.#adopt(op, consumer);
     const priority = publisher.priority[n] ?? 0;
+    this.#adopt(op, consumer, priority);
     this.#urgency.note({ p, n, priority, invokedAt: publisher.invokedAt[n] ?? 0, from, until });
     ledger.mark(n, ITEM.begun | ITEM.open);
     ledger.clear(n, ITEM.retried | ITEM.deferred);
@@ -126,10 +127,8 @@ export class Inbox {
         op,
         `the outcome of attempt ${a} counted although attempt ${current} had been handed out before`,
       );
-    if (as === "ack") {
-      ledger.mark(n, ITEM.stored);
-      ledger.finishedAt[n] = t;
-    }
+    if (as === "ack") ledger.mark(n, ITEM.stored);
+    if (as === "ack" || as === "dead") ledger.finishedAt[n] = t;
     const isCurrent = current === a && ledger.holder[n] === consumer;
     if (isCurrent && (as === "retry" || as === "defer")) ledger.waitsFrom[n] = t + delayMs * 1e6 + CLOCK_NS;
   }
@@ -195,6 +194,11 @@ export class Inbox {
     this.#holding.delete(consumer);
   }
 
+  /** Messages by which it would have shown had another been preferred. */
+  get compared(): number {
+    return this.#urgency.compared;
+  }
+
   ledgerOf(p: number, n: number): InboxLedger {
     let ledger = this.#ledgers.get(p);
     if (ledger === undefined) {
@@ -221,6 +225,11 @@ export class Inbox {
     const delayMs = publisher.delayMs[n] ?? 0;
     if (until < (publisher.invokedAt[n] ?? 0) + delayMs * 1e6 - CLOCK_NS)
       this.#add("early", op, `it was handed out before its delay of ${delayMs} ms had passed`);
+    const finishedAt = ledger.finishedAt[n] ?? 0;
+    if (finishedAt > 0 && from > finishedAt && !windows.rolledBack(finishedAt, op.t)) {
+      const how = ledger.has(n, ITEM.expired) ? "the store said that it had expired" : "what ended it was stored";
+      this.#add("again", op, `attempt ${a} was handed out after ${how}`);
+    }
     if (isFirst || from < (ledger.takenUntil[n] ?? 0)) return;
     const readyAt = ledger.readyAt[n] ?? 0;
     // Once the lease has run out it comes again at once, whatever was decided too late.
@@ -237,10 +246,6 @@ export class Inbox {
       this.#add("twice", op, `the message comes as ${op.at}, and had another id before`);
     // Which of two takes came first is known where one ended before the other began.
     if (from < (ledger.takenUntil[n] ?? 0)) return;
-    if (ledger.has(n, ITEM.stored | ITEM.expired) && from > (ledger.finishedAt[n] ?? 0)) {
-      const how = ledger.has(n, ITEM.stored) ? "its acknowledgement was stored" : "the store said that it had expired";
-      this.#add("again", op, `attempt ${a} was handed out after ${how}`);
-    }
     const before = ledger.attempt[n] ?? 0;
     if (a < before || (a === before && ledger.has(n, ITEM.retried)))
       this.#add("attempts", op, `attempt ${a} was handed out behind attempt ${before}, which had to be counted`);
@@ -277,7 +282,7 @@ export class Inbox {
     this.#add("priority", op, `${what} ${ms(preferred.from - since)} ms or more`);
   }
 
-  #adopt(op: Begin, consumer: number): void {
+  #adopt(op: Begin, consumer: number, priority: number): void {
     const { t, p, n } = op;
     const name = `${p} ${n}`;
     const held = this.#holding.get(consumer) ?? new Set();
@@ -286,10 +291,10 @@ export class Inbox {
     const diedAt = this.#orphans.get(name);
     if (diedAt === undefined) return;
     this.#orphans.delete(name);
-    const tookMs = (t - diedAt) / 1e6;
-    this.redeliveries.push(tookMs);
-    const { windows, traits } = this.#shared;
-    if (tookMs > traits.leaseMs + REDELIVERY_MS && !windows.stalled(diedAt, t) && !windows.rolledBack(diedAt, t))
+    this.redeliveries.push((t - diedAt) / 1e6);
+    const since = Math.max(diedAt + this.#leaseNs, this.#urgency.lastAsUrgent(priority, op.from));
+    const { windows } = this.#shared;
+    if (op.from > since + REDELIVERY_NS && !windows.stalled(diedAt, t) && !windows.rolledBack(diedAt, t))
       this.#add("stuck", op, `it came again ${ms(t - diedAt)} ms after the consumer that held it had died`);
   }
 

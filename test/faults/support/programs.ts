@@ -3,6 +3,7 @@
 import { type Child, runChild } from "../../support/children.js";
 
 const PROGRAMS = {
+  announcing: new URL("announcing.ts", import.meta.url),
   blocking: new URL("blocking-consumer.ts", import.meta.url),
   careless: new URL("careless.ts", import.meta.url),
   "coming-and-going": new URL("coming-and-going.ts", import.meta.url),
@@ -13,6 +14,7 @@ const PROGRAMS = {
   neighbour: new URL("neighbour.ts", import.meta.url),
   poisoned: new URL("poisoned-consumer.ts", import.meta.url),
   present: new URL("present.ts", import.meta.url),
+  "queue-times": new URL("queue-times.ts", import.meta.url),
   "read-only": new URL("read-only.ts", import.meta.url),
   toiling: new URL("toiling.ts", import.meta.url),
 } as const;
