@@ -34,6 +34,11 @@ export class Owner {
     if (this.isClosing) throw new ClosedError("the broker is closed");
   }
 
+  /** Whether something may still be published, while consumers drain. */
+  get isPublishing(): boolean {
+    return this.#publishing;
+  }
+
   /** @throws {ClosedError} once the consumers have drained */
   assertPublishing(): void {
     if (!this.#publishing) throw new ClosedError("the broker is closed");

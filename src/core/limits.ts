@@ -9,6 +9,9 @@ export const DEDUPE_WINDOW_MS = 600_000;
 /** How many of them it remembers, unless they are too old; at most twice as many. */
 export const DEDUPE_MAX_IDS = 100_000;
 
+/** A page of items ends once it holds so much payload: what is looked at page by page stays small. */
+export const PAGE_BYTES = 1_000_000;
+
 /** For `Log.changeRetention`: what is stored afterwards. */
 export function changedRetention(stored: Retention, changes: RetentionChanges): Retention {
   const { maxEntries, maxAgeMs = stored.maxAgeMs, overflow } = changes;
@@ -37,7 +40,8 @@ export function streamFull(stream: string, { maxEntries, maxAgeMs }: Retention, 
 /** For `Queue.push`: the queue is full of unfinished items. */
 export function queueFull(queue: string, maxItems: number): LimitError {
   return new LimitError(
-    `the queue "${queue}" holds its maxItems of ${maxItems}: let its consumers catch up, or raise it`,
+    `the queue "${queue}" holds its maxItems of ${maxItems}: let its consumers catch up, or raise it; ` +
+      "recipients() and stats() tell who has how much",
     {
       retryable: true,
     },

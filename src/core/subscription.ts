@@ -39,6 +39,8 @@ export interface ConsumerPlan {
   readonly currentLeaseMs?: () => Promise<number | undefined>;
   /** Messages may be dropped before they are handled, because somebody wants it so: counted, and no failure. */
   readonly mayLose: boolean;
+  /** By what they are removed otherwise. Default: by what removes the entries of streams. */
+  readonly lostBy?: string;
   /** Opens the feed under this consumer name. */
   readonly open: (consumer: string) => Promise<Feed>;
   /** What comes between a delivery and its handler. */
@@ -282,10 +284,11 @@ function consumerEvents(runtime: Runtime, plan: ConsumerPlan, onEnd: (error: Err
   };
 }
 
-function lossOf({ channel, reader }: ConsumerPlan, count: number): DataLossDetected {
+const LOST_BY = "trimmed or deleted by hand, or dropped for their age or number by a stream that drops the oldest";
+
+function lossOf({ channel, reader, lostBy = LOST_BY }: ConsumerPlan, count: number): DataLossDetected {
   return new DataLossDetected(
-    `${count} messages of "${channel}" were removed before "${reader}" had handled them: ` +
-      "trimmed or deleted by hand, or dropped for their age or number by a stream that drops the oldest",
+    `${count} messages of "${channel}" were removed before "${reader}" had handled them: ${lostBy}`,
     { channel, reader, count },
   );
 }

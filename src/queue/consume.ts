@@ -19,7 +19,7 @@ import { type Check, type Checks, findProblems, oneOf, show } from "../core/opti
 import { forgetRecipient, privateRecipient } from "../core/private-recipients.js";
 import type { ConsumerPlan } from "../core/subscription.js";
 import { isThenable } from "../core/thenable.js";
-import { type Handle, prepare } from "./handle.js";
+import { type Handle, sayForConsumer } from "./handle.js";
 import { recipientOf } from "./publish.js";
 
 /** For the iterable form; the others add to it. */
@@ -57,8 +57,11 @@ const FORMS: Readonly<Record<Form, Readonly<Record<string, Check>>>> = {
   "queue.subscribeBatch": { ...CHECKS, ...HANDLER_CHECKS, ...BATCH_CHECKS },
 };
 
-/** A fan-out consumer that shows no sign of life for this long has died: nobody else reads what is kept for it. */
-const MAX_FANOUT_TTL_MS = 3_600_000;
+const LOST_BY =
+  'dropped for others by a full queue that somebody publishes to with overflow "drop-oldest": say that where the queue is ' +
+  "consumed as well, and it is counted alone";
+/** A fan-out consumer whose feed shows no sign of life for this long has died: nobody else reads what is kept for it. */
+const MAX_FANOUT_TTL_MS = 120_000;
 
 /**
  * @param concurrency deliveries out at once
@@ -101,8 +104,9 @@ export function planConsumer(
     concurrency,
     leaseMs,
     mayLose: settings.limits.overflow === "drop-oldest",
+    lostBy: LOST_BY,
     async open(consumer) {
-      await prepare(handle);
+      await sayForConsumer(handle);
       return await runtime.backend.queue.open(name, recipient, { consumer, ...terms });
     },
     around: (handler) => answering(runtime, name, handler),

@@ -5,7 +5,7 @@ import { decodeHeader } from "../core/message.js";
 import { aSignal, type Checks, checkOptions, show } from "../core/options.js";
 import { validId } from "../core/outgoing.js";
 import { call, type Handle } from "./handle.js";
-import { recipientOf } from "./publish.js";
+import { anyRecipientOf } from "./publish.js";
 import type { QueueCallOptions } from "./recipients.js";
 
 export interface ExplainOptions extends QueueCallOptions {
@@ -50,7 +50,8 @@ export interface Explanation {
 const CHECKS: Checks<ExplainOptions> = { recipient: () => undefined, signal: aSignal };
 /** Dead letters looked through, the oldest first, where no record tells of them. */
 const MAX_LETTERS = 1_000;
-const LETTER_PAGE = 100;
+/** Few at a time: they come with their messages. */
+const LETTER_PAGE = 20;
 /** Queues that are asked, the last opened first, and how many of them at once. */
 const MAX_QUEUES = 100;
 const QUEUES_AT_ONCE = 10;
@@ -58,7 +59,7 @@ const QUEUES_AT_ONCE = 10;
 export async function explain(handle: Handle, givenId: string, options: ExplainOptions = {}): Promise<Explanation> {
   checkOptions("queue.explain", options, CHECKS);
   const id = validId(givenId);
-  const asked = options.recipient === undefined ? undefined : recipientOf(options.recipient);
+  const asked = options.recipient === undefined ? undefined : anyRecipientOf(options.recipient);
   const { queue } = handle.runtime.backend;
   return await call(handle, options.signal, { event: "get_message_failed", fields: { message_id: id } }, async () => {
     const item = await queue.get(handle.name, id);
@@ -101,8 +102,8 @@ async function explainPresent(
 
 async function explainAbsent(handle: Handle, id: string, asked: string | undefined): Promise<Explanation> {
   const { name: channel } = handle;
-  const isDead = await hasLetter(handle, asked ?? SHARED_RECIPIENT, id);
-  const foundIn = isDead ? [] : await othersWith(handle, id);
+  const buriedBy = await findLetter(handle, [...new Set([asked ?? SHARED_RECIPIENT, SHARED_RECIPIENT])], id);
+  const foundIn = buriedBy === undefined ? await othersWith(handle, id) : [];
   const facts = {
     id,
     channel,
@@ -112,23 +113,30 @@ async function explainAbsent(handle: Handle, id: string, asked: string | undefin
     matchesRecipient: undefined,
     acknowledged: false,
     expired: false,
-    dead: isDead,
+    dead: buriedBy !== undefined,
     paused: false,
     leasedUntil: undefined,
     delayedUntil: undefined,
     recipients: [],
   };
-  return { ...facts, summary: absenceText(facts, asked) };
+  return { ...facts, summary: absenceText(facts, buriedBy) };
 }
 
-function absenceText({ id, channel, dead, foundIn }: Omit<Explanation, "summary">, asked: string | undefined): string {
-  if (dead) return `${show(id)} is a dead letter of ${nameOf(asked ?? SHARED_RECIPIENT)}: redrive delivers it again`;
+function absenceText({ id, channel, foundIn }: Omit<Explanation, "summary">, buriedBy: string | undefined): string {
+  if (buriedBy !== undefined) return `${show(id)} is a dead letter of ${nameOf(buriedBy)}: redrive delivers it again`;
   if (foundIn.length > 0)
     return `${show(id)} is not in the queue ${show(channel)}, but in ${foundIn.map(show).join(", ")}: look there`;
   return (
     `the queue ${show(channel)} does not hold ${show(id)}: it was never published here, or it is finished (acknowledged, ` +
-    "expired, deleted), and no record of it is kept: the option keepAckedMs says how long records are"
+    "expired, deleted), and no record of it is kept: the option keepAckedMs says how long records are; or it is a dead " +
+    "letter of some recipient: ask with { recipient }"
   );
+}
+
+/** Who of these recipients has it among the dead letters. */
+async function findLetter(handle: Handle, recipients: readonly string[], id: string): Promise<string | undefined> {
+  for (const recipient of recipients) if (await hasLetter(handle, recipient, id)) return recipient;
+  return undefined;
 }
 
 async function hasLetter({ runtime, name }: Handle, recipient: string, id: string): Promise<boolean> {

@@ -21,7 +21,7 @@ import {
   type SubscribeQueueOptions,
 } from "./consume.js";
 import { explain, type ExplainOptions, type Explanation } from "./explain.js";
-import { call, createShared, type Handle, noteOpened, prepare } from "./handle.js";
+import { agree, call, createShared, type Handle, noteOpened } from "./handle.js";
 import { type ItemCalls, itemCalls } from "./items.js";
 import { type LetterCalls, letterCalls } from "./letters.js";
 import { type QueueOptions, settingsOf } from "./options.js";
@@ -33,7 +33,7 @@ import {
   type PublishQueueOptions,
   type QueuePublisher,
   type QueueReceipt,
-  recipientOf,
+  anyRecipientOf,
 } from "./publish.js";
 import { CALL_CHECKS, type QueueCallOptions, type RecipientCalls, recipientCalls } from "./recipients.js";
 import { request, type RequestOptions } from "./request.js";
@@ -117,7 +117,7 @@ function createQueue<T, R>(handle: Handle, publishers: Publishers): Omit<Queue<T
     explain: (id, options) => explain(handle, id, options),
     async stats(given, options) {
       checkOptions("queue.stats", options, CALL_CHECKS);
-      const recipient = recipientOf(given);
+      const recipient = anyRecipientOf(given);
       return await call(handle, options?.signal, undefined, () => runtime.backend.queue.stats(name, recipient));
     },
   };
@@ -130,17 +130,22 @@ function publishing<T>(
   const target = createTarget(handle);
   return {
     publish(data, options) {
-      const preparing = prepare(handle);
-      if (preparing === undefined) return messages.publish(target, data, options);
-      return preparing.then(() => messages.publish(target, data, options));
+      const agreeing = whileOpen(handle);
+      if (agreeing === undefined) return messages.publish(target, data, options);
+      return agreeing.then(() => messages.publish(target, data, options));
     },
     async publishMany(data, options) {
-      await prepare(handle);
+      await whileOpen(handle);
       // The function among the options gets what it is declared for: the data beside it.
       return await messages.publishMany(target, data, options as ItemOptions | undefined);
     },
     request: (data, options) => request(handle, requests, target, data, options),
   };
+}
+
+/** Agrees on records, where there is something to agree on. What is closed says so itself. */
+function whileOpen(handle: Handle): Promise<void> | undefined {
+  return handle.runtime.owner.isPublishing ? agree(handle) : undefined;
 }
 
 function consuming<R>(queue: Handle): Pick<Queue<never, R>, "subscribe" | "subscribeBatch" | "deliveries"> {

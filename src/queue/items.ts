@@ -15,8 +15,8 @@ import {
   show,
 } from "../core/options.js";
 import { validId } from "../core/outgoing.js";
-import { call, type Handle } from "./handle.js";
-import { recipientOf } from "./publish.js";
+import { call, callAgreed, type Handle } from "./handle.js";
+import { anyRecipientOf } from "./publish.js";
 import { CALL_CHECKS, type QueueCallOptions } from "./recipients.js";
 import { asSeenByOne, createViewer, type QueuedMessage, type QueuePage, showPage } from "./view.js";
 
@@ -119,7 +119,7 @@ function readingCalls<T>(handle: Handle): Pick<ItemCalls<T>, "pending" | "get" |
   return {
     async pending(given, options = {}) {
       checkOptions("queue.pending", options, PENDING_CHECKS);
-      const recipient = recipientOf(given);
+      const recipient = anyRecipientOf(given);
       const about = { event: "get_pending_failed", fields: { reader: recipient } } as const;
       const page = await call(handle, options.signal, about, () =>
         queue.browse(name, recipient, pageOf(options), options.state),
@@ -141,7 +141,7 @@ function readingCalls<T>(handle: Handle): Pick<ItemCalls<T>, "pending" | "get" |
       const page = pageOf(options);
       const about = { event: "list_messages_failed" } as const;
       if (!("openState" in wanted)) {
-        const found = await call(handle, options.signal, about, () => queue.list(name, wanted.filter, page));
+        const found = await callAgreed(handle, options.signal, about, () => queue.list(name, wanted.filter, page));
         return await showPage(found, view);
       }
       const { recipient, openState } = wanted;
@@ -149,12 +149,13 @@ function readingCalls<T>(handle: Handle): Pick<ItemCalls<T>, "pending" | "get" |
       return asSeenByOne(await showPage(found, view));
     },
     async count(filter, options) {
+      assertFilterItself(filter);
       checkOptions("queue.count", filter, FILTER_CHECKS);
       checkOptions("queue.count", options, CALL_CHECKS);
       const wanted = wantedBy("queue.count", filter);
       const about = { event: "list_messages_failed" } as const;
       if (!("openState" in wanted))
-        return await call(handle, options?.signal, about, () => queue.count(name, wanted.filter));
+        return await callAgreed(handle, options?.signal, about, () => queue.count(name, wanted.filter));
       const stats = await call(handle, options?.signal, about, () => queue.stats(name, wanted.recipient));
       return stats[wanted.openState];
     },
@@ -170,7 +171,7 @@ function settlingCalls(handle: Handle): Pick<ItemCalls<never>, "acknowledge" | "
     options: AcknowledgeOptions | undefined,
   ): Promise<readonly boolean[]> => {
     checkOptions(method, options, ACKNOWLEDGE_CHECKS);
-    const recipient = recipientOf(options?.recipient);
+    const recipient = anyRecipientOf(options?.recipient);
     const ids = given.map(validId);
     const about = { event: "message_acknowledge_failed", fields: { reader: recipient, message_id: ids[0] } } as const;
     const results: boolean[] = [];
@@ -265,6 +266,12 @@ function wantedBy(where: string, { source, target, acknowledged, state }: QueueF
       ...(stateAsked !== undefined && { state: stateAsked }),
     },
   };
+}
+
+/** For those who call it as `list` is called. @throws {InvalidArgumentError} */
+function assertFilterItself(filter: unknown): void {
+  if (typeof filter === "object" && filter !== null && "filter" in filter)
+    throw new InvalidArgumentError("queue.count takes the filter itself, { state: … }, and not { filter: … }");
 }
 
 function isOpenState(state: QueueFilter["state"]): state is OpenState {

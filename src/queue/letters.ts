@@ -15,7 +15,7 @@ import {
 } from "../core/dead-letters.js";
 import { aSignal, type Checks, checkOptions } from "../core/options.js";
 import { call, type Handle } from "./handle.js";
-import { recipientOf } from "./publish.js";
+import { anyRecipientOf } from "./publish.js";
 import { CALL_CHECKS, type QueueCallOptions } from "./recipients.js";
 
 /** A parked message, with where it comes from. */
@@ -55,16 +55,16 @@ export function letterCalls<T>(handle: Handle): LetterCalls<T> {
   return {
     async *deadLetters(given, options) {
       checkOptions("queue.deadLetters", options, CALL_CHECKS);
-      yield* readDeadLetters<T, Place>(boxOf(handle, recipientOf(given)), options?.signal);
+      yield* readDeadLetters<T, Place>(boxOf(handle, anyRecipientOf(given)), options?.signal);
     },
     async inspect(id, options = {}) {
       checkOptions("queue.inspect", options, LETTER_CHECKS);
-      return await readDeadLetter<T, Place>(boxOf(handle, recipientOf(options.recipient)), id, options.signal);
+      return await readDeadLetter<T, Place>(boxOf(handle, anyRecipientOf(options.recipient)), id, options.signal);
     },
     async redrive(given = {}) {
       checkOptions("queue.redrive", given, { ...LETTER_CHECKS, ...REDRIVE_CHECKS });
       const { recipient, ...options } = given;
-      const { letters, place } = boxOf(handle, recipientOf(recipient));
+      const { letters, place } = boxOf(handle, anyRecipientOf(recipient));
       const about = { event: "put_message_failed", fields: { reader: place.recipient } } as const;
       return await call(handle, options.signal, about, async () => {
         const { dead } = await runtime.backend.queue.stats(name, place.recipient);
@@ -74,7 +74,7 @@ export function letterCalls<T>(handle: Handle): LetterCalls<T> {
     async purge(given = {}) {
       checkPurge("queue.purge", given, { ...LETTER_CHECKS, ...PURGE_CHECKS });
       const { recipient, ...options } = given;
-      return await purgeDeadLetters(boxOf(handle, recipientOf(recipient)).letters, options);
+      return await purgeDeadLetters(boxOf(handle, anyRecipientOf(recipient)).letters, options);
     },
   };
 }

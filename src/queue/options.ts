@@ -17,7 +17,7 @@ import {
 /**
  * Options are each handle's own: a queue that is opened twice goes by either handle's options, depending on which is used.
  * Only `keepAckedMs`, `maxRecords` and `index` are the queue's: they are stored with it, and a handle that says something
- * else is refused when it is first used.
+ * else cannot publish, list or count.
  */
 export interface QueueOptions {
   /** Unfinished messages that the queue may hold when something is published. Default 1,000,000. */
@@ -81,10 +81,14 @@ const DEFAULT_MAX_RECORDS = 10_000;
 const MIN_RECIPIENT_TTL_MS = 10_000;
 const INDEXED: readonly string[] = ["source", "target"] satisfies readonly IndexedField[];
 
-const aListOfFields: Check = (value) =>
-  Array.isArray(value) && value.every((field) => INDEXED.includes(field as string))
+const aListOfFields: Check = (value) => {
+  const fields = INDEXED.map((field) => `"${field}"`).join(" and ");
+  if (!Array.isArray(value)) return `must be a list of ${fields}`;
+  const wrong: unknown = value.find((field) => !INDEXED.includes(field as string));
+  return wrong === undefined && !value.includes(undefined)
     ? undefined
-    : `must be a list of ${INDEXED.map((field) => `"${field}"`).join(" and ")}`;
+    : `must list ${fields} alone: it has ${show(wrong)}`;
+};
 
 export const recipientTtlCheck: Check = aDuration(MIN_RECIPIENT_TTL_MS);
 
@@ -106,12 +110,13 @@ export function settingsOf(queue: string, options: QueueOptions = {}): Settings 
   if (problems.length === 0) problems.push(...contradictions(queue, options));
   if (problems.length > 0) throw new ConfigError(problems);
   const { maxItems = DEFAULT_MAX_ITEMS, overflow = "reject", blockMs = DEFAULT_BLOCK_MS } = options;
+  const records = recordsOf(options);
   return {
-    limits: { maxItems, overflow },
+    limits: { maxItems, overflow, ...(records && { records: records.settings }) },
     blockMs: overflow === "block" ? blockMs : undefined,
     ttlMs: options.ttlMs,
     recipientTtlMs: options.recipientTtlMs ?? DEFAULT_RECIPIENT_TTL_MS,
-    records: recordsOf(options),
+    records,
     onExpired: options.onExpired,
   };
 }

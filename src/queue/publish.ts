@@ -13,10 +13,11 @@ import {
   ownId,
   type Routing,
 } from "../core/outgoing.js";
+import { isFanout } from "../core/private-recipients.js";
 import { Publisher, type PublishTarget } from "../core/publisher.js";
 import type { Runtime } from "../core/runtime.js";
 import type { Handle } from "./handle.js";
-import type { IndexedField, Settings } from "./options.js";
+import type { IndexedField } from "./options.js";
 
 /** Proof that a message is stored, naming how safely. */
 export interface QueueReceipt {
@@ -157,22 +158,13 @@ function encodeItem(
     schemaVersion: version,
   };
   const { id, header, data, size } = encodeOutgoing(runtime, routing, given, options, ownOne ?? request?.id);
-  const fields = fieldsOf(settings, options?.source ?? runtime.source, routing.target);
+  const fields = fieldsOf(options?.source ?? runtime.source, routing.target);
   return { id, dedupe: ownOne !== undefined, header, data, size, recipient, priority, delayMs, ttlMs, fields };
 }
 
-/** What `list` finds it by. Undefined where this handle says nothing of an index: that costs nothing then. */
-function fieldsOf(
-  { records }: Settings,
-  source: string,
-  target: string | undefined,
-): Readonly<Partial<Record<IndexedField, string>>> | undefined {
-  const index = records?.settings.index;
-  if (index === undefined) return undefined;
-  return {
-    ...(index.includes("source") && { source }),
-    ...(target !== undefined && index.includes("target") && { target }),
-  };
+/** What `list` finds it by, whoever has said what is indexed: the store passes over the rest. */
+function fieldsOf(source: string, target: string | undefined): Readonly<Partial<Record<IndexedField, string>>> {
+  return target === undefined ? { source } : { source, target };
 }
 
 function audienceOf(audience: "registered" | "online", target: string | undefined): Audience {
@@ -186,6 +178,11 @@ function audienceOf(audience: "registered" | "online", target: string | undefine
 
 function assertArgument(name: string, problem: string | undefined, value: unknown): void {
   if (problem !== undefined) throw new InvalidArgumentError(`${name} ${problem}, not ${show(value)}`);
+}
+
+/** Of whom there is something to look at, or to settle: fan-out consumers as well. @throws {InvalidArgumentError} */
+export function anyRecipientOf(name: string | undefined): string {
+  return isFanout(name) ? name : recipientOf(name);
 }
 
 /** @throws {InvalidArgumentError} for a name that is none */

@@ -4,10 +4,10 @@ import type { RegisteredRecipient } from "../core/backend.js";
 import { abortableCall } from "../core/lifecycle.js";
 import { validName } from "../core/names.js";
 import { aSignal, type Checks, checkOptions } from "../core/options.js";
-import { isReplyInbox } from "../core/private-recipients.js";
+import { isFanout, isReplyInbox } from "../core/private-recipients.js";
 import { call, type Handle } from "./handle.js";
 import { recipientTtlCheck } from "./options.js";
-import { recipientOf } from "./publish.js";
+import { anyRecipientOf } from "./publish.js";
 
 /** Every call may be given up: it rejects with the signal's reason, and what was under way goes on unobserved. */
 export interface QueueCallOptions {
@@ -50,7 +50,7 @@ export function recipientCalls(handle: Handle): RecipientCalls {
       await call(handle, options?.signal, undefined, () => queue.register(name, recipient, registration));
     },
     async unregister(given, options) {
-      const recipient = validName("recipient", given);
+      const recipient = isFanout(given) ? given : validName("recipient", given);
       return await plain("unregister", options, () => queue.unregister(name, recipient));
     },
     async *recipients(options) {
@@ -64,11 +64,11 @@ export function recipientCalls(handle: Handle): RecipientCalls {
       } while (cursor !== undefined);
     },
     async pause(given, options) {
-      const recipient = recipientOf(given);
+      const recipient = anyRecipientOf(given);
       await plain("pause", options, () => queue.pause(name, recipient));
     },
     async resume(given, options) {
-      const recipient = recipientOf(given);
+      const recipient = anyRecipientOf(given);
       await plain("resume", options, () => queue.resume(name, recipient));
     },
   };

@@ -4,7 +4,7 @@ import { Inbox } from "../core/asking.js";
 import { abortable } from "../core/lifecycle.js";
 import { aDuration, anInteger, aSignal, type Checks, checkOptions } from "../core/options.js";
 import type { MessageOptions } from "../core/outgoing.js";
-import { type Handle, prepare } from "./handle.js";
+import { agree, type Handle } from "./handle.js";
 import { type QueuePublisher, type QueueTarget, requestTarget, ttlCheck } from "./publish.js";
 
 export interface RequestOptions extends MessageOptions {
@@ -53,7 +53,7 @@ export async function request(
     timeoutMs,
     signal,
     async send(replyTo, over) {
-      await abortable(prepare(handle) ?? Promise.resolve(), over);
+      await abortable(agree(handle) ?? Promise.resolve(), over);
       await publisher.publish(requestTarget(handle, target, { id, replyTo }), data, { ...sent, signal: over });
     },
   });

@@ -153,10 +153,12 @@ const refusals: readonly ContractCase[] = [
       await work.configure({ index: [] });
       await work.register(["anna"]);
       await work.push(item("a"));
-      const page = { max: 10, cursor: "none of yours" };
-      await rejectsWith("NOT_FOUND", () => work.queue.browse(work.name, "", page));
-      await rejectsWith("NOT_FOUND", () => work.queue.list(work.name, {}, page));
-      await rejectsWith("NOT_FOUND", () => work.queue.recipients(work.name, page));
+      for (const cursor of ["none of yours", "twelvelettrs"]) {
+        const page = { max: 10, cursor };
+        await rejectsWith("NOT_FOUND", () => work.queue.browse(work.name, "", page));
+        await rejectsWith("NOT_FOUND", () => work.queue.list(work.name, {}, page));
+        await rejectsWith("NOT_FOUND", () => work.queue.recipients(work.name, page));
+      }
     },
   },
 ];

@@ -147,6 +147,24 @@ export const queueLimitCases: readonly ContractCase[] = [
     },
   },
   {
+    title: "queue: what must not be dropped hides nothing that may, however much of it there is",
+    run: async (store) => {
+      const work = startQueue(store);
+      await work.register(["anna", "ben"]);
+      await work.push(...numbered("shared ", 300).map((id) => item(id, TO_ALL)));
+      const anna = { recipient: "anna" };
+      await work.push(item("a1", { ...anna, priority: 5 }), item("a2", { ...anna, priority: 1 }));
+      const limits = dropping(302);
+      await work.pushWithin(limits, item("a3", { ...anna, priority: 9 }));
+      await rejectsWith("LIMIT", () =>
+        work.pushWithin(limits, ...numbered("too many ", 3).map((id) => item(id, anna))),
+      );
+      await work.pushWithin(limits, item("a4", { ...anna, priority: 7 }));
+      deepEqual(textsOf(await collect(store, await work.open("anna"), 3)), ["a3", "a4", "shared 1"]);
+      deepEqual([(await work.stats("anna")).dropped, (await work.stats("ben")).dropped], [2, 0]);
+    },
+  },
+  {
     title: "queue: a full queue drops as many as come, however many that are",
     run: async (store) => {
       const work = startQueue(store);

@@ -1,7 +1,8 @@
 /** Consumers of one queue in two processes, and everything that can come to it, each step held against a model. */
 
 import { deepEqual, equal, ok } from "node:assert/strict";
-import type { Backend, Delivery, Feed, Outcome, Queue } from "../core/backend.js";
+import type { Backend, Delivery, Feed, Outcome, Queue, QueueLimits } from "../core/backend.js";
+import { LimitError } from "../core/errors.js";
 import type { ContractStore } from "./contract.js";
 import { ack, allLetters, deadLetter, defer, first, item, LIMITS, retry } from "./fixtures.js";
 import { comesBefore, later, type ModelShare, type Moment, QueueModel, standingsOf, surely } from "./queue-model.js";
@@ -16,6 +17,7 @@ const LEASES_MS = [60_000, 400];
 const TTLS_MS = [0, 60_000, 500, 90];
 const KINDS = ["fizz", "buzz"];
 const DELAYS_MS = [0, 0, 0, 60, 60_000];
+const OVERFULL: QueueLimits = { maxItems: 1 };
 /** No feed looks more rarely for what was abandoned. */
 const A_SWEEP_MS = 1_100;
 
@@ -79,8 +81,19 @@ export class QueuePlay {
       recipient: recipients.length > 1 ? { audience: "registered" } : first(recipients),
       ...(ttlMs !== undefined && { ttlMs }),
     });
-    const [[answer], at] = await this.#timed(() => pick(this.#queues, who).push(this.#work.name, [pushed], LIMITS));
-    const isDuplicate = this.#model.isDuplicate(id, at) ?? answer?.duplicate;
+    const twice = priority % 3 === 2 ? [pushed, pushed] : [pushed];
+    const limits = how % 7 === 3 ? OVERFULL : LIMITS;
+    const [answers, at] = await this.#timed(() =>
+      pick(this.#queues, who).push(this.#work.name, twice, limits).catch(noRoom),
+    );
+    const known = this.#model.isDuplicate(id, at);
+    if (answers === undefined) {
+      ok(limits === OVERFULL && known !== true, `there was room for ${id}, or it needed none`);
+      return;
+    }
+    const [answer, again] = answers;
+    const isDuplicate = known ?? answer?.duplicate;
+    if (twice.length > 1) deepEqual(again, { id, duplicate: true, recipients: 0 }, "an id stands in a push once");
     deepEqual(answer, { id, duplicate: isDuplicate, recipients: isDuplicate ? 0 : recipients.length });
     if (!isDuplicate)
       this.#model.push({ id, priority: pushed.priority, isChosen, kind }, recipients, at, { ttlMs, delayMs });
@@ -93,11 +106,14 @@ export class QueuePlay {
     const late = player.late.filter((_delivery, index) => ((ends >> index) & 3) === 3);
     player.held = player.held.filter((delivery) => !ending.includes(delivery));
     player.late = player.late.filter((delivery) => !late.includes(delivery));
+    // What is settled is settled again some time, whatever has become of it: also when it was put back meanwhile.
+    const settledAgain = ending.filter((_delivery, index) => (max + index) % 3 === 0);
     await this.#take(
       player,
       max % 5,
       [...late, ...ending].map((delivery, index) => this.#anyOutcome(delivery, ends + index)),
     );
+    player.late.push(...settledAgain);
   }
 
   async extend(who: Chance): Promise<void> {
@@ -335,4 +351,10 @@ function openFor(work: TestQueue, recipient: string, backend: Backend, leaseMs: 
 
 function pick<T>(list: readonly T[], chance: Chance): T {
   return first(list.slice(chance % list.length));
+}
+
+/** A refusal for want of room. */
+function noRoom(error: unknown): undefined {
+  if (error instanceof LimitError) return undefined;
+  throw error;
 }

@@ -9,6 +9,7 @@ import { openMemoryStore } from "./support/memory-store.js";
 import { openNothing } from "./support/nothing.js";
 import { broadcastBugs } from "./support/planted-broadcast.js";
 import { consumingBugs } from "./support/planted-consuming.js";
+import { edgeBugs } from "./support/planted-edges.js";
 import { groupBugs } from "./support/planted-groups.js";
 import { keepingBugs } from "./support/planted-keeping.js";
 import { queueBugs } from "./support/planted-queues.js";
@@ -43,6 +44,7 @@ describe.concurrent.each([
   ...groupBugs,
   ...keepingBugs,
   ...queueBugs,
+  ...edgeBugs,
   ...broadcastBugs,
   ...membershipBugs,
 ])("where $title", (bug) => {

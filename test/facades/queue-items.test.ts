@@ -485,27 +485,6 @@ onEveryBackend("the messages of a queue", (lane) => {
   });
 });
 
-test("who says something else of records than what is stored by now hears of it within five seconds of use", async () => {
-  const clock = createFakeClock();
-  await using one = await connect("memory:records", { clock, logger: silentLogger });
-  await using two = await connect("memory:records", { clock, logger: silentLogger });
-  const tasks = one.queue("tasks", { keepAckedMs: HOUR });
-  const { id } = await tasks.publish(1);
-  await tasks.clear({ confirm: "tasks" });
-  await two.queue("tasks", { keepAckedMs: 2 * HOUR }).publish(2);
-  await tasks.publish(3);
-  await clock.advance(5_000);
-  await tasks.publish(4);
-  await expect(tasks.get(id)).rejects.toMatchObject({
-    code: "CONFIG",
-    message: expect.stringContaining("keepAckedMs"),
-  });
-  // The queue is as the other one left it, and agrees again once it is emptied.
-  expect(await two.queue("tasks").count()).toBe(3);
-  await two.queue("tasks").clear({ confirm: "tasks" });
-  expect(await tasks.get(id)).toBeUndefined();
-});
-
 test("records stay for as long as they are kept, and the first that were finished go first", async () => {
   const clock = createFakeClock();
   await using broker = await connect("memory:", { clock, logger: silentLogger });

@@ -1,4 +1,4 @@
-/** Bad inputs, one test for each row of the list of faults (the others are in `odd-input.test.ts`): refused with a typed error that says what and how, and nothing written. */
+/** Bad inputs, one test for each row of the list of faults (of queues in `bad-queue-input.test.ts`; those that are no reason to refuse in `odd-input.test.ts`): refused with a typed error that says what and how, and nothing written. */
 
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -7,6 +7,7 @@ import { type Broker, connect } from "../../src/index.js";
 import { silentLogger } from "../facades/support/lanes.js";
 import { tempDir } from "../support/process.js";
 import { type RedisServer, startRedis } from "../support/redis-servers.js";
+import { BAD_CONCURRENCIES, BAD_NAMES, BAD_PAYLOADS, TOO_MANY_HEADERS } from "./support/bad-values.js";
 
 interface Bad {
   readonly row: number;
@@ -94,7 +95,7 @@ const urls: readonly Bad[] = [
 ];
 
 const options: readonly Bad[] = [
-  ...[0, -1, 1.5, Number.NaN, "5", Number.POSITIVE_INFINITY].map((concurrency, index) => ({
+  ...BAD_CONCURRENCIES.map((concurrency, index) => ({
     row: 11 + index,
     input: `concurrency ${String(concurrency)}`,
     code: "CONFIG",
@@ -220,62 +221,20 @@ const options: readonly Bad[] = [
   },
 ];
 
-const names: readonly Bad[] = (
-  [
-    [37, "an empty name", "", /empty/],
-    [38, "a blank name", " ", /empty/],
-    [39, "a line feed", "a\nb", /control character/],
-    [40, "a NUL", "a\0b", /control character/],
-    [42, "{x}", "{x}", /"\{"/],
-    [43, "}{", "a}{b", /"\}"/],
-    [44, "* in a name", "a*", /"\*"/],
-    [45, "[", "a[b", /"\["/],
-    [46, "a trailing \\", "a\\", /\\/],
-    [47, "257 bytes", "x".repeat(257), /257 bytes.*at most 200/],
-    [48, "half a surrogate pair", "a\ud800", /surrogate/],
-    [52, "a thousand stars", `${"*".repeat(1_000)}b`, /"\*"/],
-    [53, "no string", 7, /must be a string/],
-  ] as const
-).map(([row, input, name, says]) => ({ row, input, code: "INVALID_ARGUMENT", says, act: () => publishTo(name) }));
+const names: readonly Bad[] = BAD_NAMES.map(([row, input, name, says]) => {
+  return { row, input, code: "INVALID_ARGUMENT", says, act: () => publishTo(name) };
+});
 
-const cyclic: Record<string, unknown> = {};
-cyclic["self"] = cyclic;
-const nested = (depth: number): unknown => (depth === 0 ? 1 : { in: nested(depth - 1) });
-const thrower = {
-  toJSON: () => {
-    throw new Error("no");
-  },
-};
-const trap = new Proxy(
-  {},
-  {
-    ownKeys: () => {
-      throw new Error("no");
-    },
-  },
-);
-
-const payloads: readonly Bad[] = (
-  [
-    [56, "undefined", undefined, "CODEC", /undefined/],
-    [57, "a function", () => 1, "CODEC", /function/],
-    [58, "a BigInt", { n: 1n }, "CODEC", /\.n.*bigint/],
-    [59, "NaN", { a: [Number.NaN] }, "CODEC", /\.a\[0\].*NaN/],
-    [60, "a cycle", cyclic, "CODEC", /contains itself/],
-    [61, "a depth of 65", nested(65), "CODEC", /deeper than 64/],
-    [64, "a Map", { m: new Map([[1, 2]]) }, "CODEC", /\.m.*Map/],
-    [65, "a byte more than 1 MiB", "x".repeat(1_048_575), "LIMIT", /1048577.*maxPayloadBytes/],
-    [66, "a toJSON that throws", thrower, "CODEC", /toJSON/],
-    [67, "a proxy that throws", trap, "CODEC", /threw/],
-  ] as const
-).map(([row, input, data, code, says]) => ({ row, input, code, says, act: () => publish(data) }));
+const payloads: readonly Bad[] = BAD_PAYLOADS.map(([row, input, data, code, says]) => {
+  return { row, input, code, says, act: () => publish(data) };
+});
 
 const headers: Bad = {
   row: 77,
   input: "10,000 headers",
   code: "LIMIT",
   says: /10000 headers/,
-  act: () => publish(1, { headers: Object.fromEntries(Array.from({ length: 10_000 }, (_, n) => [`h${n}`, "v"])) }),
+  act: () => publish(1, { headers: TOO_MANY_HEADERS }),
 };
 
 const fromText: Bad = {

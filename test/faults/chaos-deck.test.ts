@@ -1,8 +1,12 @@
-/** Which faults a seed draws. */
+/** Which faults a seed draws, and what they strike. */
 
 import { expect, test } from "vitest";
+import { queueKeys } from "../../src/backends/redis/keys.js";
+import { slotOfKey } from "../../src/backends/redis/slots.js";
 import { Deck, faultsOf } from "./support/chaos-faults.js";
-import { TOPOLOGIES, type Topology } from "./support/chaos-sites.js";
+import { STREAM_KEY, TOPOLOGIES, type Topology } from "./support/chaos-sites.js";
+import { AUDIENCE, itemNamed, itemOf, QUEUE } from "./support/chaos-queue-load.js";
+import { idOf } from "./support/chaos-load.js";
 import { createRandom } from "./support/random.js";
 
 function draw(topology: Topology, seed: number, count: number): string[] {
@@ -35,4 +39,20 @@ test("two failovers are apart, and there are at least ten among a hundred faults
     // At the end of a deck nothing else may be left to put between.
     expect(gaps.filter((gap) => gap < 3).length).toBeLessThan(gaps.length / 4);
   }
+});
+
+test("stream and queue lie in one slot, so that one fault meets both", () => {
+  expect(slotOfKey(queueKeys("default", QUEUE).records)).toBe(slotOfKey(STREAM_KEY));
+});
+
+test("messages of the queue are of all kinds: for one, for anybody and for all, urgent and not, mortal and delayed", () => {
+  const items = Array.from({ length: 5_000 }, (_, n) => itemOf(1, n));
+  const share = (which: (item: (typeof items)[number]) => boolean): number => items.filter(which).length / items.length;
+  for (const to of ["*", "", ...AUDIENCE]) expect(share((item) => item.to === to)).toBeGreaterThan(0.04);
+  expect(new Set(items.map(({ priority }) => priority)).size).toBeGreaterThan(6);
+  expect(share(({ ttlMs }) => ttlMs !== undefined)).toBeGreaterThan(0.1);
+  expect(share(({ delayMs }) => delayMs !== undefined)).toBeGreaterThan(0.08);
+  expect(share(({ ttlMs = Infinity, delayMs = 0 }) => delayMs > ttlMs)).toBeGreaterThan(0.01);
+  expect(itemNamed(idOf(3, 14))).toEqual({ p: 3, n: 14 });
+  expect(itemNamed("chaos-3-014")).toBeUndefined();
 });

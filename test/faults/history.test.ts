@@ -3,12 +3,15 @@
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { tempDir } from "../support/process.js";
-import { checkHistory, explain } from "./history.js";
+import { checkHistory, explain, type Verdict } from "./history.js";
 import { broken, sound } from "./support/history-cases.js";
+import { brokenItems } from "./support/history-items-broken.js";
+import { soundItems } from "./support/history-items-sound.js";
 import { RULES } from "./support/history-findings.js";
+import { EVERYBODY } from "./support/history-items.js";
 import { openHistory } from "./support/history-log.js";
 import { historyFiles, readHistory } from "./support/history-read.js";
-import { type Story, tellStory, WORK } from "./support/history-story.js";
+import { type Story, tellStory, TRAITS, WORK } from "./support/history-story.js";
 import { Tail } from "./support/history-tail.js";
 
 async function opened(): Promise<Story> {
@@ -29,8 +32,23 @@ describe.concurrent("what is broken", () => {
   });
 });
 
+describe.concurrent("what is sound of a queue", () => {
+  test.each(soundItems)("$title", async ({ tell }) => {
+    const verdict = await tell((await tellStory()).queue()).check();
+    expect(explain(verdict)).toBe("every property holds");
+  });
+});
+
+describe.concurrent("what is broken of a queue", () => {
+  test.each(brokenItems)("$rule: $title", async ({ rule, tell }) => {
+    const { broken: found } = await tell((await tellStory()).queue()).check();
+    expect(Object.keys(found)).toContain(rule);
+  });
+});
+
 test("every rule has a history that breaks it", () => {
-  expect(new Set(broken.map(({ rule }) => rule))).toEqual(new Set(Object.keys(RULES)));
+  const found = new Set([...broken, ...brokenItems].map(({ rule }) => rule));
+  expect(found).toEqual(new Set(Object.keys(RULES)));
 });
 
 test("a stream that may drop accounts for what it reports as dropped, and for no more", async () => {
@@ -146,10 +164,57 @@ test("a tail sees who works, and what the slowest group has left", async () => {
   publisher.flush();
   tail.poll();
   expect(tail.backlog).toBe(2);
+  const queue = openHistory(join(dir, "queue-publisher-1.ndjson"));
+  queue.write({ op: "opened", t: 1, process: "publisher", number: 1, queue: TRAITS });
+  queue.write({ op: "ok", t: 7_000, n: 3, count: 1 });
+  queue.flush();
+  tail.poll();
+  // A queue's messages have numbers of their own.
+  expect([tail.ok, tail.items, tail.backlog, tail.of("queue-publisher-1").lastOkAt]).toEqual([4, 1, 2, 7_000]);
   tail.close();
+  queue.close();
   publisher.close();
   consumer.close();
 });
+
+test("it counts what a queue was given, and how much of that had to wait while others came", async () => {
+  const story = (await tellStory())
+    .queue()
+    .item(0)
+    .item(1, { to: EVERYBODY, priority: 5 })
+    .item(2, { priority: 5 })
+    .push({ op: "itemInvoke", n: 3, to: "ada", priority: 0 })
+    .push({ op: "fail", n: 3, error: "x" })
+    .wait(50)
+    .done(1, { n: 2 }, { n: 0 }, { r: "ada", n: 1 })
+    .taken(2, { r: "bob", n: 1 })
+    .settled(2, { r: "bob", n: 1 }, "retry")
+    .done(1, { r: "bob", n: 1, a: 2 })
+    .rest();
+  const { broken: found, queue } = await story.check();
+  expect(found).toEqual({});
+  expect(queue?.published).toEqual({ tried: 4, ok: 3, fail: 1, unknown: 0 });
+  const counts = { delivered: 1, repeated: 0, acked: 1, dead: 0, expired: 0, lost: 0, compared: 0 };
+  expect(queue?.recipients).toEqual({
+    "": { ...counts, delivered: 2, acked: 2, compared: 1 },
+    ada: counts,
+    bob: { ...counts, repeated: 1 },
+  });
+});
+
+test("a queue that may drop accounts for what it counts as dropped, and for no more", async () => {
+  const drop = async (dropped: number): Promise<Story> =>
+    (await tellStory()).queue().item(0).item(1, { ttlMs: 100 }).rest({ "": { dropped } });
+  expect((await (await drop(2)).check({ mayDrop: true })).broken).toEqual({});
+  expect((await (await drop(1)).check({ mayDrop: true })).broken).toEqual({ lost: 1 });
+});
+
+/** What two hundred thousand messages take in typed arrays, which lie outside the heap; they grow by doubling. */
+async function bytesOfChecking(dir: string): Promise<{ readonly verdict: Verdict; readonly bytes: number }> {
+  const before = process.memoryUsage();
+  const verdict = await checkHistory(dir);
+  return { verdict, bytes: process.memoryUsage().arrayBuffers - before.arrayBuffers };
+}
 
 test("two hundred thousand messages are checked in little memory", async () => {
   const dir = await tempDir();
@@ -168,11 +233,35 @@ test("two hundred thousand messages are checked in little memory", async () => {
   }
   director.write({ op: "left", t: 10 * messages, group: WORK.name, lag: 0, pending: 0, retrying: 0, dead: 0 });
   for (const log of [publisher, consumer, director]) log.close();
-  const before = process.memoryUsage();
-  const verdict = await checkHistory(dir);
-  const after = process.memoryUsage();
+  const { verdict, bytes } = await bytesOfChecking(dir);
   expect(verdict.broken).toEqual({});
   expect(verdict.groups[WORK.name]?.acked).toBe(messages);
-  // Typed arrays lie outside the heap; they grow by doubling, and what the parser leaves behind is collected now and then.
-  expect(after.arrayBuffers - before.arrayBuffers).toBeLessThan(120 * messages);
+  // What the parser leaves behind is collected now and then.
+  expect(bytes).toBeLessThan(120 * messages);
+});
+
+test("two hundred thousand messages of a queue are checked in little memory, for each recipient", async () => {
+  const dir = await tempDir();
+  const messages = 200_000;
+  const publisher = openHistory(join(dir, "queue-publisher-1.ndjson"));
+  const consumer = openHistory(join(dir, "queue-consumer-1.ndjson"));
+  const director = openHistory(join(dir, "director.ndjson"));
+  publisher.write({ op: "opened", t: 0, process: "publisher", number: 1, queue: TRAITS });
+  consumer.write({ op: "opened", t: 0, process: "consumer", number: 1, queue: TRAITS });
+  for (let n = 0; n < messages; n += 1) {
+    const t = 10 * n;
+    const of = { r: "", p: 1, n, a: 1 };
+    publisher.write({ op: "itemInvoke", t, n, to: "", priority: n % 7 });
+    publisher.write({ op: "ok", t: t + 1, n });
+    consumer.write({ op: "itemBegin", t: t + 4, ...of, at: `id-${n}`, from: t + 2, until: t + 3 });
+    consumer.write({ op: "itemEnd", t: t + 5, ...of, as: "ack" });
+    if (n % 1_000 === 0) for (const log of [publisher, consumer]) log.flush();
+  }
+  const none = { waiting: 0, leased: 0, delayed: 0, dead: 0, expired: 0, dropped: 0 };
+  for (const r of ["", ...TRAITS.audience]) director.write({ op: "itemsLeft", t: 10 * messages, r, ...none });
+  for (const log of [publisher, consumer, director]) log.close();
+  const { verdict, bytes } = await bytesOfChecking(dir);
+  expect(verdict.broken).toEqual({});
+  expect(verdict.queue?.recipients[""]?.acked).toBe(messages);
+  expect(bytes).toBeLessThan(120 * (1 + TRAITS.audience.length) * messages);
 });

@@ -4,6 +4,7 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type Broker, connect, defineContract, retry } from "../../src/index.js";
+import { queueKeys } from "../../src/backends/redis/keys.js";
 import { silentLogger } from "../facades/support/lanes.js";
 import { tempDir } from "../support/process.js";
 import { asArray } from "../support/redis-cli.js";
@@ -57,6 +58,11 @@ describe("taken for what it is", () => {
       await other.events.publish(name, url);
       expect((await other.events.stats(name.normalize("NFC"))).length).toBe(1);
       expect((await other.events.stats(`${name}2`)).length).toBe(0);
+      const queue = other.queue(name);
+      await queue.publish(url, { target: name });
+      expect((await other.queue(name.normalize("NFC")).stats(name.normalize("NFC"))).waiting).toBe(1);
+      expect((await other.queue(`${name}2`).stats(name)).waiting).toBe(0);
+      expect((await queue.stats(`${name}2`)).waiting + (await queue.stats()).waiting).toBe(0);
     }
   });
 
@@ -93,6 +99,18 @@ describe("taken for what it is", () => {
     expect(attempts).toBe(2);
   });
 
+  test("bad input 25: the same of a queue", async () => {
+    const queue = (await openWith("memory:")).queue("t");
+    let attempts = 0;
+    await queue.subscribe({ retry: { maxAttempts: 2, initialMs: 1 } }, () => {
+      attempts += 1;
+      return retry({ delayMs: Number.NaN });
+    });
+    await queue.publish(1);
+    await until(async () => (await queue.stats()).dead === 1);
+    expect(attempts).toBe(2);
+  });
+
   test.each([
     [62, "an own __proto__", '{ "__proto__": { "admin": true }, "a": 1 }'],
     [63, "constructor.prototype", '{ "constructor": { "prototype": { "admin": true } }, "a": 1 }'],
@@ -116,6 +134,22 @@ describe("taken for what it is", () => {
     await until(() => got.length === 1);
     await until(async () => (await one.events.stats("foreign")).groups[0]?.dead === 1);
     for await (const letter of one.events.group("foreign", "g").deadLetters()) {
+      expect(letter.reason.kind).toBe("undecodable");
+      expect(Buffer.from(letter.raw).toString()).toContain("HealthCheck");
+    }
+  });
+
+  test("bad input 76: the same in a queue", async () => {
+    const queue = (await openWith(server.url)).queue("foreign");
+    const keys = queueKeys("default", "foreign");
+    await server.cli("HSET", keys.records, "theirs", '{"type":"HealthCheck"}');
+    await server.cli("ZADD", keys.recipient("").waiting, 0, "000000000001|0|theirs");
+    const got: unknown[] = [];
+    await queue.subscribe({}, (data) => void got.push(data));
+    await queue.publish("ours");
+    await until(() => got.length === 1);
+    await until(async () => (await queue.stats()).dead === 1);
+    for await (const letter of queue.deadLetters()) {
       expect(letter.reason.kind).toBe("undecodable");
       expect(Buffer.from(letter.raw).toString()).toContain("HealthCheck");
     }

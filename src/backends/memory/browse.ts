@@ -1,6 +1,7 @@
 /** Looks at what a recipient has not finished, page by page. */
 
 import type { OpenState, PageRequest } from "../../core/backend.js";
+import { createPage, type Page, placeOf as placeIn } from "./cursors.js";
 import type { Inbox } from "./inbox.js";
 import type { Share } from "./items.js";
 
@@ -10,22 +11,18 @@ const STATES: readonly OpenState[] = ["waiting", "delayed", "leased"];
 /** Where a share stands: compared part by part. */
 type Position = readonly [state: number, rank: number, arrival: number];
 
-/** One page of an inbox; `state` shows only these. */
-export function browse(
-  inbox: Inbox,
-  { max, cursor }: PageRequest,
-  state?: OpenState,
-): { readonly page: readonly Share[]; readonly cursor?: string } {
+/** One page of an inbox; `state` shows only these. @throws {NotFoundError} when it is no cursor */
+export function browse(inbox: Inbox, { max, cursor }: PageRequest, state?: OpenState): Page<Share> {
   const after = cursor === undefined ? undefined : toPosition(cursor);
-  const page: Share[] = [];
+  const page = createPage<Share>(max, ({ item }) => item);
   for (const share of inOrder(inbox, after)) {
     if (state !== undefined && share.state !== state) continue;
     if (after !== undefined && !isBefore(after, placeOf(share))) continue;
-    const last = page.at(-1);
-    if (last !== undefined && page.length === max) return { page, cursor: placeOf(last).join(" ") };
-    page.push(share);
+    const { last } = page;
+    if (last !== undefined && page.isFull) return page.upTo(placeOf(last));
+    page.add(share);
   }
-  return { page };
+  return page.all();
 }
 
 /** What is ready as it would be handed out, then the others by their time. May begin before `after`. */
@@ -44,7 +41,7 @@ function placeOf({ state, priority, arrival, lease, until = 0 }: Share): Positio
 }
 
 function toPosition(cursor: string): Position {
-  const [state = 0, rank = 0, arrival = 0] = cursor.split(" ").map(Number);
+  const [state = 0, rank = 0, arrival = 0] = placeIn(cursor, [0, 0, 0]);
   return [state, rank, arrival];
 }
 

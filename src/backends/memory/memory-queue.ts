@@ -10,6 +10,7 @@ import type {
   Reply,
 } from "../../core/backend.js";
 import { queueFull, recipientLapsed } from "../../core/limits.js";
+import { isReplyInbox } from "../../core/private-recipients.js";
 import { Inbox, type InboxQueue } from "./inbox.js";
 import { type Item, openShareOf, Share } from "./items.js";
 import { Recipients, type Registered } from "./recipients.js";
@@ -33,10 +34,17 @@ export class MemoryQueue implements InboxQueue {
   readonly recipients: Recipients = new Recipients();
   readonly records: Records = new Records();
   readonly #ids = new RememberedIds();
+  /** Of the items, those that are answers: nobody pushed them. */
+  #answers = 0;
   #arrivals = 0;
 
   constructor(name: string) {
     this.name = name;
+  }
+
+  /** Unfinished items that were pushed. */
+  get pushed(): number {
+    return this.items.size - this.#answers;
   }
 
   inboxOf(recipient: string): Inbox {
@@ -50,6 +58,8 @@ export class MemoryQueue implements InboxQueue {
     this.#ids.age(now);
     this.records.age(now);
     this.#meetLapsed(items, now, report);
+    const { records } = limits;
+    if (records !== undefined && !this.records.isConfigured && this.#holdsNothing) this.records.configure(records);
     const fresh = new Map<string, readonly string[]>();
     const audiences = new Map<Audience["audience"], readonly string[]>();
     for (const { id, recipient } of items) {
@@ -60,7 +70,7 @@ export class MemoryQueue implements InboxQueue {
         isNamed ? [recipient] : getOrCreate(audiences, recipient.audience, () => this.#audience(recipient, now)),
       );
     }
-    if (this.items.size + fresh.size > limits.maxItems) this.#makeRoom([...fresh.values()], limits, now);
+    if (this.pushed + fresh.size > limits.maxItems) this.#makeRoom([...fresh.values()], limits, now);
     return items.map((item) => {
       const recipients = fresh.get(item.id);
       if (recipients === undefined) return { id: item.id, duplicate: true, recipients: 0 };
@@ -94,7 +104,8 @@ export class MemoryQueue implements InboxQueue {
       open: recipients.length,
     };
     this.items.set(id, item);
-    this.records.add(item);
+    if (isAnswer(recipients)) this.#answers += 1;
+    else this.records.add(item);
     for (const recipient of recipients) {
       const inbox = this.inboxOf(recipient);
       const share = new Share(item, inbox);
@@ -117,9 +128,10 @@ export class MemoryQueue implements InboxQueue {
 
   /** @throws {LimitError} when there is no room, and none can be made */
   #makeRoom(fresh: readonly (readonly string[])[], { maxItems, overflow }: QueueLimits, now: number): void {
-    this.update(now);
     const coming = fresh.filter((recipients) => recipients.length > 0).length;
-    const excess = this.items.size + coming - maxItems;
+    if (coming === 0) return;
+    this.update(now);
+    const excess = this.pushed + coming - maxItems;
     if (excess <= 0) return;
     const inboxes = new Set(fresh.flat().flatMap((recipient) => this.inboxes.get(recipient) ?? []));
     const chosen = overflow === "drop-oldest" ? choose(excess, inboxes) : undefined;
@@ -135,8 +147,9 @@ export class MemoryQueue implements InboxQueue {
     item.open -= 1;
     if (item.open > 0) return;
     this.items.delete(item.id);
+    if (isAnswer(item.shares.map(({ inbox }) => inbox.recipient))) this.#answers -= 1;
     // Nothing is kept of what nobody finished.
-    if (item.shares.some(({ state }) => state !== "gone")) this.records.keep(item, now);
+    else if (item.shares.some(({ state }) => state !== "gone")) this.records.keep(item, now);
     else this.records.forget(item);
   }
 
@@ -206,7 +219,7 @@ export class MemoryQueue implements InboxQueue {
   /** @returns how many items and kept records there were */
   clear(now: number): number {
     this.update(now);
-    const count = this.items.size + this.records.size;
+    const count = this.pushed + this.records.size;
     for (const inbox of this.inboxes.values()) inbox.empty(now);
     this.records.clear();
     this.#ids.clear();
@@ -216,8 +229,12 @@ export class MemoryQueue implements InboxQueue {
   /** @returns what is stored */
   configure(settings: RecordSettings, now: number): RecordSettings {
     this.update(now);
-    if (this.items.size + this.records.size === 0) this.records.configure(settings);
+    if (this.#holdsNothing) this.records.configure(settings);
     return this.records.settings;
+  }
+
+  get #holdsNothing(): boolean {
+    return this.pushed + this.records.size === 0;
   }
 
   // --------------------------------------------------------------------------------------------- recipients
@@ -238,6 +255,12 @@ export class MemoryQueue implements InboxQueue {
     const isMissing = registration !== undefined && this.recipients.get(recipient) === undefined;
     if (isMissing) this.recipients.register(this.name, recipient, registration, now);
     else this.recipients.read(recipient, now);
+  }
+
+  /** A feed is open: its recipient stays registered, whether it takes or not. */
+  keep(recipient: string, now: number): void {
+    const known = this.recipients.get(recipient);
+    if (known !== undefined && known.lapsesAt > now) this.recipients.read(recipient, now);
   }
 
   /** @returns whether it was registered */
@@ -280,4 +303,9 @@ export class MemoryQueue implements InboxQueue {
     this.tidy(inbox);
     return lost;
   }
+}
+
+/** Whether it is for one who asked, by all whom it is for. */
+function isAnswer([recipient, ...others]: readonly string[]): boolean {
+  return recipient !== undefined && others.length === 0 && isReplyInbox(recipient);
 }

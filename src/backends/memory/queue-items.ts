@@ -50,7 +50,7 @@ export function createItemCalls({ find, findOrCreate, now }: Queues): ItemCalls 
       const queue = findUpdated(name);
       if (!isEmpty(filter)) assertIndexed(name, queue, filter);
       if (queue === undefined) return 0;
-      return isEmpty(filter) ? queue.items.size + queue.records.size : queue.records.count(filter);
+      return isEmpty(filter) ? queue.pushed + queue.records.size : queue.records.count(filter);
     },
 
     async acknowledge(name, recipient, ids) {

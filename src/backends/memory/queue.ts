@@ -1,6 +1,7 @@
 /** Work for recipients, most urgent first; the readable specification of the queue port. */
 
 import type { BackendContext, Queue, QueueConsumer, QueueStats } from "../../core/backend.js";
+import type { Clock, Timer } from "../../core/clock.js";
 import { createDeadLetters } from "./dead-letters.js";
 import { createFeed, type FeedSource } from "./feed.js";
 import type { Inbox } from "./inbox.js";
@@ -9,6 +10,9 @@ import { createItemCalls } from "./queue-items.js";
 import { createRecipientCalls } from "./queue-recipients.js";
 import { type Queues, queuesOf } from "./queues.js";
 import type { Session } from "./session.js";
+
+/** A feed says at least this often that its recipient is read. */
+const MAX_KEEP_MS = 60_000;
 
 const NO_STATS: QueueStats = {
   waiting: 0,
@@ -37,7 +41,9 @@ export function createQueue(session: Session, all: Map<string, MemoryQueue>, con
       inbox.feeds += 1;
       const source = sourceOf(queue, inbox, rules, queues);
       return session.track((forget) => {
+        const kept = keepRegistered(queue, recipient, clock);
         const onClose = (): void => {
+          kept.cancel();
           inbox.feeds -= 1;
           queue.tidy(inbox);
           forget();
@@ -62,6 +68,19 @@ export function createQueue(session: Session, all: Map<string, MemoryQueue>, con
     ...createRecipientCalls(queues),
     ...createItemCalls(queues),
   };
+}
+
+/** Whoever has a feed open reads its recipient, however long what it has taken is under way. */
+function keepRegistered(queue: MemoryQueue, recipient: string, clock: Clock): Timer {
+  const registered = queue.recipients.get(recipient);
+  if (registered === undefined) return { cancel: () => undefined };
+  const everyMs = Math.min(MAX_KEEP_MS, Math.max(1, Math.floor(registered.ttlMs / 3)));
+  const keep = (): void => {
+    queue.keep(recipient, clock.now());
+    timer = clock.setTimer(keep, everyMs);
+  };
+  let timer = clock.setTimer(keep, everyMs);
+  return { cancel: () => timer.cancel() };
 }
 
 /** An inbox as one consumer sees it: rules are each consumer's own. */

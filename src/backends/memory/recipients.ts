@@ -3,6 +3,7 @@
 import type { PageRequest, Registration } from "../../core/backend.js";
 import { MAX_RECIPIENTS } from "../../core/queue-port.js";
 import { tooManyRecipients } from "../../core/limits.js";
+import { placeOf } from "./cursors.js";
 import { createHeap, type Heap } from "./heap.js";
 
 export interface Registered extends Registration {
@@ -81,7 +82,7 @@ export class Recipients {
   }
 
   page({ max, cursor }: PageRequest, now: number): { readonly page: readonly Registered[]; readonly cursor?: string } {
-    const after = cursor === undefined ? 0 : Number(cursor);
+    const [after = 0] = placeOf(cursor, [0]);
     const rest = this.present(now).filter(({ number }) => number > after);
     const page = rest.slice(0, max);
     const last = page.at(-1);

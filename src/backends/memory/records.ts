@@ -2,6 +2,7 @@
 
 import type { ItemFilter, PageRequest, RecordSettings } from "../../core/backend.js";
 import { NO_RECORDS } from "../../core/backend.js";
+import { createPage, type Page, placeOf } from "./cursors.js";
 import { type Item, stateOf } from "./items.js";
 
 /** A kept record. */
@@ -14,6 +15,8 @@ const NO_FIELDS: ReadonlyMap<string, string> = new Map();
 
 export class Records {
   settings: RecordSettings = NO_RECORDS;
+  /** Somebody has said what is kept. */
+  isConfigured = false;
   /** By id, the one that was finished first in front. */
   readonly #kept = new Map<string, Kept>();
   /** Unfinished items and records in the order in which they were pushed, where there is an index. */
@@ -36,6 +39,7 @@ export class Records {
 
   configure(settings: RecordSettings): void {
     this.settings = settings;
+    this.isConfigured = true;
     this.#byField.clear();
     for (const field of settings.index ?? []) this.#byField.set(field, new Map());
   }
@@ -101,16 +105,16 @@ export class Records {
   // ------------------------------------------------------------------------------------------------ finding
 
   /** The newest first. */
-  list(filter: ItemFilter, { max, cursor }: PageRequest): { readonly page: readonly Item[]; readonly cursor?: string } {
-    const before = cursor === undefined ? Number.POSITIVE_INFINITY : Number(cursor);
-    const page: Item[] = [];
+  list(filter: ItemFilter, { max, cursor }: PageRequest): Page<Item> {
+    const [before = 0] = placeOf(cursor, [Number.POSITIVE_INFINITY]);
+    const page = createPage<Item>(max, (item) => item);
     for (const item of [...this.#candidates(filter)].toReversed()) {
       if (item.arrival >= before || !matches(item, filter)) continue;
-      const last = page.at(-1);
-      if (last !== undefined && page.length === max) return { page, cursor: String(last.arrival) };
-      page.push(item);
+      const { last } = page;
+      if (last !== undefined && page.isFull) return page.upTo([last.arrival]);
+      page.add(item);
     }
-    return { page };
+    return page.all();
   }
 
   count(filter: ItemFilter): number {

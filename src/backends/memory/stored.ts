@@ -11,3 +11,8 @@ export function toStored(data: Bytes): Bytes {
 export function toBytes(stored: Bytes): Uint8Array {
   return typeof stored === "string" ? Buffer.from(stored) : Buffer.from(stored);
 }
+
+/** In bytes. */
+export function sizeOf(stored: Bytes): number {
+  return typeof stored === "string" ? Buffer.byteLength(stored) : stored.byteLength;
+}

@@ -89,10 +89,7 @@ class RedisFeed implements Feed {
   }
 
   async #settle(outcomes: readonly Outcome[]): Promise<Taken> {
-    if (outcomes.length === 0) {
-      await this.#source.touch?.();
-      return toTaken([], NOTHING);
-    }
+    if (outcomes.length === 0) return toTaken([], NOTHING);
     const result = await this.#round(0, outcomes);
     // Somebody may be waiting longer than until the retry that was just parked.
     this.#wakeInTime();

@@ -69,7 +69,7 @@ export interface QueueKeys {
   /**
    * Hash: `line`, the last place in line that was given; `records`, what is kept of items, as JSON; `ids`, which generation
    * of ids is the current one and since when; `registered`, how many recipients were registered so far; `fanout`, until
-   * when unfinished fan-outs are left to their publishers.
+   * when unfinished fan-outs are left to their publishers; `answers`, how many of the records are answers.
    */
   readonly state: string;
   /** Zset: recipients with items that expire, their names as they are, scored by the soonest expiry. */

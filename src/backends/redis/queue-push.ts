@@ -6,7 +6,7 @@ import { DEDUPE_MAX_IDS, DEDUPE_WINDOW_MS, queueFull } from "../../core/limits.j
 import type { Arg } from "./connection.js";
 import { encodeName, indexedValue, toStoredId } from "./keys.js";
 import type { Port } from "./port.js";
-import { type KnownQueue, learn } from "./queue-known.js";
+import { type KnownQueue, learn, writeSettings } from "./queue-known.js";
 import type { Recipients } from "./queue-recipients.js";
 import type { HandedOut, Tending } from "./queue-tending.js";
 import { audienceName, MAX_PLACES, ticketTail, toRecord } from "./records.js";
@@ -83,7 +83,8 @@ interface Batch {
 }
 
 /** Items grouped by recipient; an id that comes twice is sent the first time. */
-function pushArgs(queue: KnownQueue, items: readonly NewItem[], { maxItems, overflow = "reject" }: QueueLimits): Batch {
+function pushArgs(queue: KnownQueue, items: readonly NewItem[], limits: QueueLimits): Batch {
+  const { maxItems, overflow = "reject", records } = limits;
   const seen = new Set<string>();
   const named = new Map<string, number[]>();
   const audiences = new Map<string, number[]>();
@@ -107,6 +108,7 @@ function pushArgs(queue: KnownQueue, items: readonly NewItem[], { maxItems, over
   const remembered = isRemembered ? rememberedIn(items, sent) : "";
   const args: Arg[] = [String(maxItems), overflow, queue.settings, has, remembered];
   args.push(String(DEDUPE_MAX_IDS), String(DEDUPE_WINDOW_MS), String(sent.length), audiences.size > 0 ? "1" : "0");
+  args.push(records === undefined ? "" : writeSettings(records));
   const keys: string[] = [];
   const add = (name: string, recipient: string | undefined, indices: readonly number[]): void => {
     args.push(name, String(indices.length));

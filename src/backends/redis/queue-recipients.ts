@@ -98,15 +98,12 @@ export function createRecipients(port: Pick<Port, "repeating">, context: Backend
   };
 
   const read: Recipients["read"] = async (queue, recipient, registration, feedId, mode) => {
-    const { keys } = queue;
-    const scriptKeys = [keys.state, keys.recipients, keys.registrations, keys.audience, keys.lapses, keys.online];
-    scriptKeys.push(keys.inboxes, keys.recipient(recipient).listeners);
     const encoded = encodeName(recipient);
-    const kind = registration === undefined ? "" : registration.isAudience ? "audience" : "private";
-    const args = [encoded, String(registration?.ttlMs ?? 0), kind, mode === "register" && kind !== "" ? mode : "read"];
-    args.push(feedId, String(LISTENING_MS), String(MAX_RECIPIENTS), String(MAX_LAPSES));
+    const args = [encoded, ...registrationArgs(registration, mode), feedId, ...LIMITS];
     for (;;) {
-      const reply = listOf(await registerScript.run(connectionOf(queue), scriptKeys, args)).map(textOf);
+      const reply = listOf(await registerScript.run(connectionOf(queue), registerKeys(queue, recipient), args)).map(
+        textOf,
+      );
       const [result, ttlMs, ...lapsed] = reply;
       if (result === "LAPSED") await forgetLapsed(queue, encoded, "all");
       // Whoever comes by meets what has lapsed.
@@ -123,7 +120,8 @@ export function createRecipients(port: Pick<Port, "repeating">, context: Backend
     forgetLapsed,
 
     async leave(queue, recipient, feedId) {
-      const scriptKeys = [queue.keys.online, queue.keys.recipient(recipient).listeners];
+      const { online, lapses, registrations } = queue.keys;
+      const scriptKeys = [online, queue.keys.recipient(recipient).listeners, lapses, registrations];
       await leaveScript.run(connectionOf(queue), scriptKeys, [encodeName(recipient), feedId]);
     },
 
@@ -149,6 +147,21 @@ export function createRecipients(port: Pick<Port, "repeating">, context: Backend
       await pauseScript.run(connectionOf(queue), [counters, bell], [to]);
     },
   };
+}
+
+/** For how long a feed is believed to be open, how many recipients there may be, how many lapsed ones to tell. */
+const LIMITS: readonly string[] = [LISTENING_MS, MAX_RECIPIENTS, MAX_LAPSES].map(String);
+
+function registerKeys({ keys }: KnownQueue, recipient: string): readonly string[] {
+  const { state, recipients, registrations, audience, lapses, online, inboxes } = keys;
+  return [state, recipients, registrations, audience, lapses, online, inboxes, keys.recipient(recipient).listeners];
+}
+
+/** Nothing is registered without a registration. */
+function registrationArgs(registration: Registration | undefined, mode: "register" | "leave"): readonly string[] {
+  if (registration === undefined) return ["0", "", "read"];
+  const { ttlMs, isAudience } = registration;
+  return [String(ttlMs), isAudience ? "audience" : "private", mode === "register" ? mode : "read"];
 }
 
 function forgetKeys({ keys }: KnownQueue, recipient: string): readonly string[] {

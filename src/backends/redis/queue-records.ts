@@ -19,8 +19,8 @@ const MAX_PAGE = 1_000;
 const MAX_SEARCHES = 10;
 /** Looks for who has an item that several may have, as many as one page may cost. */
 const MAX_LOOKS = 200_000;
-/** Place in line and id of an item. */
-const MEMBER = /^[0-9a-z]{12}/;
+/** Place in line and id of the last item that was shown. */
+const CURSOR = /^@([0-9a-z]{12}.+)$/s;
 
 export interface Records {
   configure(queue: KnownQueue, settings: RecordSettings): Promise<RecordSettings>;
@@ -91,6 +91,12 @@ export function createRecords(port: Pick<Port, "repeating">, { endExpired }: Ten
   const sizeOf = async (queue: KnownQueue, command: "HLEN" | "ZCARD", key: string): Promise<number> =>
     numberOf(await connectionOf(queue).command([command, key]));
 
+  /** Unfinished items; answers are none. */
+  async function openItems(queue: KnownQueue): Promise<number> {
+    const answers = await connectionOf(queue).command(["HGET", queue.keys.state, "answers"]);
+    return (await sizeOf(queue, "HLEN", queue.keys.records)) - (answers === null ? 0 : numberOf(answers));
+  }
+
   /** Of the items on a page, as many as it may cost to find out who has them. */
   async function withinReason(queue: KnownQueue, items: readonly FoundItem[]): Promise<readonly FoundItem[]> {
     if (items.every(({ shares }) => shares === 0)) return items;
@@ -121,38 +127,43 @@ export function createRecords(port: Pick<Port, "repeating">, { endExpired }: Ten
       return item;
     },
 
-    async list(queue, filter, { max, cursor = "" }) {
-      if (cursor !== "" && !MEMBER.test(cursor)) throw new NotFoundError(`"${cursor}" is no cursor`);
+    async list(queue, filter, { max, cursor }) {
+      const [, last = ""] = cursor === undefined ? [] : (CURSOR.exec(cursor) ?? []);
+      if (cursor !== undefined && last === "") throw new NotFoundError(`"${cursor}" is no cursor`);
       const wanted = await search.plan(queue, filter);
       await endExpired(queue);
       const size = Math.min(max, MAX_PAGE);
       // One more than wanted tells whether this is the last page.
-      const { members, next } = await search.some(queue, wanted, cursor, size + 1);
+      const { members, next } = await search.some(queue, wanted, last, size + 1);
       const page = members.slice(0, size);
       const rest = members.length > size ? page.at(-1) : next;
-      if (page.length === 0) return rest === "" ? { items: [] } : { items: [], cursor: rest ?? "" };
+      if (page.length === 0) return toPage([], rest);
       const { looked, items } = await findItems(port, queue, page.map(idOfMember));
       const shown = await withinReason(queue, items);
       // The page ends before the first that is not looked at, or not shown.
       const end = items[shown.length]?.index ?? looked;
       const after = end < page.length ? page[end - 1] : rest;
       const stored = await completeItems(port, queue, shown);
-      return after === undefined || after === "" ? { items: stored } : { items: stored, cursor: after };
+      return toPage(stored, after);
     },
 
     async count(queue, filter) {
       const { fields = {}, state } = filter;
-      const { records, kept } = queue.keys;
       const hasFields = Object.keys(fields).length > 0;
       const wanted = hasFields || state !== undefined ? await search.plan(queue, filter) : undefined;
       await endExpired(queue);
-      if (wanted === undefined) return (await sizeOf(queue, "HLEN", records)) + (await sizeOf(queue, "ZCARD", kept));
-      if (state === "open" && !hasFields) return sizeOf(queue, "HLEN", records);
+      if (wanted === undefined) return (await openItems(queue)) + (await sizeOf(queue, "ZCARD", queue.keys.kept));
+      if (state === "open" && !hasFields) return openItems(queue);
       const [first = "", ...others] = wanted.keys;
       if (others.length === 0 && wanted.only === "") return sizeOf(queue, "ZCARD", first);
       return search.count(queue, wanted);
     },
   };
+}
+
+/** @param after the member to go on behind; none at the end */
+function toPage(items: readonly StoredItem[], after: string | undefined): ItemPage {
+  return after === undefined || after === "" ? { items } : { items, cursor: `@${after}` };
 }
 
 function idOfMember(member: string): string {

@@ -4,7 +4,7 @@ import type { Queue, QueueStats } from "../../core/backend.js";
 import { listOf, numberOf, textOf } from "./blob.js";
 import type { PortDependencies } from "./connection.js";
 import { encodeName } from "./keys.js";
-import { createPort } from "./port.js";
+import { createPort, type Port } from "./port.js";
 import { browse } from "./queue-browse.js";
 import { createEnding } from "./queue-ending.js";
 import { createQueueSource } from "./queue-feed.js";
@@ -33,51 +33,30 @@ export function createQueue(dependencies: PortDependencies): Queue & { close(): 
     return known(queue);
   };
 
-  async function stats({ keys }: KnownQueue, recipient: string): Promise<QueueStats> {
-    const own = keys.recipient(recipient);
-    let from = "";
-    let oldest = { place: "", at: "" };
-    for (;;) {
-      const args = [encodeName(recipient), from];
-      const reply = listOf(
-        await statsScript.run(port.repeating(keys.records), [...inboxKeys(keys, own), own.dead], args),
-      );
-      const [state, waiting, leased, delayed, dead, expired, dropped, paused, next, place, at] = reply;
-      const found = { place: textOf(place), at: textOf(at) };
-      // Places are of one length, so that texts sort as they do.
-      if (found.place !== "" && (oldest.place === "" || found.place < oldest.place)) oldest = found;
-      from = textOf(next);
-      if (textOf(state) === "MORE") continue;
-      return {
-        waiting: numberOf(waiting),
-        leased: numberOf(leased),
-        delayed: numberOf(delayed),
-        dead: numberOf(dead),
-        expired: numberOf(expired),
-        dropped: numberOf(dropped),
-        paused: numberOf(paused) === 1,
-        oldestWaitingAt: oldest.at === "" ? undefined : Number(oldest.at),
-      };
+  const open: Queue["open"] = async (name, recipient, consumer) => {
+    const queue = find(name);
+    const source = createQueueSource({ queue, recipient, consumer, connections, port, recipients, tending, context });
+    await source.start();
+    try {
+      port.assertOpen();
+    } catch (error) {
+      await source.release([]).catch((failure: unknown) => context.report(failure, "closing a feed that was opening"));
+      throw error;
     }
-  }
+    return port.openFeed(source);
+  };
 
   return {
     push: async (queue, newItems, limits) => pusher.push(find(queue), newItems, limits),
 
-    async open(name, recipient, consumer) {
-      const queue = find(name);
-      const source = createQueueSource({ queue, recipient, consumer, connections, port, recipients, tending });
-      await source.start();
-      port.assertOpen();
-      return port.openFeed(source);
-    },
+    open,
 
     deadLetters(name, recipient) {
       const queue = known(name);
       return queueLetters(port, queue.keys, recipient, () => tending.endExpired(queue));
     },
 
-    stats: async (queue, recipient) => stats(find(queue), recipient),
+    stats: async (queue, recipient) => readStats(port, find(queue), recipient),
 
     register: async (queue, recipient, registration) => recipients.register(find(queue), recipient, registration),
     unregister: async (queue, recipient) => recipients.unregister(find(queue), recipient),
@@ -97,4 +76,32 @@ export function createQueue(dependencies: PortDependencies): Queue & { close(): 
 
     close: () => port.close(),
   };
+}
+
+async function readStats(port: Pick<Port, "repeating">, { keys }: KnownQueue, recipient: string): Promise<QueueStats> {
+  const own = keys.recipient(recipient);
+  let from = "";
+  let oldest = { place: "", at: "" };
+  for (;;) {
+    const args = [encodeName(recipient), from];
+    const reply = listOf(
+      await statsScript.run(port.repeating(keys.records), [...inboxKeys(keys, own), own.dead], args),
+    );
+    const [state, waiting, leased, delayed, dead, expired, dropped, paused, next, place, at] = reply;
+    const found = { place: textOf(place), at: textOf(at) };
+    // Places are of one length, so that texts sort as they do.
+    if (found.place !== "" && (oldest.place === "" || found.place < oldest.place)) oldest = found;
+    from = textOf(next);
+    if (textOf(state) === "MORE") continue;
+    return {
+      waiting: numberOf(waiting),
+      leased: numberOf(leased),
+      delayed: numberOf(delayed),
+      dead: numberOf(dead),
+      expired: numberOf(expired),
+      dropped: numberOf(dropped),
+      paused: numberOf(paused) === 1,
+      oldestWaitingAt: oldest.at === "" ? undefined : Number(oldest.at),
+    };
+  }
 }

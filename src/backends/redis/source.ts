@@ -56,8 +56,6 @@ export interface Source {
    * nothing is due. Undefined where it is not cheaper, or must not be done.
    */
   readonly read?: ((max: number) => Promise<readonly Delivery[]>) | undefined;
-  /** Says that somebody reads, where that is to be known: rounds say so by themselves. */
-  readonly touch?: (() => Promise<void>) | undefined;
   /** Blocks until there may be something to take. What it brings is leased. */
   block(connection: OwnConnection, max: number, ms: number): Promise<Brought>;
   /** Whether a receipt may still count, as far as the last answers tell: not after a seek. */

@@ -2,12 +2,14 @@
 
 import type { ItemPage, OpenState, PageRequest } from "../../core/backend.js";
 import { isFresh } from "./conditions.js";
-import { pageOf, placeOf } from "./cursors.js";
+import { fitting, pageOf, placeOf } from "./cursors.js";
 import type { Database, Statement } from "./driver.js";
 import { type DeliveryRow, ITEM_COLUMNS, type ItemRow, toStoredItem } from "./item-views.js";
 
 /** In the order in which they are shown. */
 const STATES: readonly OpenState[] = ["waiting", "delayed", "leased"];
+/** Items that are read together: they may be large. */
+const SLICE = 32;
 /** Where the first page of a state begins. */
 const FIRST = [0, Number.MIN_SAFE_INTEGER, 0] as const;
 
@@ -28,14 +30,20 @@ export function createBrowse(db: Database): Browse {
   return (reader, { max, cursor }, state, now) => {
     const [from = 0, rank = 0, seq = 0] = placeOf(cursor, FIRST);
     const rows: BrowsedRow[] = [];
+    const fit = (): number => Math.min(max, fitting(rows));
     for (const [index, shown] of STATES.entries()) {
-      const left = max + 1 - rows.length;
-      if (left === 0) break;
       if (index < from || (state !== undefined && shown !== state)) continue;
-      const after = index === from ? [rank, seq] : FIRST.slice(1);
-      rows.push(...sql[shown].all(reader, ...after, now, left));
+      let after: readonly number[] | undefined = index === from ? [rank, seq] : FIRST.slice(1);
+      // One more than the page holds tells that there is more.
+      while (after !== undefined && rows.length <= fit()) {
+        const size = Math.min(max + 1 - rows.length, SLICE);
+        const slice: readonly BrowsedRow[] = sql[shown].all(reader, ...after, now, size);
+        rows.push(...slice);
+        const last: BrowsedRow | undefined = slice.length < size ? undefined : slice.at(-1);
+        after = last && [last.rank, last.seq];
+      }
     }
-    const { items, ...rest } = pageOf(rows, max, (row) => [STATES.indexOf(row.state), row.rank, row.seq]);
+    const { items, ...rest } = pageOf(rows, fit(), (row) => [STATES.indexOf(row.state), row.rank, row.seq]);
     return { items: items.map((row) => toStoredItem({ ...row, state: "open", updatedAt: null }, [row])), ...rest };
   };
 }

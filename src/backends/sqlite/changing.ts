@@ -97,7 +97,7 @@ function acknowledgeSome(
   tx.spend(ids.length);
   return ids.map((id) => {
     if (queue === undefined || inbox === undefined) return false;
-    const held = items.find(tx, queue, text(id));
+    const held = items.findFor(tx, queue, inbox, text(id));
     return held !== undefined && items.end(tx, queue, inbox, held, "acked");
   });
 }

@@ -1,10 +1,21 @@
 /** Pages, and the cursors that go on from them. */
 
 import { NotFoundError } from "../../core/errors.js";
+import { PAGE_BYTES } from "../../core/limits.js";
 
 export interface Page<T> {
   readonly items: readonly T[];
   readonly cursor?: string;
+}
+
+/** How many of these rows a page holds before it ends early: until there is much payload, at least one. */
+export function fitting(rows: readonly { readonly data: Uint8Array }[]): number {
+  let bytes = 0;
+  const index = rows.findIndex(({ data }) => {
+    bytes += data.byteLength;
+    return bytes >= PAGE_BYTES;
+  });
+  return index < 0 ? rows.length : index + 1;
 }
 
 /** One page of rows of which one more was asked for. @param placeOf what the cursor of the page holds */

@@ -107,7 +107,7 @@ export class Inboxes {
     };
     online?.start((tx) => {
       const inbox = this.#parts.readers.get(tx, feed.reader);
-      if (inbox !== undefined) this.#parts.recipients.readAt(inbox, feed.readAt);
+      if (inbox !== undefined) this.#parts.recipients.keep(tx, inbox);
     });
     return {
       topics: [topic],

@@ -5,7 +5,7 @@ import { type Deliveries, UNTRIED } from "./deliveries.js";
 import type { Database } from "./driver.js";
 import { type ItemPlace, type Items, NOBODY } from "./items.js";
 import { type QueueRow, recordsAll } from "./queues.js";
-import type { Reader } from "./readers.js";
+import { ANSWERS, type Reader } from "./readers.js";
 import type { RecordRef, Records } from "./records.js";
 import { payload, type StoredText, text } from "./values.js";
 import type { Tx } from "./writer.js";
@@ -102,7 +102,7 @@ export class Intake {
     const counts = items.map((item) => {
       if (typeof item.recipient !== "string") return spread(item, item.recipient);
       const inbox = inboxOf(item.recipient);
-      if (areRecorded) return this.#addRecorded(tx, queue, inbox, item);
+      if (areRecorded && inbox.settings !== ANSWERS) return this.#addRecorded(tx, queue, inbox, item);
       const seq = this.#insert(tx, queue, inbox, item) ?? insertAfterAll(inbox, item);
       if (seq === undefined) return undefined;
       if (item.delayMs > 0) {
@@ -147,7 +147,7 @@ export class Intake {
     if (dead === undefined) return false;
     const held = this.#items.find(tx, queue, dead.id);
     if (held === undefined) {
-      const isRecorded = recordsAll(queue);
+      const isRecorded = recordsAll(queue) && inbox.settings !== ANSWERS;
       const at = dead.pushedAt ?? tx.now;
       const seq = this.#sql.addLetter.insert(queue.id, isRecorded ? NOBODY : inbox.id, at, letter) ?? 0;
       if (isRecorded) {

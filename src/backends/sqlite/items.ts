@@ -4,7 +4,7 @@ import { isLeased } from "./conditions.js";
 import type { Deliveries, LeaseRange } from "./deliveries.js";
 import type { Database } from "./driver.js";
 import { keepsFinished, type QueueRow, settingsOf } from "./queues.js";
-import type { Reader, Readers } from "./readers.js";
+import { ANSWERS, type Reader, type Readers } from "./readers.js";
 import type { End, Records } from "./records.js";
 import type { StoredText } from "./values.js";
 import type { Tx } from "./writer.js";
@@ -52,17 +52,47 @@ export class Items {
 
   // ------------------------------------------------------------------------------------------------ finding
 
-  /** The item or kept record of that id, once what has expired of it is ended: for all whom it is for, so that its id is free. */
-  find(tx: Tx, queue: QueueRow, id: StoredText): HeldItem | undefined {
+  /**
+   * The item or kept record of that id, once what has expired of it is ended: for all whom it is for, so that its id is free.
+   * Where these are very many, for some of them: see {@link isClear}.
+   */
+  find(tx: Tx, queue: QueueRow, id: StoredText, max: number = MAX_EXPIRED): HeldItem | undefined {
     const held = this.look(queue, id);
     if (held === undefined || !this.isStale(queue, held, tx.now)) return held;
     const { record, reader, seq, urgency } = held;
-    if (record === null) this.#endStale(tx, queue, reader, held);
-    else if (held.state !== "open") this.#records.forget(queue, { id: record, seq });
-    else
-      for (const share of this.#sql.staleShares.all(seq, tx.now))
-        this.#endStale(tx, queue, share.reader, { seq, urgency });
+    if (record === null) {
+      this.#endStale(tx, queue, reader, held);
+    } else if (held.state !== "open") {
+      this.#records.forget(queue, { id: record, seq });
+    } else {
+      const shares = this.#sql.staleShares.all(seq, tx.now, max);
+      for (const share of shares) this.#endStale(tx, queue, share.reader, { seq, urgency });
+      tx.spend(shares.length);
+    }
     return this.look(queue, id);
+  }
+
+  /** The same for one recipient alone, whoever else it is for. */
+  findFor(tx: Tx, queue: QueueRow, inbox: Reader, id: StoredText): HeldItem | undefined {
+    const held = this.look(queue, id);
+    if (held?.state !== "open") return this.find(tx, queue, id);
+    if (this.isStale(queue, held, tx.now)) this.#endStale(tx, queue, inbox.id, held);
+    return this.look(queue, id);
+  }
+
+  /** Whether `find` has left nothing of an item that is to be ended. */
+  isClear({ record, state, seq }: HeldItem, now: number): boolean {
+    return record === null || state !== "open" || this.#sql.staleShares.get(seq, now, 1) === undefined;
+  }
+
+  /** Ends some of what has expired of the items of these ids. @returns whether that was all */
+  clear(tx: Tx, queue: QueueRow, ids: readonly StoredText[]): boolean {
+    if (!this.anyGone(queue) && this.#sql.anyExpiredRecord.get(queue.id, tx.now) === undefined) return true;
+    for (const id of ids) {
+      const held = this.find(tx, queue, id);
+      if (held !== undefined && !this.isClear(held, tx.now)) return false;
+    }
+    return true;
   }
 
   /** The item or kept record of that id, as it was left. */
@@ -183,7 +213,7 @@ export class Items {
     }
     this.release({ id: reader }, item);
     const removed = this.#sql.remove.run(item.seq, reader);
-    queue.items -= removed;
+    if (removed > 0 && !this.#readers.isForAnswers(reader)) queue.items -= removed;
     queue.changed = true;
     if (removed === 0) this.#records.end(tx, queue, reader, item.seq, { as: "gone", attempts: 0 });
   }
@@ -211,9 +241,9 @@ export class Items {
     return this.#sql.attempts.get(id, seq, id, seq, id, urgency, seq)?.attempts ?? 0;
   }
 
-  /** Counts what has no record. */
+  /** Counts what has no record; of the queue, what was pushed. */
   count(queue: QueueRow, inbox: Reader, change: number): void {
-    queue.items += change;
+    if (inbox.settings !== ANSWERS) queue.items += change;
     inbox.items += change;
     queue.changed = true;
     inbox.changed = true;
@@ -238,7 +268,12 @@ function prepare(db: Database) {
     ),
     anyGone: db.prepare("SELECT 1 FROM sb1_readers WHERE kind = 'gone' AND parent = ? LIMIT 1"),
     staleShares: db.prepare<{ reader: number }>(
-      `SELECT reader FROM sb1_shares AS shares WHERE seq = ? AND (expires_at <= ? OR ${isGone})`,
+      `SELECT reader FROM sb1_shares AS shares
+       WHERE seq = ? AND (expires_at <= ? AND NOT ${isLeased("shares")} OR ${isGone}) LIMIT ?`,
+    ),
+    anyExpiredRecord: db.prepare(
+      `SELECT 1 FROM sb1_records INDEXED BY sb1_records_expiry
+       WHERE queue = ? AND state = 'open' AND expires_at <= ? LIMIT 1`,
     ),
     expired: db.prepare<ExpiredItem>(
       `SELECT seq, urgency, id, reader FROM sb1_items AS items INDEXED BY sb1_items_expiry

@@ -42,10 +42,13 @@ export function lookingCalls(store: Store, parts: QueueParts): LookingCalls {
       };
       const { item, isStale } = store.read(look);
       if (!isStale) return item;
-      await store.writer.run((tx) => {
-        const queue = queues.get(tx, name);
-        if (queue !== undefined) items.find(tx, queue, bound);
-      });
+      for (let slices = 0, isClear = false; slices < MAX_SLICES && !isClear; slices += 1) {
+        isClear = await store.writer.run((tx) => {
+          const queue = queues.get(tx, name);
+          const held = queue && items.find(tx, queue, bound);
+          return held === undefined || items.isClear(held, tx.now);
+        });
+      }
       return store.read(look).item;
     },
 

@@ -8,8 +8,10 @@ import type { Tx } from "./writer.js";
 
 /** A feed counts for so long after its process was last heard of. */
 const ONLINE_MS = 30_000;
-/** How often a process says that its feeds are open. */
+/** How often a process says that its feeds are open: at least; and three times while the shortest-lived recipient lives. */
 const RENEW_MS = 10_000;
+const RENEWED_PER_LIFE = 3;
+const MIN_RENEW_MS = 100;
 /** Feeds of processes that died which one renewal forgets. */
 const MAX_FORGOTTEN = 1_000;
 
@@ -28,14 +30,21 @@ interface Place {
   reader: number;
 }
 
+interface OpenFeed {
+  readonly place: Place;
+  readonly everyMs: number;
+  readonly renew: (tx: Tx) => void;
+}
+
 export class Online {
   readonly #store: Store;
   readonly #sql: ReturnType<typeof prepare>;
   readonly #process: string = randomUUID();
   /** Our open feeds, by their names in the table. */
-  readonly #feeds = new Map<string, { readonly place: Place; readonly renew: (tx: Tx) => void }>();
+  readonly #feeds = new Map<string, OpenFeed>();
   #opened = 0;
   #timer: Timer | undefined;
+  #everyMs = RENEW_MS;
   #forget: () => void = () => undefined;
 
   constructor(store: Store) {
@@ -51,8 +60,9 @@ export class Online {
     this.#sql.add.run(queue, inbox.id, name, tx.now + ONLINE_MS);
     return {
       start: (renew) => {
-        this.#feeds.set(name, { place, renew });
-        this.#start();
+        const everyMs = inbox.lapsesAt === null ? RENEW_MS : Math.ceil(inbox.ttlMs / RENEWED_PER_LIFE);
+        this.#feeds.set(name, { place, renew, everyMs });
+        this.#start(everyMs);
       },
       moveTo: (later, { id }) => {
         if (place.reader === id) return;
@@ -79,9 +89,10 @@ export class Online {
     this.#sql.forget.run(queue, reader);
   }
 
-  #start(): void {
-    if (this.#timer !== undefined) return;
-    this.#forget = this.#store.onClose(async () => this.#stop());
+  #start(everyMs: number): void {
+    if (this.#timer !== undefined && everyMs >= this.#everyMs) return;
+    this.#timer?.cancel();
+    if (this.#timer === undefined) this.#forget = this.#store.onClose(async () => this.#stop());
     this.#wait();
   }
 
@@ -92,6 +103,8 @@ export class Online {
   }
 
   #wait(): void {
+    const everyMs = [...this.#feeds.values()].reduce((least, feed) => Math.min(least, feed.everyMs), RENEW_MS);
+    this.#everyMs = Math.max(MIN_RENEW_MS, everyMs);
     this.#timer = this.#store.clock.setTimer(() => {
       this.#wait();
       this.#store.writer
@@ -99,7 +112,7 @@ export class Online {
         .catch((error: unknown) =>
           this.#store.report(error, "saying which recipients are online; it is said again soon"),
         );
-    }, RENEW_MS);
+    }, this.#everyMs);
   }
 
   #renew(tx: Tx): void {

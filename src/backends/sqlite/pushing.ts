@@ -4,7 +4,7 @@ import type { Audience, Pushed, QueueLimits, Reply } from "../../core/backend.js
 import { queueFull } from "../../core/limits.js";
 import { type BoundItem, bindItem, expiryOf, type Intake } from "./intake.js";
 import type { Items } from "./items.js";
-import { inboxTopic, type QueueRow } from "./queues.js";
+import { inboxTopic, type QueueRow, type Queues } from "./queues.js";
 import type { Reader, Readers } from "./readers.js";
 import type { Recipients } from "./recipients.js";
 import type { Records } from "./records.js";
@@ -15,6 +15,7 @@ import { textOf } from "./values.js";
 import type { Tx } from "./writer.js";
 
 export interface PushParts {
+  readonly queues: Queues;
   readonly readers: Readers;
   readonly items: Items;
   readonly intake: Intake;
@@ -40,8 +41,6 @@ class Push {
   readonly #queue: QueueRow;
   readonly #inboxes = new Map<string, Reader>();
   readonly #audiences = new Map<Audience["audience"], number>();
-  /** Ids of items for audiences that are nobody: they are not stored, and stand in this push once all the same. */
-  readonly #forNobody = new Set<string>();
   /** Shares that this transaction may still give. */
   #left = MAX_GIVEN;
 
@@ -62,6 +61,7 @@ class Push {
     // Only now it matters which have expired, and which are duplicates.
     this.#parts.items.expireSome(this.#tx, queue);
     const fresh = this.#fresh(bound);
+    if (fresh.length === 0) return;
     const excess = queue.items + fresh.length - maxItems;
     if (excess <= 0) return;
     const chosen = overflow === "drop-oldest" ? this.#parts.room.choose(excess, this.#readersOf(fresh)) : undefined;
@@ -134,12 +134,7 @@ class Push {
   #addForAudience(item: BoundItem, audience: Audience["audience"]): number | undefined {
     const { items, intake, spreads } = this.#parts;
     const size = this.#sizeOf(audience);
-    if (size === 0) {
-      const id = textOf(item.id);
-      if (this.#forNobody.has(id) || items.find(this.#tx, this.#queue, item.id) !== undefined) return undefined;
-      this.#forNobody.add(id);
-      return 0;
-    }
+    if (size === 0) return items.find(this.#tx, this.#queue, item.id) === undefined ? 0 : undefined;
     const record = intake.addShared(this.#tx, this.#queue, item);
     if (record === undefined) return undefined;
     const { urgency, delayMs } = item;
@@ -162,9 +157,12 @@ export function push(
   const { recipients, records, ids } = parts;
   if (bound.some(({ recipient }) => typeof recipient !== "string")) recipients.meetLapsed(tx, queue);
   if (queue.records > 0) records.trim(tx, queue);
+  const { records: wanted } = limits;
+  if (wanted !== undefined && queue.settings === undefined && queue.items + queue.records === 0)
+    parts.queues.configure(queue, wanted);
   const run = new Push(parts, tx, queue);
   run.makeRoom(bound, limits);
-  const known = rememberedOf(ids, tx, queue, bound);
+  const known = knownOf(ids, tx, queue, bound);
   const fresh = known === undefined ? bound : bound.filter((_, index) => known[index] === false);
   const counts = run.add(fresh);
   let next = 0;
@@ -188,15 +186,24 @@ export function answer(parts: PushParts, tx: Tx, queue: QueueRow, reply: Reply):
   tx.changed(inboxTopic(queue.name, recipient));
 }
 
-/** Which of the ids given by the caller are remembered, or come twice; undefined where none was given. */
-function rememberedOf(
+/** Which ids are remembered, or come again; undefined where none can be, but by what storing tells itself. */
+function knownOf(
   ids: RememberedIds,
   tx: Tx,
   queue: QueueRow,
   bound: readonly BoundItem[],
 ): readonly boolean[] | undefined {
-  if (queue.ids === 0 && bound.every(({ givenId }) => givenId === undefined)) return undefined;
-  return bound.map(({ id }) => queue.ids > 0 && ids.find(tx, queue, textOf(id)) !== undefined);
+  // An audience may be nobody: then its item is not stored, and its id stands in the push all the same.
+  const isPlain = ({ givenId, recipient }: BoundItem): boolean =>
+    givenId === undefined && typeof recipient === "string";
+  if (queue.ids === 0 && bound.every(isPlain)) return undefined;
+  const seen = new Set<string>();
+  return bound.map((item) => {
+    const id = textOf(item.id);
+    const isKnown = seen.has(id) || (queue.ids > 0 && ids.find(tx, queue, id) !== undefined);
+    seen.add(id);
+    return isKnown;
+  });
 }
 
 function remember(

@@ -23,7 +23,6 @@ import type { Store } from "./store.js";
 export interface QueueParts extends PushParts {
   /** The inbox of a recipient, as it was last committed. */
   readonly find: (queue: string, recipient: string) => Reader | undefined;
-  readonly queues: Queues;
   readonly deliveries: Deliveries;
   readonly online: Online;
   readonly counts: InboxCounts;
@@ -45,7 +44,17 @@ export function createQueueParts(store: Store, readers: Readers, deliveries: Del
   const counts = new InboxCounts(db);
   const recipients = new Recipients(store, readers, items, online, counts);
   const ids = createRememberedIds(db, "sb1_item_ids", "queue");
-  const pushing: PushParts = { readers, items, intake, records, recipients, spreads, ids, room: createRoom(db) };
+  const pushing: PushParts = {
+    queues,
+    readers,
+    items,
+    intake,
+    records,
+    recipients,
+    spreads,
+    ids,
+    room: createRoom(db),
+  };
   const views = new ItemViews(db);
   return {
     ...pushing,
@@ -54,7 +63,6 @@ export function createQueueParts(store: Store, readers: Readers, deliveries: Del
       const id = queue && readers.find("inbox", queue.id, recipient);
       return id === undefined ? undefined : readers.load(id);
     },
-    queues,
     deliveries,
     online,
     counts,

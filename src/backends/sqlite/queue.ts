@@ -8,7 +8,7 @@ import { createFeed } from "./feed.js";
 import { bindItem } from "./intake.js";
 import { lookingCalls } from "./looking.js";
 import type { OnlineFeed } from "./online.js";
-import { push } from "./pushing.js";
+import { push, type PushResult } from "./pushing.js";
 import { changingCalls } from "./changing.js";
 import { createQueueParts, type QueueParts } from "./queue-parts.js";
 import { inboxTopic } from "./queues.js";
@@ -25,10 +25,16 @@ export function createQueue(store: Store, readers: Readers, deliveries: Deliveri
       store.assertOpen();
       if (newItems.length === 0) return [];
       const bound = newItems.map(bindItem);
-      const { pushed, underWay } = await store.writer.run(
-        (tx) => push(parts, tx, parts.queues.getOrCreate(tx, name), bound, limits),
-        "messages",
-      );
+      const ids = bound.map(({ id }) => id);
+      const pushOnce = async (): Promise<PushResult | undefined> =>
+        await store.writer.run((tx) => {
+          const queue = parts.queues.getOrCreate(tx, name);
+          return parts.items.clear(tx, queue, ids) ? push(parts, tx, queue, bound, limits) : undefined;
+        }, "messages");
+      let result = await pushOnce();
+      // An id is free once its last item has come to its end for all whom it was for.
+      for (; result === undefined; result = await pushOnce()) store.assertOpen();
+      const { pushed, underWay } = result;
       if (underWay.length > 0) await spread(store, parts, name, underWay);
       return pushed;
     },

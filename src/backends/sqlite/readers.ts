@@ -12,7 +12,7 @@ export type ReaderKind = "group" | "inbox";
 
 export interface Reader extends Row {
   readonly id: number;
-  /** Groups: JSON. */
+  /** Groups: JSON. Inboxes: {@link ANSWERS}, or null. */
   settings: string | null;
   /** Groups: the number of the last entry handed out. */
   cursor: number;
@@ -51,6 +51,9 @@ export interface Reader extends Row {
   ttlMs: number;
   lapsesAt: number | null;
 }
+
+/** What an inbox for answers has for settings: nobody pushed what it holds, which no count of the queue knows of. */
+export const ANSWERS = "answers";
 
 /** What a group has where it was made by a build that did not ask. */
 const EARLIER_SETTINGS = { order: "none", maxHeld: 1_000 } as const;
@@ -113,6 +116,11 @@ export class Readers {
     return row && { ...row, paused: row.paused === 1, isAudience: row.isAudience === 1, changed: false };
   }
 
+  /** Whether it is an inbox for answers, or was one. */
+  isForAnswers(id: number): boolean {
+    return this.#sql.settings.get(id)?.settings === ANSWERS;
+  }
+
   /** The id of the reader of that name. */
   find(kind: ReaderKind, parent: number, name: string): number | undefined {
     return this.#sql.find.get(kind, parent, text(name))?.id;
@@ -172,6 +180,7 @@ function prepare(db: Database) {
       "SELECT id, name FROM sb1_readers WHERE kind = ? AND parent = ? ORDER BY id",
     ),
     saveSettings: db.prepare("UPDATE sb1_readers SET settings = ? WHERE id = ?"),
+    settings: db.prepare<{ settings: string | null }>("SELECT settings FROM sb1_readers WHERE id = ?"),
     load: db.prepare<StoredReader>(
       `SELECT id, settings, cursor, not_before AS notBefore, fence, next_end AS nextEnd, items, dead, expired, unreported,
          paused, held, progress_at AS progressAt, dropped, gone, rounds, rounded, registered, audience AS isAudience,

@@ -3,13 +3,14 @@
 import type { BackendContext, RecipientPage, Registration } from "../../core/backend.js";
 import { MAX_RECIPIENTS } from "../../core/backend.js";
 import { recipientLapsed, tooManyRecipients } from "../../core/limits.js";
+import { isReplyInbox } from "../../core/private-recipients.js";
 import { pageOf } from "./cursors.js";
 import type { Database } from "./driver.js";
 import type { InboxCounts } from "./inbox-counts.js";
 import type { Items } from "./items.js";
 import type { Online } from "./online.js";
 import { inboxTopic, type QueueRow } from "./queues.js";
-import type { Reader, Readers } from "./readers.js";
+import { ANSWERS, type Reader, type Readers } from "./readers.js";
 import type { Store } from "./store.js";
 import { type StoredText, textOf } from "./values.js";
 import type { Tx } from "./writer.js";
@@ -62,7 +63,7 @@ export class Recipients {
   }
 
   inboxOf(tx: Tx, queue: QueueRow, recipient: string): Reader {
-    return this.inbox(tx, queue, recipient) ?? this.#readers.insert(tx, "inbox", queue.id, recipient, null);
+    return this.inbox(tx, queue, recipient) ?? this.#insert(tx, queue, recipient);
   }
 
   /** The inbox that a feed reads, by the number it had: undefined when it is another's by now, or nobody's. */
@@ -78,7 +79,7 @@ export class Recipients {
     const known = this.inbox(tx, queue, recipient);
     const isNew = known === undefined || known.registered === null;
     if (isNew && queue.recipients >= MAX_RECIPIENTS) throw tooManyRecipients(queue.name);
-    const inbox = known ?? this.#readers.insert(tx, "inbox", queue.id, recipient, null);
+    const inbox = known ?? this.#insert(tx, queue, recipient);
     if (isNew) {
       queue.recipients += 1;
       queue.registrations += 1;
@@ -98,7 +99,12 @@ export class Recipients {
     if (Math.abs(passed) > pause) this.#saveLapse(inbox, tx.now + inbox.ttlMs);
   }
 
-  /** It was last read then, as its feed knows: told when that closes, and with all others of its process now and then. */
+  /** A feed is open: its recipient stays registered, whether it takes or not. */
+  keep(tx: Tx, inbox: Reader): void {
+    if (inbox.lapsesAt !== null && inbox.lapsesAt > tx.now) this.#saveLapse(inbox, tx.now + inbox.ttlMs);
+  }
+
+  /** It was last read then, as its feed knows when it closes. */
   readAt(inbox: Reader, at: number): void {
     if (inbox.lapsesAt !== null && at + inbox.ttlMs > inbox.lapsesAt) this.#saveLapse(inbox, at + inbox.ttlMs);
   }
@@ -163,6 +169,10 @@ export class Recipients {
       tx.afterCommit(() => this.#report(loss, "forgetting a recipient that has lapsed"));
     }
     return true;
+  }
+
+  #insert(tx: Tx, queue: QueueRow, recipient: string): Reader {
+    return this.#readers.insert(tx, "inbox", queue.id, recipient, isReplyInbox(recipient) ? ANSWERS : null);
   }
 
   #saveLapse(inbox: Reader, lapsesAt: number): void {

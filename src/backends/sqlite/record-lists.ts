@@ -1,7 +1,7 @@
 /** Finds items and kept records by their fields and states. */
 
 import type { ItemFilter, ItemPage, PageRequest, StoredItem } from "../../core/backend.js";
-import { notIndexed } from "../../core/limits.js";
+import { notIndexed, PAGE_BYTES } from "../../core/limits.js";
 import { placeOf } from "./cursors.js";
 import type { Database, Statement } from "./driver.js";
 import type { ItemViews } from "./item-views.js";
@@ -31,7 +31,7 @@ export class RecordLists {
   list(queue: QueueRow, filter: ItemFilter, { max, cursor }: PageRequest): ItemPage {
     const conditions = conditionsOf(queue, filter);
     const items: StoredItem[] = [];
-    let recipients = 0;
+    let [recipients, bytes] = [0, 0];
     let [before = 0] = placeOf(cursor, [Number.MAX_SAFE_INTEGER]);
     for (let looked = 0; looked < MAX_LOOKED_AT; ) {
       const size = Math.min(max + 1 - items.length, MAX_LOOKED_AT - looked);
@@ -39,9 +39,11 @@ export class RecordLists {
       for (const seq of candidates) {
         if (this.#matches(queue, filter, conditions, seq)) {
           // There is more, as one more than the page holds was looked for.
-          if (items.length === max || recipients >= MAX_RECIPIENTS) return { items, cursor: String(before) };
+          if (items.length === max || recipients >= MAX_RECIPIENTS || bytes >= PAGE_BYTES)
+            return { items, cursor: String(before) };
           const item = this.#views.view(queue, seq);
           recipients += item?.recipients.length ?? 0;
+          bytes += item?.data.byteLength ?? 0;
           if (item !== undefined) items.push(item);
         }
         before = seq;

@@ -36,6 +36,8 @@ export class Removal {
     let [done, count] = [0, 0];
     for (const id of ids) {
       const held = this.#parts.items.find(tx, queue, id);
+      // What has expired was not there to be removed: it comes to its end first.
+      if (held !== undefined && !this.#parts.items.isClear(held, tx.now)) break;
       left -= held === undefined ? 1 : this.#remove(tx, queue, held, left);
       // It may need another transaction.
       if (held !== undefined && this.#parts.items.look(queue, id) !== undefined) break;
@@ -58,7 +60,8 @@ export class Removal {
     let removed = 0;
     for (const held of this.#sql.some.all(queue.id, last, SLICE)) {
       left -= this.#remove(tx, queue, held, left);
-      if (this.#sql.item.get(held.seq) === undefined) removed += 1;
+      const isPushed = held.record !== null || !this.#parts.readers.isForAnswers(held.reader);
+      if (isPushed && this.#sql.item.get(held.seq) === undefined) removed += 1;
       if (left <= 0) break;
     }
     tx.spend(SLICE - left);

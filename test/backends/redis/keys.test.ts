@@ -1,6 +1,7 @@
 /** Names and keys: nothing a user calls something can reach another key, slot or namespace. */
 
 import { assert, constantFrom, oneof, pre, property, string, tuple } from "fast-check";
+import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import {
   channelKey,
@@ -19,6 +20,7 @@ import {
 } from "../../../src/backends/redis/keys.js";
 import { slotOfKey } from "../../../src/backends/redis/slots.js";
 import { compileGlob } from "../../../src/core/glob.js";
+import { privateRecipient } from "../../../src/core/private-recipients.js";
 
 const name = oneof(string({ unit: "binary" }), string({ unit: constantFrom(...Array.from("{}:%*?[]\\ 0A\n|/.é😀")) }));
 
@@ -39,6 +41,14 @@ function allMemberKeys(namespace: string, group: string, holder: string): string
   const { ids, ...own } = memberKeys(namespace, group);
   return [...Object.values(own), ids(holder)];
 }
+
+test("scripts know an inbox for answers by how its name begins", () => {
+  const lua = readFileSync(new URL("../../../src/backends/redis/lua/lib/answers.lua", import.meta.url), "utf8");
+  const prefix = /string\.sub\(recipient, 1, (\d+)\) == '(.*)'/.exec(lua);
+  const encoded = encodeName(privateRecipient("reply"));
+  expect(encoded.slice(0, Number(prefix?.[1]))).toBe(prefix?.[2]);
+  expect(encodeName(privateRecipient("fanout"))).not.toContain(prefix?.[2]);
+});
 
 describe("names", () => {
   test("every name can be read back, and is written in harmless characters", () => {

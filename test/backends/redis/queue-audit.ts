@@ -1,6 +1,7 @@
 /** Looks a server over: whether what its keys say of queues fits together, whatever came to them. */
 
 import { listOf, textOf } from "../../../src/backends/redis/blob.js";
+import { isReplyInbox } from "../../../src/core/private-recipients.js";
 import type { Connection } from "../../../src/backends/redis/connection.js";
 import { decodeName } from "../../../src/backends/redis/keys.js";
 import { type RecordStart, readTicket, startOf, ticketsOf } from "../../../src/backends/redis/records.js";
@@ -55,6 +56,8 @@ function faultsOf(content: Content): readonly string[] {
     expect(start !== undefined, `the record of ${id} does not tell its tickets`);
     if (start !== undefined) open.set(id, start);
   }
+  const answers = [...open.values()].filter(({ recipient = "" }) => isReplyInbox(decodeName(recipient)));
+  expect(Number(of("state").get("answers") ?? 0) === answers.length, `there are ${answers.length} answers`);
   const held = new Map<string, number>();
   for (const recipient of new Set(recipients)) {
     const own = (part: string): ReadonlyMap<string, string> => of(`r:${recipient}:${part}`);
@@ -105,13 +108,14 @@ function faultsOf(content: Content): readonly string[] {
   // Indexes.
   const storedSettings = of("state").get("records") ?? "";
   const settings = JSON.parse(storedSettings === "" ? "{}" : storedSettings) as { readonly index?: readonly string[] };
-  const indexed = settings.index === undefined ? [] : [...members(open), ...members(finished)];
+  const found = [...open].filter(([, start]) => !answers.includes(start));
+  const indexed = settings.index === undefined ? [] : [...members(found), ...members(finished)];
   same("the index of all", of("index:all").keys(), indexed);
   const byOutcome = ["acked", "dead", "expired"].flatMap((outcome) => [...of(`index:${outcome}`).keys()]);
   same("the indexes of outcomes", byOutcome, settings.index === undefined ? [] : members(finished));
-  const byValue = [...content].flatMap(([key, found]) => {
+  const byValue = [...content].flatMap(([key, inIndex]) => {
     const value = /^index:(.*:.*)$/.exec(key)?.[1];
-    return value === undefined ? [] : [...found.keys()].map((member) => `${member.slice(12)} ${value}`);
+    return value === undefined ? [] : [...inIndex.keys()].map((member) => `${member.slice(12)} ${value}`);
   });
   const noted = [...of("fields")].flatMap(([id, values]) => values.split(" ").map((value) => `${id} ${value}`));
   same("the indexes of fields", byValue, noted);

@@ -214,3 +214,74 @@ test("tens of thousands of items that expire together are ended in short calls",
   expect(await queue.stats(name, "")).toMatchObject({ expired: count, leased: 1, waiting: 0 });
   expect(await faults(ports)).toEqual([]);
 }, 60_000);
+
+test("whatever is settled together, each call settles what it can in a few milliseconds", async () => {
+  const ports = await openPorts(server);
+  const { queue } = ports;
+  let calls = 0;
+  ports.judge((args) => {
+    if (args.includes("settler")) calls += 1;
+    return "well";
+  });
+  const settle = async (name: string, as: "ack" | "retry"): Promise<number> => {
+    await queue.push(name, many(1_100), LIMITS);
+    const feed = await queue.open(name, "", { ...CONSUMER, consumer: "settler" });
+    const taken = await collect(feed, 1_100);
+    calls = 0;
+    const outcomes = taken.deliveries.map(({ receipt }) =>
+      as === "ack" ? ({ receipt, as } as const) : ({ receipt, as, delayMs: 60_000, counted: true } as const),
+    );
+    expect((await feed.take({ max: 0, waitMs: 0 }, outcomes)).lost).toEqual([]);
+    const settled = calls;
+    // Given once more, all of them are lost, in whatever call.
+    expect((await feed.take({ max: 1, waitMs: 0 }, outcomes)).lost.toSorted()).toEqual(
+      taken.deliveries.map(({ receipt }) => receipt).toSorted(),
+    );
+    return settled;
+  };
+  expect(await settle(newName(), "ack")).toBe(2);
+  const retried = newName();
+  expect(await settle(retried, "retry")).toBe(5);
+  expect(await queue.stats(retried, "")).toMatchObject({ delayed: 1_100, leased: 0 });
+  const recorded = newName();
+  await queue.configure(recorded, { keepAckedMs: 60_000, maxRecords: 5_000, index: [] });
+  expect(await settle(recorded, "ack")).toBe(5);
+  expect(await queue.count(recorded, { state: "acked" })).toBe(1_100);
+  expect(await faults(ports)).toEqual([]);
+}, 30_000);
+
+test("choosing what to drop for many with much that is delayed blocks the server for moments", async () => {
+  const ports = await openPorts(server);
+  const { queue } = ports;
+  const name = newName();
+  const recipients = Array.from({ length: 100 }, (_, index) => `r${index}`);
+  for (const recipient of recipients) {
+    await queue.register(name, recipient, { ttlMs: 3_600_000, isAudience: true });
+    const items = many(500, { recipient, delayMs: 3_600_000 }).map((one) => ({ ...one, id: `${recipient} ${one.id}` }));
+    await queue.push(name, items, LIMITS);
+  }
+  const busyMs = async (): Promise<number> => {
+    const info = String(await ports.redis.connections.shared("any").command(["INFO", "cpu"]));
+    return 1_000 * Number(/used_cpu_user_main_thread:([\d.]+)/.exec(info)?.[1]);
+  };
+  const before = await busyMs();
+  const full = { maxItems: 50_000, overflow: "drop-oldest" } as const;
+  const [pushed] = await queue.push(name, [item("news", { recipient: { audience: "registered" } })], full);
+  const spentMs = (await busyMs()) - before;
+  expect(pushed?.recipients).toBe(100);
+  expect(await queue.count(name, {})).toBe(50_000);
+  // The processor's time: other processes do not count. It is some 5 ms; looking at all of them took a second.
+  expect(spentMs).toBeLessThan(100);
+  expect(spentMs).toBeGreaterThan(0);
+}, 60_000);
+
+test("an inbox that an earlier build has pushed to is cleared, once somebody has opened it", async () => {
+  const ports = await openPorts(server);
+  const name = newName();
+  await ports.queue.push(name, [item("of an earlier build", { recipient: "anna" })], LIMITS);
+  await server.cli("DEL", `sb1:{test:queue:${name}:0}:inboxes`);
+  const feed = await ports.queue.open(name, "anna", CONSUMER);
+  expect(await ports.queue.clear(name)).toBe(1);
+  expect(await ports.queue.stats(name, "anna")).toMatchObject({ waiting: 0 });
+  expect(await feed.take({ max: 1, waitMs: 0 }, [])).toMatchObject({ deliveries: [], gone: 0 });
+});

@@ -145,3 +145,35 @@ test("who registers while an audience gets its shares is not of it", async () =>
   expect(await takeAll(await queue.open("q", "late", CONSUMER))).toEqual([]);
   expect(await waitingOf(queue, "r2400")).toBe(1);
 });
+
+test("what is for many and expired ends in transactions of a thousand, whoever asks for it first", async () => {
+  const path = newPath();
+  const clock = createFakeClock();
+  const ended: number[] = [];
+  const driver = await countingDriver(/DELETE FROM sb1_shares/, (count) => ended.push(count));
+  const { queue } = (await open({ path }, { driver, clock })).backend;
+  await registerMany(queue, 2_500);
+  const uses = [
+    async () => expect(await queue.get("q", "a")).toBeUndefined(),
+    async () => expect(await queue.remove("q", ["a"])).toBe(0),
+    async () => expect(await queue.push("q", [item("a")], ROOMY)).toMatchObject([{ duplicate: false }]),
+    async () => {
+      expect(await queue.acknowledge("q", "r7", ["a"])).toEqual([false]);
+      expect(await queue.count("q", {})).toBe(0);
+    },
+  ];
+  for (const use of uses) {
+    await queue.push("q", [item("a", { recipient: FOR_ALL, ttlMs: 1_000 })], ROOMY);
+    await clock.advance(1_000);
+    ended.length = 0;
+    await use();
+    expect(Math.max(...ended), use.toString()).toBeLessThanOrEqual(1_000);
+    expect(
+      ended.reduce((sum, count) => sum + count, 0),
+      use.toString(),
+    ).toBe(2_500);
+    expect((await queue.stats("q", "r7")).expired).toBeGreaterThan(0);
+    await queue.remove("q", ["a"]);
+  }
+  expect(faultsOf(await connect(path))).toEqual([]);
+});

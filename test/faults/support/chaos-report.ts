@@ -41,9 +41,9 @@ function publishes({ ok, fail, unknown }: Verdict["published"], seconds: number)
 function queueLines({ queue, seconds }: Verdict): string[] {
   if (queue === undefined) return [];
   const recipients = Object.entries(queue.recipients).map(([name, counts]) => {
-    const { delivered, repeated, acked, dead, expired, lost } = counts;
+    const { delivered, repeated, acked, dead, expired, lost, compared } = counts;
     const handled = `${figure(delivered)} delivered, ${figure(repeated)} again, ${figure(acked)} acknowledged`;
-    const rest = `${figure(dead)} dead letters, ${figure(expired)} expired, ${figure(lost)} lost`;
+    const rest = `${figure(dead)} dead letters, ${figure(expired)} expired, ${figure(lost)} lost; ${figure(compared)} waited`;
     return `${name === "" ? "whoever" : `for ${name}`}      ${handled}, ${rest}`;
   });
   return [`queue        ${publishes(queue.published, seconds)}`, ...recipients];

@@ -27,7 +27,7 @@ export interface ChaosOptions {
   readonly sides?: readonly Side[];
   /** Events a second that all publishers together try for. Default 6,000. */
   readonly rate?: number;
-  /** The same for messages to the queue. Default 1,000. */
+  /** The same for messages to the queue. Default 600. */
   readonly queueRate?: number;
   /** Of both groups and all recipients. Default 3,000. */
   readonly leaseMs?: number;
@@ -74,7 +74,7 @@ export interface ChaosReport {
 
 export const SIDES: readonly Side[] = ["events", "queue"];
 const DEFAULT_RATE = 6_000;
-const DEFAULT_QUEUE_RATE = 1_000;
+const DEFAULT_QUEUE_RATE = 600;
 const PUBLISHERS = 2;
 const CONSUMERS = 2;
 const WINDOW = 400;

@@ -3,9 +3,13 @@
 import type { Rule } from "./history-findings.js";
 import { type Story, WORK } from "./history-story.js";
 
-interface Case {
+export interface Case {
   readonly title: string;
   tell(story: Story): Story;
+}
+
+export interface BrokenCase extends Case {
+  readonly rule: Rule;
 }
 
 const stalls = { stalls: true };
@@ -138,7 +142,7 @@ export const sound: readonly Case[] = [
 ];
 
 /** What must be found, by the rule that it breaks. */
-export const broken: readonly (Case & { readonly rule: Rule })[] = [
+export const broken: readonly BrokenCase[] = [
   {
     rule: "lost",
     title: "an acknowledged message never comes",

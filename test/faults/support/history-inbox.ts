@@ -76,7 +76,8 @@ export class Inbox {
     ledger.begins[n] = Math.min(255, (ledger.begins[n] ?? 0) + 1);
     this.#judgeTimes(op, publisher, ledger, isFirst);
     // Somebody who stood still begins now what he was given long ago, whatever has become of it since.
-    if (!isFirst && until <= (ledger.takenFrom[n] ?? 0)) return;
+    const isEarlier = until <= (ledger.takenFrom[n] ?? 0) || a < (ledger.attempt[n] ?? 0);
+    if (!isFirst && isEarlier && from < (ledger.takenUntil[n] ?? 0)) return;
     if (isFirst) ledger.id[n] = hashOf(...Buffer.from(op.at));
     else this.#judgeRepeated(op, ledger, consumer);
     this.#judgeUnseen(op, publisher, ledger, isFirst);
@@ -195,6 +196,11 @@ export class Inbox {
     this.#holding.delete(consumer);
   }
 
+  /** Messages by which it would have shown had another been preferred. */
+  get compared(): number {
+    return this.#urgency.compared;
+  }
+
   ledgerOf(p: number, n: number): InboxLedger {
     let ledger = this.#ledgers.get(p);
     if (ledger === undefined) {
@@ -221,6 +227,11 @@ export class Inbox {
     const delayMs = publisher.delayMs[n] ?? 0;
     if (until < (publisher.invokedAt[n] ?? 0) + delayMs * 1e6 - CLOCK_NS)
       this.#add("early", op, `it was handed out before its delay of ${delayMs} ms had passed`);
+    const finishedAt = ledger.finishedAt[n] ?? 0;
+    if (finishedAt > 0 && from > finishedAt && !windows.rolledBack(finishedAt, op.t)) {
+      const how = ledger.has(n, ITEM.stored) ? "its acknowledgement was stored" : "the store said that it had expired";
+      this.#add("again", op, `attempt ${a} was handed out after ${how}`);
+    }
     if (isFirst || from < (ledger.takenUntil[n] ?? 0)) return;
     const readyAt = ledger.readyAt[n] ?? 0;
     // Once the lease has run out it comes again at once, whatever was decided too late.
@@ -237,10 +248,6 @@ export class Inbox {
       this.#add("twice", op, `the message comes as ${op.at}, and had another id before`);
     // Which of two takes came first is known where one ended before the other began.
     if (from < (ledger.takenUntil[n] ?? 0)) return;
-    if (ledger.has(n, ITEM.stored | ITEM.expired) && from > (ledger.finishedAt[n] ?? 0)) {
-      const how = ledger.has(n, ITEM.stored) ? "its acknowledgement was stored" : "the store said that it had expired";
-      this.#add("again", op, `attempt ${a} was handed out after ${how}`);
-    }
     const before = ledger.attempt[n] ?? 0;
     if (a < before || (a === before && ledger.has(n, ITEM.retried)))
       this.#add("attempts", op, `attempt ${a} was handed out behind attempt ${before}, which had to be counted`);

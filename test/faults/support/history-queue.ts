@@ -20,6 +20,8 @@ export interface InboxCounts {
   readonly expired: number;
   /** Acknowledged publishes that are accounted for by nothing. */
   readonly lost: number;
+  /** Messages that had to wait while others were handed out, and were compared with those. */
+  readonly compared: number;
 }
 
 export interface QueueFigures {
@@ -184,6 +186,7 @@ export class QueueHistory {
       dead: this.#letters.get(recipient) ?? 0,
       expired: this.#left.get(recipient)?.expired ?? 0,
       lost,
+      compared: inbox.compared,
     };
   }
 

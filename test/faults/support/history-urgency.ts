@@ -32,6 +32,8 @@ const KEPT = 1_024;
 const LOOKED_AT = 64;
 
 export class Urgency {
+  /** Messages that had to wait while others were handed out: those by which it would have shown. */
+  compared = 0;
   /** By priority, as they came. */
   readonly #handedOut = new Map<number, HandedOut[]>();
 
@@ -44,23 +46,27 @@ export class Urgency {
 
   /** What was handed out in its place, if anything. */
   preferredTo(waited: Waited): HandedOut | undefined {
+    let hasWaited = false;
     for (const [priority, level] of this.#handedOut) {
-      if (priority > waited.priority) continue;
-      const found = lookBack(level, waited);
-      if (found !== undefined) return found;
+      const meanwhile = handedOutWhile(level, waited);
+      hasWaited ||= meanwhile.length > 0;
+      const found = meanwhile.find((other) => priority < waited.priority || other.invokedAt > waited.storedAt);
+      if (priority <= waited.priority && found !== undefined) return found;
     }
+    if (hasWaited) this.compared += 1;
     return undefined;
   }
 }
 
-function lookBack(level: readonly HandedOut[], { priority, storedAt, since, from }: Waited): HandedOut | undefined {
+/** Of the latest of one priority, those of a take that began when it was waiting, and ended before its own began. */
+function handedOutWhile(level: readonly HandedOut[], { since, from }: Waited): readonly HandedOut[] {
+  const found: HandedOut[] = [];
   let left = LOOKED_AT;
   for (let index = level.length - 1; index >= 0 && left > 0; index -= 1) {
     const other = level[index];
     if (other === undefined || other.until > from) continue;
     left -= 1;
-    const isBehind = other.priority < priority || other.invokedAt > storedAt;
-    if (isBehind && other.from >= since) return other;
+    if (other.from >= since) found.push(other);
   }
-  return undefined;
+  return found;
 }

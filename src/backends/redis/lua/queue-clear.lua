@@ -19,7 +19,8 @@ local stored = redis.call('HGET', KEYS[2], 'records')
 local settings = stored and stored ~= '' and cjson.decode(stored)
 --@ finishing
 --@ fanning
-local count = redis.call('HLEN', KEYS[1]) + redis.call('ZCARD', PREFIX .. 'kept')
+local answers = redis.call('HGET', KEYS[2], 'answers') or 0
+local count = redis.call('HLEN', KEYS[1]) - answers + redis.call('ZCARD', PREFIX .. 'kept')
 
 -- What is still being handed out is handed out no further.
 for _, name in ipairs(intents()) do

@@ -3,7 +3,8 @@
 -- KEYS  1 records  2 state  3 kept
 -- ARGV  1 what to keep, as JSON, or "" for nothing
 -- Reply what is stored
-local isEmpty = redis.call('EXISTS', KEYS[1], KEYS[3]) == 0
+local answers = redis.call('HGET', KEYS[2], 'answers') or 0
+local isEmpty = redis.call('HLEN', KEYS[1]) - answers + redis.call('ZCARD', KEYS[3]) == 0
 if isEmpty then
   redis.call('HSET', KEYS[2], 'records', ARGV[1])
 end

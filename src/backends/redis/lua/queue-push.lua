@@ -8,6 +8,7 @@
 --       7 what the items have besides: "t" a delay and a time to live, "f" fields; any of these letters
 --       8 which of the items have ids to be remembered: their numbers with spaces between, or ""
 --       9 how many ids a generation holds  10 how long it lasts, in ms  11 how many items  12 1 when any is for an audience
+--       13 what the publisher wants kept of items, as JSON, or "": stored where nothing is, and the queue holds nothing
 --       then for each recipient its name as in keys, or "*registered" or "*online", and how many items it gets,
 --       and for each of those its id, its record without the line, "<place in the batch>|<priority>|", minus its priority;
 --       with "t" its delay in ms, and its time to live in ms or ""; with "f" its fields and values as in lib/recording.lua
@@ -22,9 +23,10 @@
 --@ line
 --@ bell
 --@ handing
+--@ answers
 local now = nowMs()
 local count, isTimed = tonumber(ARGV[11]), string.byte(ARGV[7]) == 116
-local FIRST = 13
+local FIRST = 14
 local stride = 4 + (isTimed and 2 or 0) + (string.byte(ARGV[7], -1) == 102 and 1 or 0)
 
 local earlier, putOffMs = earlierResult(KEYS[4], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3])
@@ -35,14 +37,23 @@ local function decide(result)
   return remember(KEYS[4], ARGV[1], ARGV[3], result, now, putOffMs)
 end
 
-local state = redis.call('HMGET', KEYS[2], 'line', 'records', 'ids', 'registered', 'fanout')
+local state = redis.call('HMGET', KEYS[2], 'line', 'records', 'ids', 'registered', 'fanout', 'answers')
 local stored = state[2] or ''
+-- Without the answers, which fill no queue.
+local held = redis.call('HLEN', KEYS[1]) - (state[6] or 0)
+local isWanted = stored == '' and ARGV[13] ~= '' and held + redis.call('ZCARD', PREFIX .. 'kept') == 0
+if isWanted then
+  stored = ARGV[13]
+end
 if stored ~= ARGV[6] then
   return decide('SETTINGS ' .. stored)
 end
+if isWanted then
+  redis.call('HSET', KEYS[2], 'records', stored)
+end
 
 -- The recipients: name, number of the first item, where its words begin, how many items, and which keys are its own.
-local groups, names, ids = {}, {}, {}
+local groups, names, ids, hasAnswers = {}, {}, {}, false
 local at, nextKey, item = FIRST, 6, 0
 while at < #ARGV do
   local name, items = ARGV[at], tonumber(ARGV[at + 1])
@@ -52,7 +63,11 @@ while at < #ARGV do
     group.audience = string.sub(name, 2)
   else
     nextKey = nextKey + 4
-    names[#names + 1] = name ~= '' and name or nil
+    if name ~= '' then
+      names[#names + 1] = name
+      group.areAnswers = isForAnswers(name)
+      hasAnswers = hasAnswers or group.areAnswers
+    end
   end
   for i = at + 2, at + 1 + items * stride, stride do
     item = item + 1
@@ -79,9 +94,9 @@ end
 local isDuplicate, hasDuplicates = {}, false
 for from = 1, count, SLICE do
   local to = math.min(from + SLICE - 1, count)
-  local held = redis.call('HMGET', KEYS[1], unpack(ids, from, to))
-  for i = 1, #held do
-    if held[i] then
+  local found = redis.call('HMGET', KEYS[1], unpack(ids, from, to))
+  for i = 1, #found do
+    if found[i] then
       isDuplicate[from + i - 1], hasDuplicates = true, true
     end
   end
@@ -147,8 +162,9 @@ local function noteNames()
 end
 
 -- The usual case needs nothing of what follows.
-local excess = redis.call('HLEN', KEYS[1]) + count - tonumber(ARGV[4])
-if stored == '' and ARGV[8] == '' and ARGV[12] == '0' and not state[3] and not hasDuplicates and excess <= 0 then
+local excess = held + count - tonumber(ARGV[4])
+local isUsual = stored == '' and ARGV[8] == '' and ARGV[12] == '0' and not state[3]
+if isUsual and not hasAnswers and not hasDuplicates and excess <= 0 then
   getInLine()
   for _, group in ipairs(groups) do
     handOutTo(group, batchOf(group))
@@ -190,7 +206,7 @@ if #duplicates == count then
 end
 
 -- Whom the audiences are; items for nobody are not stored.
-local isUnfinished, coming = false, 0
+local isUnfinished, coming, answers = false, 0, 0
 for _, group in ipairs(groups) do
   if group.audience then
     group.upto = state[4] or '0'
@@ -200,7 +216,9 @@ for _, group in ipairs(groups) do
       or #redis.call('ZRANGEBYSCORE', PREFIX .. 'lapses', '-inf', now, 'LIMIT', 0, 1) > 0
   end
   for item = group.first, group.first + group.items - 1 do
-    coming = coming + ((isDuplicate[item] or group.isNobody) and 0 or 1)
+    local isNew = not isDuplicate[item] and not group.isNobody
+    coming = coming + (isNew and not group.areAnswers and 1 or 0)
+    answers = answers + (isNew and group.areAnswers and 1 or 0)
   end
 end
 excess = excess - count + coming
@@ -261,11 +279,14 @@ for _, group in ipairs(groups) do
   else
     handOutTo(group, batch)
   end
-  if batch and records and records.isIndexed then
+  if batch and records and records.isIndexed and not group.areAnswers then
     addToIndex(group, batch, from)
   end
 end
 callWith('HSET', KEYS[1], toStore)
+if answers > 0 then
+  countAnswers(answers)
+end
 noteNames()
 local new, values = {}, {}
 for numeral in string.gmatch(ARGV[8], '%d+') do

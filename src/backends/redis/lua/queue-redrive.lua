@@ -105,7 +105,9 @@ local function store(letter)
   local ticket = toBase36(line, 9) .. tail .. letter.p
   redis.call('HSET', KEYS[1], letter.p, record)
   redis.call('ZADD', inbox.waiting, scoreOf(ticket), ticket)
-  if records and records.isIndexed then
+  if isForAnswers(recipient) then
+    countAnswers(1)
+  elseif records and records.isIndexed then
     records.add({ string.sub(ticket, 1, PLACE) .. letter.p }, { records.fieldsOf(letter.x) })
   end
 end

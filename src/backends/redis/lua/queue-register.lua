@@ -46,6 +46,8 @@ if result[1] == 'OK' and ARGV[5] ~= '' then
   local untilMs = string.format('%.0f', now + ARGV[6])
   redis.call('ZADD', KEYS[8], untilMs, ARGV[5])
   redis.call('ZADD', KEYS[6], 'GT', untilMs, recipient)
+  -- Earlier builds pushed to those whom nobody had registered without noting them.
+  redis.call('ZADD', KEYS[7], 0, recipient)
   local gone = redis.call('ZRANGEBYSCORE', KEYS[8], '-inf', now, 'LIMIT', 0, 100)
   if #gone > 0 then
     redis.call('ZREM', KEYS[8], unpack(gone))

@@ -53,7 +53,9 @@ local function removeOpen(number, id, record)
     end
     redis.call('HDEL', inbox.attempts, tickets[1])
   end
-  if records then
+  if isForAnswers(read.recipient) then
+    countAnswers(-1)
+  elseif records then
     records.remove({ member }, { id })
     redis.call('HDEL', PREFIX .. 'outcomes', id)
   end

@@ -13,7 +13,7 @@
 --         number of its reply or ""
 -- Reply "UNKNOWN" when nothing was done, as the recipient has lapsed, or is not registered; otherwise
 --       1 gone, expired, poisoned, ms until something is ready or -1, 1 when the inbox is paused,
---         1 when items are waiting to be handed out whose publisher is gone
+--         1 when items are waiting to be handed out whose publisher is gone, 1 when more is kept of items
 --       2 numbers of the outcomes that came too late, in the order of ARGV
 --       3 receipts, each on a line: the ticket of a first delivery, otherwise "+<fence>/<attempt>/<ticket>"
 --       4 ids of items that were found expired, each on a line
@@ -24,6 +24,7 @@
 --@ tickets
 --@ attempts
 --@ bell
+--@ answers
 local inbox = {
   recipient = ARGV[1], expiring = KEYS[3], waiting = KEYS[5], leased = KEYS[6], due = KEYS[7], attempts = KEYS[8],
   expiry = KEYS[9], counters = KEYS[10], dead = KEYS[11], bell = KEYS[12],
@@ -46,6 +47,7 @@ if inbox.recipient ~= '' then
 end
 local lost, receipts, expiredIds, out = {}, {}, {}, {}
 local gone, expired, poisoned = 0, 0, 0
+local areAnswers = isForAnswers(inbox.recipient)
 local hasAttempts = redis.call('EXISTS', inbox.attempts) == 1
 
 -- Most calls acknowledge first deliveries and take others. What comes to anything else is only made when it is needed.
@@ -103,7 +105,7 @@ if settings then
 end
 
 out[1] = table.concat({ gone, expired, poisoned, string.format('%.0f', isPaused and -1 or readyIn()),
-  isPaused and 1 or 0, state[2] and tonumber(state[2]) <= now and 1 or 0 }, ' ')
+  isPaused and 1 or 0, state[2] and tonumber(state[2]) <= now and 1 or 0, settings and 1 or 0 }, ' ')
 out[2] = table.concat(lost, ' ')
 out[3] = table.concat(receipts, '\n')
 out[4] = table.concat(expiredIds, '\n', 1, math.min(#expiredIds, SLICE))

@@ -26,7 +26,9 @@ return function(reply)
   local inbox = { recipient = recipient, waiting = KEYS[own], bell = KEYS[own + 1], expiry = KEYS[own + 2] }
   inbox.expiring = KEYS[3]
   handOut(inbox, { waiting = { ARGV[at + 3], ticket }, due = {}, expiry = { expiresAt, ticket } })
-  if records and records.isIndexed then
+  if isForAnswers(recipient) then
+    countAnswers(1)
+  elseif records and records.isIndexed then
     records.add({ place .. id }, {})
   end
 end

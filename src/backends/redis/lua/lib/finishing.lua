@@ -1,4 +1,5 @@
 -- What becomes of items that a recipient has finished, or has no more. Needs `now`, and `settings` of what is kept, or nil.
+--@ answers
 -- Where nothing is kept besides, nothing of that is even made.
 local function openRecords()
 --@ recording
@@ -20,15 +21,18 @@ local function pick(list, numbers)
 end
 
 -- Ends items that are for nobody any more.
-local function endItems(tickets, ids)
-  if records then
+local function endItems(tickets, ids, areAnswers)
+  if records and not areAnswers then
     local members = {}
     for i, ticket in ipairs(tickets) do
       members[i] = memberOf(ticket, ids[i])
     end
     records.ended(members, ids)
   end
-  redis.call('HDEL', KEYS[1], unpack(ids))
+  local ended = redis.call('HDEL', KEYS[1], unpack(ids))
+  if areAnswers and ended > 0 then
+    countAnswers(-ended)
+  end
 end
 
 -- Of items that several may have, one has it no more. Returns the numbers of those that are known, and of those that
@@ -74,11 +78,12 @@ local function finish(recipient, tickets, ids, outcome, attempts)
       over[#over + 1] = shared[i]
     end
   end
-  if outcome and records and records.keepsThem and #known > 0 then
+  local areAnswers = isForAnswers(recipient)
+  if outcome and records and records.keepsThem and not areAnswers and #known > 0 then
     records.note(recipient, pick(ids, known), outcome, pick(attempts, known))
   end
   if #over > 0 then
-    endItems(pick(tickets, over), pick(ids, over))
+    endItems(pick(tickets, over), pick(ids, over), areAnswers)
   end
   return #over
 end

@@ -22,7 +22,7 @@ local function acknowledge(from, to)
   end
   if n > 0 then
     redis.call('ZREM', inbox.leased, unpack(tickets))
-    if settings or #others > 0 then
+    if settings or areAnswers or #others > 0 then
       local attempts = {}
       for i = 1, n do
         attempts[i] = 1
