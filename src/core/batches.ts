@@ -7,7 +7,7 @@ import { verdictOnFailure } from "./error-policy.js";
 import { ConfigError, toError } from "./errors.js";
 import { createDecoder, type Decoding, Foreign, type Handle, isFinal, type Running } from "./handler.js";
 import { GIVE_BACK, type Verdict, verdictOnReturn } from "./outcome.js";
-import type { Run } from "./run.js";
+import type { Run, Watcher } from "./run.js";
 import { TimeLimit } from "./time-limit.js";
 
 /** What a batch handler learns besides the deliveries. */
@@ -99,7 +99,7 @@ class Gathering<T> {
       const held = new HeldDelivery(channel, data, run, this.#options.policy, resolve);
       this.#gathered.push(held);
       // What is lost while it waits for others is nobody's to handle.
-      run.onFailed = () => this.#drop(held);
+      run.watcher = { failed: () => this.#drop(held) };
       this.#stopWith(run.stopping);
       if (run.failure === undefined && !run.stopping.aborted) this.#look();
       else this.#drop(held);
@@ -163,12 +163,14 @@ async function runBatch<T>(
   const left = (): readonly HeldDelivery<T>[] => batch.filter((held) => !HeldDelivery.isDecided(held));
   const stop = new AbortController();
   let limited: ReturnType<typeof TimeLimit.prototype.within<Ending>> | undefined;
-  const stopOnceAllFailed = (reason: Error): void => {
-    if (left().some((held) => HeldDelivery.runOf(held).failure === undefined)) return;
-    stop.abort(reason);
-    if (isFinal(reason)) limited?.cancel();
+  const stopOnceAllFailed: Watcher = {
+    failed(reason) {
+      if (left().some((held) => HeldDelivery.runOf(held).failure === undefined)) return;
+      stop.abort(reason);
+      if (isFinal(reason)) limited?.cancel();
+    },
   };
-  for (const held of batch) HeldDelivery.runOf(held).onFailed = stopOnceAllFailed;
+  for (const held of batch) HeldDelivery.runOf(held).watcher = stopOnceAllFailed;
   const finish = async (): Promise<Ending> => {
     try {
       return { returned: await handler([...batch], { signal: stop.signal, channel }) };

@@ -62,7 +62,7 @@ export const jsonCodec: Codec = {
     throw new CodecError(`payload${pathText(problem.path)} ${problem.what}`);
   },
   decode(bytes) {
-    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
+    const text = asBuffer(bytes).toString("utf8");
     // Each level takes two characters: most texts need no look.
     if (text.length > 2 * MAX_READ_DEPTH && isDeeperThan(text, MAX_READ_DEPTH))
       throw new CodecError(`the payload is deeper than ${MAX_READ_DEPTH} levels`);
@@ -75,6 +75,11 @@ export const jsonCodec: Codec = {
     }
   },
 };
+
+/** The same bytes, with a Buffer's methods. */
+export function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
 
 /** Whether lists and objects of a JSON text stand in each other more than `limit` times. */
 function isDeeperThan(text: string, limit: number): boolean {

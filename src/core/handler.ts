@@ -8,7 +8,7 @@ import { CodecError, LeaseLostError, type TimeoutError, toError } from "./errors
 import { decodeHeader, isBareHeader, type Message } from "./message.js";
 import { LEFT_TO_OTHERS, PASSED_BY, type Verdict, verdictOnReturn } from "./outcome.js";
 import type { Read } from "./payload.js";
-import type { Run } from "./run.js";
+import type { Run, Watcher } from "./run.js";
 import type { Params } from "./template.js";
 import { isThenable } from "./thenable.js";
 import { type Limited, TimeLimit } from "./time-limit.js";
@@ -75,13 +75,18 @@ export interface Running extends Judging {
 /** Of what is addressed by its exact name. */
 export const NO_PARAMS: Params = Object.freeze({});
 
-/** Runs one delivery and calls `done` once with what it came to: at once where nothing has to be waited for. Never throws. */
-export type Execute = (delivery: Delivery, run: Run, done: (verdict: Verdict) => void) => void;
+/** Told once what a run came to: at once where nothing has to be waited for. */
+export interface Finisher<D extends Delivery = Delivery> {
+  finish(run: Run<D>, verdict: Verdict): void;
+}
+
+/** Runs one delivery. Never throws. */
+export type Execute = <D extends Delivery>(run: Run<D>, finisher: Finisher<D>) => void;
 
 /** Binds a handler to a channel. */
 export function createRunner<T>(decoding: Decoding, handler: QueueHandler<T>, running: Running): Handle {
   const execute = createExecutor(decoding, handler, running);
-  return (delivery, run) => new Promise((resolve) => execute(delivery, run, resolve));
+  return (_delivery, run) => new Promise((resolve) => execute(run, { finish: (_run, verdict) => resolve(verdict) }));
 }
 
 /** The same without a promise: where messages are many and handlers short, it would cost as much as they do. */
@@ -89,7 +94,7 @@ export function createExecutor<T>(decoding: Decoding, handler: QueueHandler<T>, 
   const { clock, timeoutMs } = running;
   const limit = timeoutMs === undefined ? undefined : new TimeLimit(clock, timeoutMs);
   const execution = { decoding, decode: createDecoder<T>(decoding), handler, running, limit };
-  return (delivery, run, done) => new Execution(execution, delivery, run, done).start();
+  return (run, finisher) => new Execution(execution, run, finisher).start();
 }
 
 /** What the executions of one handler on one channel share. */
@@ -101,18 +106,17 @@ interface Executing<T> {
   readonly limit: TimeLimit | undefined;
 }
 
-class Execution<T> implements Limited {
+class Execution<T, D extends Delivery> implements Limited, Watcher {
+  place = 0;
   readonly #shared: Executing<T>;
-  readonly #delivery: Delivery;
-  readonly #run: Run;
+  readonly #run: Run<D>;
   /** Undefined once it is over: what comes later changes nothing. */
-  #done: ((verdict: Verdict) => void) | undefined;
+  #finisher: Finisher<D> | undefined;
 
-  constructor(shared: Executing<T>, delivery: Delivery, run: Run, done: (verdict: Verdict) => void) {
+  constructor(shared: Executing<T>, run: Run<D>, finisher: Finisher<D>) {
     this.#shared = shared;
-    this.#delivery = delivery;
     this.#run = run;
-    this.#done = done;
+    this.#finisher = finisher;
   }
 
   get startedAt(): number {
@@ -123,18 +127,20 @@ class Execution<T> implements Limited {
     const { decode, limit } = this.#shared;
     if (limit !== undefined) {
       limit.begin(this);
-      this.#run.onFailed = (reason) => {
-        if (isFinal(reason)) limit.end(this);
-      };
+      this.#run.watcher = this;
     }
     try {
-      const decoded = decode(this.#delivery);
+      const decoded = decode(this.#run.delivery);
       if (decoded instanceof Foreign) this.#finish(decoded.verdict);
       else if (isThenable(decoded)) void this.#handleLater(decoded);
       else this.#handle(decoded);
     } catch (thrown) {
       this.#fail(thrown, "unreadable");
     }
+  }
+
+  failed(reason: Error): void {
+    if (isFinal(reason)) this.#shared.limit?.end(this);
   }
 
   late(error: TimeoutError): void {
@@ -157,7 +163,7 @@ class Execution<T> implements Limited {
   #handle(data: T): void {
     const { decoding, handler } = this.#shared;
     try {
-      const returned = handler(data, new DeliveryContext(decoding, this.#delivery, data, this.#run));
+      const returned = handler(data, new DeliveryContext(decoding, data, this.#run));
       if (!isThenable(returned)) {
         this.#return(returned);
         return;
@@ -173,23 +179,23 @@ class Execution<T> implements Limited {
   }
 
   #return(value: unknown): void {
-    this.#finish(verdictOnReturn(value, this.#delivery.attempt, this.#shared.running.policy));
+    this.#finish(verdictOnReturn(value, this.#run.delivery.attempt, this.#shared.running.policy));
   }
 
   #fail(thrown: unknown, kind: "thrown" | "unreadable"): void {
-    if (this.#done === undefined) return;
+    if (this.#finisher === undefined) return;
     const error = toError(thrown);
     this.#run.thrown = error;
     const { decoding, running } = this.#shared;
     const { channel } = decoding;
-    this.#finish(verdictOnFailure(error, { channel, attempt: this.#delivery.attempt, kind }, running));
+    this.#finish(verdictOnFailure(error, { channel, attempt: this.#run.delivery.attempt, kind }, running));
   }
 
   #finish(verdict: Verdict): void {
-    const done = this.#done;
-    this.#done = undefined;
+    const finisher = this.#finisher;
+    this.#finisher = undefined;
     this.#shared.limit?.end(this);
-    done?.(verdict);
+    finisher?.finish(this.#run, verdict);
   }
 }
 
@@ -202,25 +208,23 @@ export function isFinal(reason: Error): boolean {
 class DeliveryContext<T> implements QueueContext<T> {
   readonly channel: string;
   readonly params: Params;
-  readonly #delivery: Delivery;
   readonly #data: T;
   readonly #run: Run;
   #message: Message<T> | undefined;
 
-  constructor({ channel, params = NO_PARAMS }: Decoding, delivery: Delivery, data: T, run: Run) {
+  constructor({ channel, params = NO_PARAMS }: Decoding, data: T, run: Run) {
     this.channel = channel;
     this.params = params;
-    this.#delivery = delivery;
     this.#data = data;
     this.#run = run;
   }
 
   get message(): Message<T> {
-    this.#message ??= toMessage(this.channel, this.#delivery, this.#data);
+    this.#message ??= toMessage(this.channel, this.#run.delivery, this.#data);
     return this.#message;
   }
   get attempt(): number {
-    return this.#delivery.attempt;
+    return this.#run.delivery.attempt;
   }
   get signal(): AbortSignal {
     return this.#run.signal;

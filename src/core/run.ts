@@ -1,6 +1,7 @@
 /** One handler's run: its signal, and what becomes of its outcome. */
 
 import type { Delivery } from "./backend.js";
+import type { Bagged } from "./bag.js";
 import { InvalidArgumentError } from "./errors.js";
 
 /** Whoever hands deliveries out: the consumer. */
@@ -11,22 +12,29 @@ export interface Handing {
   extend(run: Run): Promise<void>;
 }
 
+/** Told when the outcome of a run stops mattering. */
+export interface Watcher {
+  failed(reason: Error): void;
+}
+
 /** Whoever waits for the answer to a request. */
 export interface Asking {
   /** Notes the answer; it leaves with the outcome. @throws {InvalidArgumentError} when there is one already */
   reply(value: unknown): void;
 }
 
-export class Run {
-  readonly delivery: Delivery;
+/** @typeParam D what its consumer hands out */
+export class Run<D extends Delivery = Delivery> implements Bagged {
+  place = 0;
+  readonly delivery: D;
   /** By the consumer's clock. */
   readonly startedAt: number;
   /** What the handler or the decoding threw, for the log. */
   thrown: Error | undefined;
   /** Told once the outcome is settled; with the reason when it was not. */
   onSettled: ((failure?: Error) => void) | undefined;
-  /** Told when the outcome stops mattering. */
-  onFailed: ((reason: Error) => void) | undefined;
+  /** An object rather than a function, which would be one more for every delivery. */
+  watcher: Watcher | undefined;
   /** Whoever waits for an answer, where the message is a request. */
   asker: Asking | undefined;
   readonly #consumer: Handing;
@@ -34,7 +42,7 @@ export class Run {
   #aborted: Error | undefined;
   #controller: AbortController | undefined;
 
-  constructor(delivery: Delivery, startedAt: number, consumer: Handing) {
+  constructor(delivery: D, startedAt: number, consumer: Handing) {
     this.delivery = delivery;
     this.startedAt = startedAt;
     this.#consumer = consumer;
@@ -83,6 +91,6 @@ export class Run {
     if (this.#failure !== undefined) return;
     this.#failure = reason;
     this.abort(reason);
-    this.onFailed?.(reason);
+    this.watcher?.failed(reason);
   }
 }

@@ -171,8 +171,9 @@ function createHistogram(name: string, labels: Labels): Histogram & { read(): Me
     record(ms) {
       count += 1;
       sumMs += ms;
-      const index = BUCKETS_MS.findIndex((bound) => ms <= bound);
-      if (index >= 0) buckets[index] = (buckets[index] ?? 0) + 1;
+      let index = 0;
+      while (ms > (BUCKETS_MS[index] ?? Number.POSITIVE_INFINITY)) index += 1;
+      if (index < buckets.length) buckets[index] = (buckets[index] ?? 0) + 1;
     },
     read: () => ({ kind: "histogram", name, labels, count, sumMs, buckets: [...buckets] }),
   };

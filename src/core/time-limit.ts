@@ -1,10 +1,11 @@
 /** How long handlers may take: one timer for all that get as long. */
 
+import { Bag, type Bagged } from "./bag.js";
 import { type Clock, nextTurn, type Timer } from "./clock.js";
 import { TimeoutError } from "./errors.js";
 
 /** Something that may not take too long. */
-export interface Limited {
+export interface Limited extends Bagged {
   /** By the clock. */
   readonly startedAt: number;
   /** Its time is up. Called once at most. */
@@ -15,8 +16,7 @@ export interface Limited {
 export class TimeLimit {
   readonly #clock: Clock;
   readonly #ms: number;
-  /** All have the same time, so that the first is due first. */
-  readonly #running = new Set<Limited>();
+  readonly #running = new Bag<Limited>();
   #timer: Timer | undefined;
   #isLooking = false;
 
@@ -32,7 +32,7 @@ export class TimeLimit {
 
   /** It has come to an end, or nobody waits for that any more. */
   end(limited: Limited): void {
-    if (!this.#running.delete(limited) || this.#running.size > 0 || this.#isLooking) return;
+    if (!this.#running.remove(limited) || this.#running.size > 0 || this.#isLooking) return;
     this.#isLooking = true;
     // A timer keeps the process alive, and making one for each handler is what shall not be.
     void nextTurn().then(() => {
@@ -54,7 +54,7 @@ export class TimeLimit {
   ): { readonly result: Promise<T>; readonly cancel: () => void } {
     let cancel = (): void => undefined;
     const result = new Promise<T>((resolve) => {
-      const limited: Limited = { startedAt, late: (error) => resolve(late(error)) };
+      const limited: Limited = { place: 0, startedAt, late: (error) => resolve(late(error)) };
       cancel = () => this.end(limited);
       this.begin(limited);
       void work.then((value) => {
@@ -66,16 +66,16 @@ export class TimeLimit {
   }
 
   #expire(): void {
-    this.#timer = undefined;
     const now = this.#clock.now();
-    for (const limited of this.#running) {
-      const leftMs = limited.startedAt + this.#ms - now;
-      if (leftMs > 0) {
-        this.#timer = this.#clock.setTimer(() => this.#expire(), leftMs);
-        return;
-      }
-      this.#running.delete(limited);
+    const running = this.#running.all();
+    const due = running.filter(({ startedAt }) => startedAt + this.#ms <= now);
+    for (const limited of due) this.#running.remove(limited);
+    // Before anything is told: what is begun then shall find it.
+    const nextAt = Math.min(
+      ...running.filter((each) => !due.includes(each)).map(({ startedAt }) => startedAt + this.#ms),
+    );
+    this.#timer = due.length < running.length ? this.#clock.setTimer(() => this.#expire(), nextAt - now) : undefined;
+    for (const limited of due)
       limited.late(new TimeoutError(`the handler did not finish within its handlerTimeoutMs of ${this.#ms}`));
-    }
   }
 }

@@ -1,9 +1,10 @@
 /** The handler form of subscribing: runs handlers for what comes, tries again in process, and ends in good order. */
 
+import { Bag } from "../core/bag.js";
 import { atMost, wait } from "../core/clock.js";
 import type { Consuming } from "../core/consumer-stats.js";
 import { ClosedError, toError } from "../core/errors.js";
-import type { Execute } from "../core/handler.js";
+import type { Execute, Finisher } from "../core/handler.js";
 import { STOP, type Verdict } from "../core/outcome.js";
 import { type Handing, Run } from "../core/run.js";
 import { DEFAULT_DRAIN_MS } from "../core/subscription.js";
@@ -22,6 +23,7 @@ interface Handling {
 }
 
 type HandledArrival = Arrival<Handling>;
+type HandledRun = Run<HandledArrival>;
 type DeadLetter = Verdict & { readonly as: "deadLetter" };
 type Retry = Verdict & { readonly as: "retry" };
 
@@ -32,10 +34,10 @@ export interface DispatcherOptions
   readonly graveyard: Graveyard;
 }
 
-export class Dispatcher implements Handing, Consuming {
+export class Dispatcher implements Handing, Consuming, Finisher<HandledArrival> {
   readonly #options: DispatcherOptions;
   readonly #reception: Reception<Handling>;
-  readonly #runs = new Set<Run>();
+  readonly #runs = new Bag<HandledRun>();
   readonly #stopping = new AbortController();
   readonly #giveUp = new AbortController();
   readonly #since: number;
@@ -122,7 +124,7 @@ export class Dispatcher implements Handing, Consuming {
     await atMost(this.#options.runtime.clock, drainMs, this.#whenIdle());
     this.#reception.clear();
     this.#giveUp.abort();
-    for (const run of this.#runs) run.fail(new ClosedError("the subscription is closing"));
+    for (const run of this.#runs.all()) run.fail(new ClosedError("the subscription is closing"));
     this.#isClosed = true;
     await leaving;
   }
@@ -152,18 +154,19 @@ export class Dispatcher implements Handing, Consuming {
   #start(arrival: HandledArrival, now: number): void {
     const run = new Run(arrival, now, this);
     this.#runs.add(run);
-    arrival.from.bound.execute(arrival, run, (verdict) => this.#finish(arrival, run, verdict));
+    arrival.from.bound.execute(run, this);
   }
 
-  #finish(arrival: HandledArrival, run: Run, verdict: Verdict): void {
-    this.#runs.delete(run);
-    const { ok, error } = arrival.from.bound;
+  /** For the handlers that it has started. */
+  finish(run: HandledRun, verdict: Verdict): void {
+    this.#runs.remove(run);
+    const { ok, error } = run.delivery.from.bound;
     (run.thrown === undefined ? ok : error).record(this.#options.runtime.clock.now() - run.startedAt);
     if (run.failure === undefined && verdict.as === "ack") this.#done("handled");
-    else if (run.failure !== undefined) this.#giveUpOn(arrival, run);
+    else if (run.failure !== undefined) this.#giveUpOn(run);
     else if (verdict === STOP) this.#stopBy(run);
-    else if (verdict.as === "retry") void this.#again(arrival, run, verdict);
-    else if (verdict.as === "deadLetter") void this.#bury(arrival, run, verdict);
+    else if (verdict.as === "retry") void this.#again(run, verdict);
+    else if (verdict.as === "deadLetter") void this.#bury(run, verdict);
   }
 
   #done(how: "handled" | "failed"): void {
@@ -174,20 +177,22 @@ export class Dispatcher implements Handing, Consuming {
   }
 
   /** In the same place: with a concurrency of 1 nothing overtakes it. */
-  async #again(arrival: HandledArrival, run: Run, verdict: Retry): Promise<void> {
+  async #again(run: HandledRun, verdict: Retry): Promise<void> {
     const { runtime, reader } = this.#options;
-    const { channel } = arrival.from;
+    const arrival = run.delivery;
     const { attempt } = arrival;
+    const { channel } = arrival.from;
     const cause = run.thrown === undefined ? {} : { err: run.thrown };
     runtime.telemetry.log("message_retried", { channel, reader, attempt, delayMs: verdict.delayMs, ...cause });
     await wait(runtime.clock, verdict.delayMs, this.#giveUp.signal);
-    if (this.#giveUp.signal.aborted) this.#giveUpOn(arrival, run);
+    if (this.#giveUp.signal.aborted) this.#giveUpOn(run);
     else this.#start({ ...arrival, attempt: verdict.counted ? attempt + 1 : attempt }, runtime.clock.now());
   }
 
   /** What was asked to be kept is; anything else is reported, as nobody else hears of it. Never rejects. */
-  async #bury(arrival: HandledArrival, run: Run, { reason }: DeadLetter): Promise<void> {
+  async #bury(run: HandledRun, { reason }: DeadLetter): Promise<void> {
     const { runtime, reader, graveyard } = this.#options;
+    const arrival = run.delivery;
     const { channel } = arrival.from;
     this.#reception.forget(arrival);
     if (reason.kind === "rejected") {
@@ -199,7 +204,8 @@ export class Dispatcher implements Handing, Consuming {
     this.#done("failed");
   }
 
-  #giveUpOn(arrival: HandledArrival, run: Run): void {
+  #giveUpOn(run: HandledRun): void {
+    const arrival = run.delivery;
     this.#reception.forget(arrival);
     if (run.thrown !== undefined) this.#options.runtime.report(run.thrown, this.#where(arrival.from.channel));
     this.#done("failed");

@@ -14,12 +14,16 @@ import { DEFAULT_BUFFER, type ListenOptions } from "./options.js";
 import type { RecentIds } from "./recent-ids.js";
 import type { Hearing, Wanted } from "./targets.js";
 
-/** A message that has come. */
-export interface Arrival<B> extends Delivery {
+/** A message that has come, and waits. Nothing is made of it before it is its turn: many may wait, and what waits costs. */
+interface Waiting<B> {
   readonly from: Source<B>;
+  readonly message: Uint8Array;
   /** Why messages may have been missed before it. */
   readonly gap: string | undefined;
 }
+
+/** A message whose turn it is. */
+export interface Arrival<B> extends Delivery, Pick<Waiting<B>, "from" | "gap"> {}
 
 /** A channel that messages come from. */
 export interface Source<B> {
@@ -60,7 +64,7 @@ export class Reception<B> {
   dropped = 0;
   gaps = 0;
   readonly #options: ReceptionOptions<B>;
-  readonly #inbox: Inbox<Arrival<B>>;
+  readonly #inbox: Inbox<Waiting<B>>;
   readonly #unsubscribes: Promise<Unsubscribe>[] = [];
   #gap: string | undefined;
   #isClosed = false;
@@ -73,9 +77,9 @@ export class Reception<B> {
     this.#inbox = new Inbox({
       max: buffer,
       overflow: DROPPED[overflow],
-      dropped: (arrivals) => {
-        this.#drop(arrivals);
-        if (overflow === "error") this.#overrun(arrivals.length, buffer);
+      dropped: (waiting) => {
+        this.#drop(waiting);
+        if (overflow === "error") this.#overrun(waiting.length, buffer);
       },
     });
   }
@@ -100,10 +104,13 @@ export class Reception<B> {
 
   /** The next message; undefined: none waits. */
   next(): Arrival<B> | undefined {
-    let arrival = this.#inbox.shift();
-    while (arrival !== undefined && this.#isRepeated(arrival)) arrival = this.#inbox.shift();
-    arrival?.from.counters.delivered.add(1);
-    return arrival;
+    for (let waiting = this.#inbox.shift(); waiting !== undefined; waiting = this.#inbox.shift()) {
+      const arrival = toArrival(waiting);
+      if (this.#isRepeated(arrival)) continue;
+      arrival.from.counters.delivered.add(1);
+      return arrival;
+    }
+    return undefined;
   }
 
   /** For a message that has not been handled after all: should it come again, it is new. */
@@ -165,11 +172,8 @@ export class Reception<B> {
   }
 
   #take(from: Source<B>, message: Uint8Array): void {
-    const { header, data: shared } = separated(message);
-    // JSON makes something new of it. Whatever else it may be, other subscribers get the same bytes.
-    const data = isBareHeader(header) ? shared : new Uint8Array(shared);
     this.received += 1;
-    this.#inbox.push({ receipt: "", position: "", attempt: 1, header, data, from, gap: this.#gap });
+    this.#inbox.push({ from, message, gap: this.#gap });
     this.#gap = undefined;
     this.#options.arrived();
   }
@@ -188,11 +192,11 @@ export class Reception<B> {
     }
   }
 
-  #drop(arrivals: readonly Arrival<B>[]): void {
-    if (arrivals.length === 0) return;
-    this.dropped += arrivals.length;
-    for (const { from } of arrivals) from.counters.dropped.add(1);
-    this.#logDrops(arrivals.length);
+  #drop(waiting: readonly Waiting<B>[]): void {
+    if (waiting.length === 0) return;
+    this.dropped += waiting.length;
+    for (const { from } of waiting) from.counters.dropped.add(1);
+    this.#logDrops(waiting.length);
   }
 
   #overrun(count: number, buffer: number): void {
@@ -218,6 +222,13 @@ export class Reception<B> {
     const { wanted, reader } = this.#options;
     return { channel: wanted.map(({ name }) => name).join(", "), reader };
   }
+}
+
+function toArrival<B>({ from, message, gap }: Waiting<B>): Arrival<B> {
+  const { header, data: shared } = separated(message);
+  // JSON makes something new of it. Whatever else it may be, other subscribers get the same bytes.
+  const data = isBareHeader(header) ? shared : new Uint8Array(shared);
+  return { receipt: "", position: "", attempt: 1, header, data, from, gap };
 }
 
 function hears(wanted: Wanted, channel: string): boolean {
