@@ -7,6 +7,7 @@ interface Row {
   readonly name: string;
   readonly perSecond?: number | null;
   readonly p50Ms?: number | null;
+  readonly p99Ms?: number | null;
 }
 
 interface Result {
@@ -17,9 +18,11 @@ interface Result {
 const MARKER = "<!-- bench -->";
 const END = "<!-- /bench -->";
 
+type MeasuredPath = "events" | "queue" | "pubsub";
+
 const LINES: readonly {
   readonly title: string;
-  readonly path: "events" | "queue";
+  readonly path: MeasuredPath;
   readonly measure: string;
   readonly backend: string;
 }[] = [
@@ -36,6 +39,16 @@ const LINES: readonly {
     backend: "redis",
   },
   { title: "queue with priorities: publish, SQLite, synced", path: "queue", measure: "publish", backend: "sqlite" },
+  { title: "pub/sub: publish and handle, 1,000 at a time, Redis", path: "pubsub", measure: "load", backend: "redis" },
+];
+
+/** From the call of publish to the handler, at 1,000 messages a second. */
+const LATENCIES: readonly { readonly title: string; readonly path: MeasuredPath; readonly backend: string }[] = [
+  { title: "pub/sub, memory", path: "pubsub", backend: "memory" },
+  { title: "pub/sub, SQLite, in one process", path: "pubsub", backend: "sqlite" },
+  { title: "pub/sub, Redis", path: "pubsub", backend: "redis" },
+  { title: "events, Redis", path: "events", backend: "redis" },
+  { title: "queue with priorities, Redis", path: "queue", backend: "redis" },
 ];
 
 /** What stands between the markers. */
@@ -43,19 +56,27 @@ export function renderMeasured(root: string): string {
   const results = {
     events: read(root, "events"),
     queue: read(root, "queue"),
+    pubsub: read(root, "pubsub"),
   };
-  const cell = (path: "events" | "queue", name: string): string => {
+  const cell = (path: MeasuredPath, name: string): string => {
     const perSecond = results[path].rows.find((each) => each.name === name)?.perSecond ?? undefined;
     return perSecond === undefined ? "–" : Math.round(perSecond).toLocaleString("en-US");
   };
   const rows = LINES.map(({ title, path, measure, backend }) => {
-    const peer = backend === "redis" ? cell(path, `${measure} bullmq`) : "–";
+    const peer = backend === "redis" && path !== "pubsub" ? cell(path, `${measure} bullmq`) : "–";
     return `| ${title} | ${cell(path, `${measure} signalbox ${backend}`)} | ${cell(path, `${measure} floor ${backend}`)} | ${peer} |`;
   });
   return [
     "| Messages a second | signalbox | a plain loop on the bare client or driver | BullMQ 6.2.0 |",
     "|---|---|---|---|",
     ...rows,
+    "",
+    "| From publish to handler, ms: median / 99 % | signalbox | a plain loop |",
+    "|---|---|---|",
+    ...LATENCIES.map(({ title, path, backend }) => {
+      const of = (name: string): string => latency(results[path], name);
+      return `| ${title} | ${of(`latency signalbox ${backend}`)} | ${of(`latency floor ${backend}`)} |`;
+    }),
   ].join("\n");
 }
 
@@ -63,6 +84,12 @@ export function renderMeasured(root: string): string {
 export function withMeasured(readme: string, root: string): string {
   const start = readme.indexOf(MARKER) + MARKER.length;
   return `${readme.slice(0, start)}\n${renderMeasured(root)}\n${readme.slice(readme.indexOf(END))}`;
+}
+
+function latency({ rows }: Result, name: string): string {
+  const row = rows.find((each) => each.name === name);
+  const ms = [row?.p50Ms, row?.p99Ms].map((value) => (typeof value === "number" ? value.toFixed(2) : undefined));
+  return ms.includes(undefined) ? "–" : ms.join(" / ");
 }
 
 function read(root: string, path: string): Result {
