@@ -60,7 +60,7 @@ function judge(from: string, to: string): string | undefined {
 
 function importsOf(source: string, { code, strings }: Scan): Import[] {
   return strings
-    .filter(({ start }) => /\b(?:from|import)\s*\(?\s*$/.test(code.slice(Math.max(0, start - 40), start)))
+    .filter(({ start }) => /(?:(?<![.\w])from\s*|\bimport\s*\(?\s*)$/.test(code.slice(Math.max(0, start - 40), start)))
     .map(({ start, text }) => ({ specifier: text, line: lineAt(source, start) }));
 }
 

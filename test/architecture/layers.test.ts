@@ -73,6 +73,7 @@ test.each<[string, string]>([
   ["core/a.ts", "const time = new Date(ms);"],
   ["core/a.ts", 'import type { StandardSchemaV1 } from "@standard-schema/spec";'],
   ["core/a.ts", 'import { randomBytes } from "node:crypto";'],
+  ["core/a.ts", 'const digits = Buffer.from("0123456789");'],
   ["backends/redis/a.ts", 'import { createClient } from "@redis/client";'],
   ["backends/sqlite/a.ts", "setTimeout(run, 5);"],
   ["queue/a.ts", 'import type { QueuePort } from "../core/backend.js";'],
