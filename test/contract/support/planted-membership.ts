@@ -172,18 +172,12 @@ const bounding: readonly PlantedBug[] = [
     ],
     plant: (sound) =>
       withMembership(sound, (membership) => ({
-        list: async (group, { max, cursor = "0" }) => {
-          const all = [];
-          let listed = await membership.list(group, { max: 1_000 });
-          all.push(...listed.members);
-          while (listed.cursor !== undefined && all.length < Number(cursor) + max) {
-            listed = await membership.list(group, { max: 1_000, cursor: listed.cursor });
-            all.push(...listed.members);
-          }
-          const end = Number(cursor) + max;
-          const { version, count } = listed;
-          const members = all.slice(Number(cursor), end);
-          return { version, count, members, ...(end < count && { cursor: String(end) }) };
+        list: async (group, { max, cursor }) => {
+          const [behind, before = "0"] = cursor?.split("/") ?? [];
+          const page = await membership.list(group, { max, cursor: behind });
+          // Whoever has left meanwhile has moved up those behind, past where the page begins.
+          const members = page.members.slice(Math.max(0, Number(before) - page.count));
+          return { ...page, members, ...(page.cursor !== undefined && { cursor: `${page.cursor}/${page.count}` }) };
         },
       })),
   },
