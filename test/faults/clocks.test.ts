@@ -2,30 +2,19 @@
 
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { type Clock, connect, type Context, systemClock } from "../../src/index.js";
+import { connect, type Context } from "../../src/index.js";
 import { silentLogger } from "../facades/support/lanes.js";
 import { tempDir } from "../support/process.js";
 import { startRedis } from "../support/redis-servers.js";
 import { pause, until } from "../support/wait.js";
+import { createJumpingClock, HOUR_S } from "./support/clocks.js";
 import { FACADES, type Load } from "./support/load.js";
 import { START_MS, startProgram } from "./support/programs.js";
 import { startStandalone } from "./support/systems.js";
 import { moreAcked, survive } from "./support/survive.js";
 import { createUnreliable } from "./support/unreliable.js";
 
-const HOUR_S = 3_600;
 const JUMPS = [HOUR_S, 0, -HOUR_S, 0];
-
-/** The system's clock, but for an offset. */
-function createJumpingClock(): Clock & { offsetSeconds: number } {
-  return {
-    offsetSeconds: 0,
-    now() {
-      return systemClock.now() + this.offsetSeconds * 1_000;
-    },
-    setTimer: (run, ms) => systemClock.setTimer(run, ms),
-  };
-}
 
 describe.concurrent("clocks", { timeout: 60_000 }, () => {
   test("fault 31: Redis's clock jumps by an hour forth and back, under load", async () => {

@@ -12,6 +12,7 @@ const PROGRAMS = {
   neighbour: new URL("neighbour.ts", import.meta.url),
   poisoned: new URL("poisoned-consumer.ts", import.meta.url),
   present: new URL("present.ts", import.meta.url),
+  "queue-times": new URL("queue-times.ts", import.meta.url),
   "read-only": new URL("read-only.ts", import.meta.url),
   toiling: new URL("toiling.ts", import.meta.url),
 } as const;
