@@ -2,7 +2,7 @@
 
 import { deepEqual, equal, ok } from "node:assert/strict";
 import type { Backend, Delivery, Feed, Outcome, Queue, QueueLimits } from "../core/backend.js";
-import { LimitError } from "../core/errors.js";
+import { SignalboxError } from "../core/errors.js";
 import type { ContractStore } from "./contract.js";
 import { ack, allLetters, deadLetter, defer, first, item, LIMITS, retry } from "./fixtures.js";
 import { comesBefore, later, type ModelShare, type Moment, QueueModel, standingsOf, surely } from "./queue-model.js";
@@ -355,6 +355,6 @@ function pick<T>(list: readonly T[], chance: Chance): T {
 
 /** A refusal for want of room. */
 function noRoom(error: unknown): undefined {
-  if (error instanceof LimitError) return undefined;
+  if (error instanceof SignalboxError && error.code === "LIMIT") return undefined;
   throw error;
 }

@@ -10,7 +10,7 @@ import { freePorts } from "../support/process.js";
 import { type RedisServer, startCluster, startRedis, startSentinelSet } from "../support/redis-servers.js";
 import { pause, until } from "../support/wait.js";
 import { type Authority, type Certificate, createAuthority } from "./support/certificates.js";
-import type { Load } from "./support/load.js";
+import type { Facade, Load } from "./support/load.js";
 import { survive } from "./support/survive.js";
 
 const PASSWORD = "canary-7c31";
@@ -86,17 +86,24 @@ describe.concurrent("credentials", { timeout: 60_000 }, () => {
   });
 
   describe("an ACL that forbids something", () => {
-    const cases: readonly { title: string; rules: string; says: RegExp }[] = [
-      { title: "a command", rules: "~* &* +@all -evalsha -eval", says: /evalsha/i },
-      { title: "a key", rules: "~sb1:{another:* &* +@all", says: /sb1:\{default:log:orders:0\}:s/ },
-      { title: "a command inside a script", rules: "~* &* +@all -xadd", says: /sb1:\{default:log:orders:0\}:s/ },
+    const stream = /sb1:\{default:log:orders:0\}:s/;
+    const queue = /sb1:\{default:queue:orders:0\}:records/;
+    const cases: readonly { title: string; rules: string; facade: Facade; says: RegExp }[] = [
+      { title: "a command", rules: "~* &* +@all -evalsha -eval", facade: "events", says: /evalsha/i },
+      { title: "a key", rules: "~sb1:{another:* &* +@all", facade: "events", says: stream },
+      { title: "a command inside a script", rules: "~* &* +@all -xadd", facade: "events", says: stream },
+      { title: "a command", rules: "~* &* +@all -evalsha -eval", facade: "queue", says: /evalsha/i },
+      { title: "a key", rules: "~sb1:{another:* &* +@all", facade: "queue", says: queue },
+      { title: "a command inside a script", rules: "~* &* +@all -zadd", facade: "queue", says: queue },
     ];
-    for (const { title, rules, says } of cases) {
-      test(`fault 29: ${title} is an AuthError that names it`, async () => {
+    for (const { title, rules, facade, says } of cases) {
+      test(`fault 29: ${facade}: ${title} is an AuthError that names it`, async () => {
         const server = await startRedis({ users: { app: `on >${PASSWORD} ${rules}` } });
         try {
           await using broker = await connect(`redis://app:${PASSWORD}@127.0.0.1:${server.port}`, quiet);
-          const refused = await broker.events.publish("orders", 1).catch((error: unknown) => error);
+          const publish = (): Promise<unknown> =>
+            facade === "events" ? broker.events.publish("orders", 1) : broker.queue("orders").publish(1);
+          const refused = await publish().catch((error: unknown) => error);
           expect(refused).toMatchObject({ code: "AUTH", retryable: false, message: expect.stringMatching(says) });
         } finally {
           await server.stop();

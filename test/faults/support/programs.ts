@@ -3,6 +3,7 @@
 import { type Child, runChild } from "../../support/children.js";
 
 const PROGRAMS = {
+  announcing: new URL("announcing.ts", import.meta.url),
   blocking: new URL("blocking-consumer.ts", import.meta.url),
   careless: new URL("careless.ts", import.meta.url),
   "coming-and-going": new URL("coming-and-going.ts", import.meta.url),

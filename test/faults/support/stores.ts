@@ -10,7 +10,7 @@ export interface SharedStore extends AsyncDisposable {
   readonly url: string;
 }
 
-const STORES: Readonly<Record<string, () => Promise<SharedStore>>> = {
+export const STORES: Readonly<Record<string, () => Promise<SharedStore>>> = {
   async Redis() {
     const server = await startRedis();
     return { url: server.url, [Symbol.asyncDispose]: () => server.stop() };
