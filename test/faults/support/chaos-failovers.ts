@@ -82,7 +82,7 @@ export const failovers: readonly Fault[] = [
       const masters = await mastersOf(site);
       const to = random.pick(masters.filter((node) => node !== from));
       await moveSlot(from, to, masters);
-      return { writableAt: await awaitWritable([to]) };
+      return { writableAt: await awaitWritable(site.nodes) };
     },
   },
 ];

@@ -18,6 +18,8 @@ interface Handed {
 
 interface Decision {
   readonly as: EndedAs;
+  /** The same, but that after the last attempt a retry is a dead letter. */
+  readonly comesTo: EndedAs;
   readonly delayMs: number;
   /** Undefined for a delivery that cannot be read. */
   readonly of: OfItem | undefined;
@@ -89,7 +91,7 @@ function createHandler({ config }: Setting, history: HistoryLog, { recipient: r,
     const payload = itemIn(data, message);
     if (typeof payload === "string") {
       history.write({ op: "corrupt", t: now(), what: `${payload}, with the id ${id}` });
-      return { as: "ack", delayMs: 0, of: undefined };
+      return { as: "ack", comesTo: "ack", delayMs: 0, of: undefined };
     }
     const { p, n } = payload;
     const of = { r, p, n, a: attempt };
@@ -100,14 +102,13 @@ function createHandler({ config }: Setting, history: HistoryLog, { recipient: r,
     await pause(behaviour.ms);
     const as = behaviour.as === "defer" && deferred.has(id) ? "ack" : behaviour.as;
     if (as === "defer") deferred.add(id);
-    // After the last attempt a retry is a dead letter.
     const comesTo = as === "retry" && attempt >= traits.maxAttempts ? "dead" : as;
     const delayMs = comesTo === "retry" || comesTo === "defer" ? behaviour.delayMs : 0;
     if (underway.get(`${r} ${id}`) === of) underway.delete(`${r} ${id}`);
     history.write({ op: "itemEnd", t: now(), ...of, as: comesTo, delayMs });
     // From here on it may leave the process.
     await history.flushed();
-    return { as, delayMs, of };
+    return { as, comesTo, delayMs, of };
   };
 }
 
@@ -124,7 +125,7 @@ function decider(handle: Handle) {
 /** The iterable form: the outcome is a call, and the store's answer is heard. */
 function settler({ noteForeign }: Setting, history: HistoryLog, handle: Handle) {
   return async (delivery: QueueDelivery): Promise<void> => {
-    const { as, delayMs, of } = await handle(delivery);
+    const { as, comesTo, delayMs, of } = await handle(delivery);
     const calls: Readonly<Record<EndedAs, () => Promise<void>>> = {
       ack: () => delivery.ack(),
       retry: () => delivery.retry({ delayMs }),
@@ -133,11 +134,11 @@ function settler({ noteForeign }: Setting, history: HistoryLog, handle: Handle) 
     };
     try {
       await calls[as]();
-      if (of !== undefined) history.write({ op: "itemStored", t: now(), ...of, as, delayMs });
+      if (of !== undefined) history.write({ op: "itemStored", t: now(), ...of, as: comesTo, delayMs });
     } catch (error) {
       noteForeign(error, "settling");
       if (of !== undefined && error instanceof LeaseLostError)
-        history.write({ op: "itemLost", t: now(), ...of, as, delayMs });
+        history.write({ op: "itemLost", t: now(), ...of, as: comesTo, delayMs });
     }
   };
 }

@@ -127,10 +127,8 @@ export class Inbox {
         op,
         `the outcome of attempt ${a} counted although attempt ${current} had been handed out before`,
       );
-    if (as === "ack") {
-      ledger.mark(n, ITEM.stored);
-      ledger.finishedAt[n] = t;
-    }
+    if (as === "ack") ledger.mark(n, ITEM.stored);
+    if (as === "ack" || as === "dead") ledger.finishedAt[n] = t;
     const isCurrent = current === a && ledger.holder[n] === consumer;
     if (isCurrent && (as === "retry" || as === "defer")) ledger.waitsFrom[n] = t + delayMs * 1e6 + CLOCK_NS;
   }
@@ -229,7 +227,7 @@ export class Inbox {
       this.#add("early", op, `it was handed out before its delay of ${delayMs} ms had passed`);
     const finishedAt = ledger.finishedAt[n] ?? 0;
     if (finishedAt > 0 && from > finishedAt && !windows.rolledBack(finishedAt, op.t)) {
-      const how = ledger.has(n, ITEM.stored) ? "its acknowledgement was stored" : "the store said that it had expired";
+      const how = ledger.has(n, ITEM.expired) ? "the store said that it had expired" : "what ended it was stored";
       this.#add("again", op, `attempt ${a} was handed out after ${how}`);
     }
     if (isFirst || from < (ledger.takenUntil[n] ?? 0)) return;

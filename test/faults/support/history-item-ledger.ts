@@ -85,7 +85,7 @@ export class InboxLedger {
   takenUntil = new Float64Array(1_024);
   /** Since when its lease has been in force for sure: from when it was last taken or renewed. */
   leasedFrom = new Float64Array(1_024);
-  /** When the store had taken an acknowledgement, or had ended it because it expired. */
+  /** When the store had taken what ended it, or had ended it because it expired. 0: that is not known. */
   finishedAt = new Float64Array(1_024);
   /** A retry: until when it has to wait. 0: it has not. */
   readyAt = new Float64Array(1_024);

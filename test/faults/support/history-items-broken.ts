@@ -200,6 +200,18 @@ export const brokenItems: readonly BrokenCase[] = [
   },
   {
     rule: "again",
+    title: "a message comes again after it was parked",
+    tell: (s) =>
+      s
+        .item(0)
+        .taken(2, { n: 0 })
+        .settled(2, { n: 0 }, "dead")
+        .done(1, { n: 0, a: 2 })
+        .direct({ op: "itemLetter", r: "", p: 1, n: 0, attempts: 1, kind: "rejected" })
+        .rest({ "": { dead: 1 } }),
+  },
+  {
+    rule: "again",
     title: "a message comes that the store has called expired",
     tell: (s) =>
       s
