@@ -145,7 +145,8 @@ export type BroadcastTarget =
   | { readonly pattern: string; readonly sharded?: never };
 
 export interface BroadcastListener {
-  message(channel: string, data: Uint8Array): void;
+  /** Text that was published may come as text or as bytes, bytes come as bytes. All listeners may be given the same. */
+  message(channel: string, data: Bytes): void;
   /** Messages may have been missed, for this reason. The subscription is in force again when this is called. */
   gap(reason: string): void;
 }

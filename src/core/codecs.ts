@@ -1,7 +1,8 @@
 /** The codecs that a broker knows, and what stands between them and the store: from payload to stored bytes and back. */
 
 import type { Bytes } from "./backend.js";
-import { BYTES_CONTENT, type Codec, jsonCodec } from "./codec.js";
+import { bytesOf, textOf } from "./bytes.js";
+import { BYTES_CONTENT, type Codec, decodeJson, jsonCodec } from "./codec.js";
 import { CodecError, toError } from "./errors.js";
 import { type Envelope, JSON_CONTENT } from "./message.js";
 import { anObjectWith, type Check, show } from "./options.js";
@@ -75,7 +76,7 @@ export class Codecs {
     contentType: string,
     place: Place,
   ): { readonly data: Uint8Array; readonly contentType: string } {
-    let bytes = typeof data === "string" ? Buffer.from(data) : data;
+    let bytes = bytesOf(data);
     let content = contentType;
     for (const transform of this.#transforms) {
       bytes = run(transform, "encode", bytes, this.#placeOf(place, content));
@@ -90,8 +91,8 @@ export class Codecs {
    * @param envelope undefined for a bare header, which says that it is JSON and nothing else
    * @throws {CodecError}
    */
-  decode(data: Uint8Array, envelope: Envelope | undefined): unknown {
-    if (this.isTransforming) return this.#restore(data, envelope);
+  decode(data: Bytes, envelope: Envelope | undefined): unknown {
+    if (this.isTransforming) return this.#restore(bytesOf(data), envelope);
     const contentType = envelope === undefined ? JSON_CONTENT : envelope.contentType;
     return this.#decodeAs(contentType, data);
   }
@@ -116,15 +117,15 @@ export class Codecs {
     return this.#decodeAs(content, bytes);
   }
 
-  #decodeAs(contentType: string, bytes: Uint8Array): unknown {
-    if (contentType === BYTES_CONTENT) return bytes;
+  #decodeAs(contentType: string, data: Bytes): unknown {
+    if (contentType === BYTES_CONTENT) return bytesOf(data);
     const codec = this.#known.get(contentType);
     if (codec === undefined) {
       throw new CodecError(
         `no codec for ${show(contentType)}: pass the codec or the middleware it was published with to connect`,
       );
     }
-    return codec.decode(bytes);
+    return codec === jsonCodec ? decodeJson(textOf(data)) : codec.decode(bytesOf(data));
   }
 
   #placeOf({ id, type, channel }: Place, contentType: string): PayloadPlace {

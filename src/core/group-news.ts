@@ -1,6 +1,7 @@
 /** How the changes of a group travel to those who watch it: on a channel of its own, in pieces that fit into a message. */
 
-import type { Member, MemberChange, MembershipChange } from "./backend.js";
+import type { Bytes, Member, MemberChange, MembershipChange } from "./backend.js";
+import { textOf } from "./bytes.js";
 import { INTERNAL } from "./glob.js";
 import { isPlainObject } from "./options.js";
 
@@ -67,10 +68,10 @@ export function encodeNews({ from, version, changes }: MembershipChange): string
 }
 
 /** @returns undefined for what is no news, such as that of another build */
-export function decodeNews(data: Uint8Array): News | undefined {
+export function decodeNews(data: Bytes): News | undefined {
   let value: unknown;
   try {
-    value = JSON.parse(Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString());
+    value = JSON.parse(textOf(data));
   } catch {
     // The list tells what it was about.
     return undefined;

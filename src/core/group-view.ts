@@ -1,7 +1,7 @@
 /** Who is in one group, kept up to date for all who watch it in this process: a list, then the news. */
 
 import { randomInt } from "node:crypto";
-import type { Broadcast, Membership, Unsubscribe } from "./backend.js";
+import type { Broadcast, Bytes, Membership, Unsubscribe } from "./backend.js";
 import { type Clock, type Timer, wait } from "./clock.js";
 import { ClosedError, toError } from "./errors.js";
 import { createFailureNews } from "./failure-news.js";
@@ -142,7 +142,7 @@ export class GroupView {
       throw new ClosedError("nobody watches the group any more, or the broker is closed");
   }
 
-  #hear(data: Uint8Array): void {
+  #hear(data: Bytes): void {
     if (this.#closing.signal.aborted) return;
     const news = decodeNews(data);
     if (news === undefined) return this.#readAgain("news that cannot be read");

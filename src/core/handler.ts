@@ -8,7 +8,7 @@ import { CodecError, LeaseLostError, type TimeoutError, toError } from "./errors
 import { decodeHeader, isBareHeader, type Message } from "./message.js";
 import { LEFT_TO_OTHERS, PASSED_BY, type Verdict, verdictOnReturn } from "./outcome.js";
 import type { Read } from "./payload.js";
-import type { Run, Watcher } from "./run.js";
+import type { Handed, Run, Watcher } from "./run.js";
 import type { Params } from "./template.js";
 import { isThenable } from "./thenable.js";
 import { type Limited, TimeLimit } from "./time-limit.js";
@@ -76,12 +76,12 @@ export interface Running extends Judging {
 export const NO_PARAMS: Params = Object.freeze({});
 
 /** Told once what a run came to: at once where nothing has to be waited for. */
-export interface Finisher<D extends Delivery = Delivery> {
+export interface Finisher<D extends Handed = Delivery> {
   finish(run: Run<D>, verdict: Verdict): void;
 }
 
 /** Runs one delivery. Never throws. */
-export type Execute = <D extends Delivery>(run: Run<D>, finisher: Finisher<D>) => void;
+export type Execute = <D extends Handed>(run: Run<D>, finisher: Finisher<D>) => void;
 
 /** Binds a handler to a channel. */
 export function createRunner<T>(decoding: Decoding, handler: QueueHandler<T>, running: Running): Handle {
@@ -106,7 +106,7 @@ interface Executing<T> {
   readonly limit: TimeLimit | undefined;
 }
 
-class Execution<T, D extends Delivery> implements Limited, Watcher {
+class Execution<T, D extends Handed> implements Limited, Watcher {
   place = 0;
   readonly #shared: Executing<T>;
   readonly #run: Run<D>;
@@ -209,10 +209,10 @@ class DeliveryContext<T> implements QueueContext<T> {
   readonly channel: string;
   readonly params: Params;
   readonly #data: T;
-  readonly #run: Run;
+  readonly #run: Run<Handed>;
   #message: Message<T> | undefined;
 
-  constructor({ channel, params = NO_PARAMS }: Decoding, data: T, run: Run) {
+  constructor({ channel, params = NO_PARAMS }: Decoding, data: T, run: Run<Handed>) {
     this.channel = channel;
     this.params = params;
     this.#data = data;
@@ -272,7 +272,7 @@ export function createDecoder<T>(decoding: Decoding): Decoder<T> {
 }
 
 /** What a delivery and a dead letter have in common. */
-export type Stored = Pick<Delivery, "header" | "data" | "position">;
+export type Stored = Pick<Handed, "header" | "data" | "position">;
 
 export function toMessage<T>(channel: string, { header, position }: Stored, data: T): Message<T> {
   // Not a spread: what is added behind one costs half a microsecond for each property on Node 20.

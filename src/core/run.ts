@@ -1,15 +1,20 @@
 /** One handler's run: its signal, and what becomes of its outcome. */
 
-import type { Delivery } from "./backend.js";
+import type { Bytes, Delivery } from "./backend.js";
 import type { Bagged } from "./bag.js";
 import { InvalidArgumentError } from "./errors.js";
+
+/** What is handed to a handler: a delivery, or what has no receipt because nobody asks what became of it. */
+export interface Handed extends Pick<Delivery, "position" | "attempt" | "header"> {
+  readonly data: Bytes;
+}
 
 /** Whoever hands deliveries out: the consumer. */
 export interface Handing {
   /** Aborts when nothing more is taken. */
   readonly stopping: AbortSignal;
   /** @throws {LeaseLostError} */
-  extend(run: Run): Promise<void>;
+  extend(run: Run<Handed>): Promise<void>;
 }
 
 /** Told when the outcome of a run stops mattering. */
@@ -24,7 +29,7 @@ export interface Asking {
 }
 
 /** @typeParam D what its consumer hands out */
-export class Run<D extends Delivery = Delivery> implements Bagged {
+export class Run<D extends Handed = Delivery> implements Bagged {
   place = 0;
   readonly delivery: D;
   /** By the consumer's clock. */

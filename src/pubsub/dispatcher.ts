@@ -211,7 +211,7 @@ export class Dispatcher implements Handing, Consuming, Finisher<HandledArrival> 
     this.#done("failed");
   }
 
-  #stopBy(run: Run): void {
+  #stopBy(run: HandledRun): void {
     this.#end(run.thrown);
     this.#done("failed");
   }

@@ -1,9 +1,9 @@
 /** A message as it travels: its header, a line feed, its data. */
 
 import type { Bytes } from "../core/backend.js";
-import { asBuffer } from "../core/codec.js";
+import { asBuffer } from "../core/bytes.js";
 
-const LINE_FEED = 10;
+const LINE_FEED = "\n";
 
 /** @param header empty: the data is what somebody else wrote, and goes as it is */
 export function joined(header: string, data: Bytes): Bytes {
@@ -12,9 +12,14 @@ export function joined(header: string, data: Bytes): Bytes {
 }
 
 /** Views, not copies. What has no line feed was written by somebody else, and has no header. */
-export function separated(message: Uint8Array): { readonly header: string; readonly data: Buffer } {
+export function separated(message: Bytes): { readonly header: string; readonly data: Bytes } {
+  if (typeof message === "string") {
+    const end = message.indexOf(LINE_FEED);
+    return end < 0 ? { header: "", data: message } : { header: message.slice(0, end), data: message.slice(end + 1) };
+  }
   const bytes = asBuffer(message);
   const end = bytes.indexOf(LINE_FEED);
-  if (end < 0) return { header: "", data: bytes };
-  return { header: bytes.toString("utf8", 0, end), data: bytes.subarray(end + 1) };
+  return end < 0
+    ? { header: "", data: bytes }
+    : { header: bytes.toString("utf8", 0, end), data: bytes.subarray(end + 1) };
 }

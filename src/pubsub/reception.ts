@@ -1,10 +1,11 @@
 /** What one subscriber hears: its subscriptions, its buffer and their figures. The same for handlers and for iterations. */
 
-import type { BroadcastListener, Delivery, Unsubscribe } from "../core/backend.js";
+import type { BroadcastListener, Bytes, Unsubscribe } from "../core/backend.js";
 import { LimitError } from "../core/errors.js";
 import { abortable } from "../core/lifecycle.js";
 import { isBareHeader } from "../core/message.js";
 import { NameCache } from "../core/names.js";
+import type { Handed } from "../core/run.js";
 import type { Runtime } from "../core/runtime.js";
 import { identityOf } from "../core/stored.js";
 import { type Counter, METRICS } from "../core/telemetry.js";
@@ -17,13 +18,13 @@ import type { Hearing, Wanted } from "./targets.js";
 /** A message that has come, and waits. Nothing is made of it before it is its turn: many may wait, and what waits costs. */
 interface Waiting<B> {
   readonly from: Source<B>;
-  readonly message: Uint8Array;
+  readonly message: Bytes;
   /** Why messages may have been missed before it. */
   readonly gap: string | undefined;
 }
 
 /** A message whose turn it is. */
-export interface Arrival<B> extends Delivery, Pick<Waiting<B>, "from" | "gap"> {}
+export interface Arrival<B> extends Handed, Pick<Waiting<B>, "from" | "gap"> {}
 
 /** A channel that messages come from. */
 export interface Source<B> {
@@ -171,7 +172,7 @@ export class Reception<B> {
     return { channel, sharded, hearing, bound: bind(channel, hearing, own?.label ?? ""), counters };
   }
 
-  #take(from: Source<B>, message: Uint8Array): void {
+  #take(from: Source<B>, message: Bytes): void {
     this.received += 1;
     this.#inbox.push({ from, message, gap: this.#gap });
     this.#gap = undefined;
@@ -226,9 +227,9 @@ export class Reception<B> {
 
 function toArrival<B>({ from, message, gap }: Waiting<B>): Arrival<B> {
   const { header, data: shared } = separated(message);
-  // JSON makes something new of it. Whatever else it may be, other subscribers get the same bytes.
-  const data = isBareHeader(header) ? shared : new Uint8Array(shared);
-  return { receipt: "", position: "", attempt: 1, header, data, from, gap };
+  // Text and JSON stay what they are. Whatever else it may be, other subscribers get the same bytes.
+  const data = typeof shared === "string" || isBareHeader(header) ? shared : new Uint8Array(shared);
+  return { position: "", attempt: 1, header, data, from, gap };
 }
 
 function hears(wanted: Wanted, channel: string): boolean {

@@ -1,6 +1,7 @@
 /** Broadcast: what is published together, what the publisher itself hears, and sharded channels. */
 
 import { deepEqual, equal } from "node:assert/strict";
+import type { Bytes } from "../core/backend.js";
 import type { ContractCase } from "./contract.js";
 import { expectHeard, hold, listen, say, saySharded } from "./ears.js";
 import { numbered, textsOf } from "./fixtures.js";
@@ -50,7 +51,7 @@ const many: readonly ContractCase[] = [
     title: "broadcast: what its publisher does to the bytes afterwards changes nothing",
     run: async (store) => {
       const channel = store.name();
-      const heard: Uint8Array[] = [];
+      const heard: Bytes[] = [];
       for (const backend of [store.backend, await store.second()])
         await backend.broadcast.subscribe({ channel }, { message: (_, data) => void heard.push(data), gap: () => {} });
       const data = Buffer.from("aaa");

@@ -1,7 +1,7 @@
 /** Subscriptions of the broadcast port that write down what they hear, and what is said to them. */
 
 import { deepEqual } from "node:assert/strict";
-import type { Backend, BroadcastTarget, Unsubscribe } from "../core/backend.js";
+import type { Backend, Bytes, BroadcastTarget, Unsubscribe } from "../core/backend.js";
 import type { ContractStore } from "./contract.js";
 import { textOf } from "./fixtures.js";
 import { eventually } from "./waiting.js";
@@ -49,7 +49,7 @@ export async function expectHeard(
 /** Everything that is heard, as text that any bytes have. */
 export async function hold(backend: Backend, target: BroadcastTarget): Promise<readonly string[]> {
   const heard: string[] = [];
-  const message = (_: string, data: Uint8Array): void => void heard.push(Buffer.from(data).toString("base64"));
+  const message = (_: string, data: Bytes): void => void heard.push(Buffer.from(data as string).toString("base64"));
   await backend.broadcast.subscribe(target, { message, gap: () => {} });
   return heard;
 }

@@ -2,6 +2,7 @@
 
 import { deepEqual, ok, rejects } from "node:assert/strict";
 import type {
+  Bytes,
   DeadLetter,
   DeadLetters,
   DeadReason,
@@ -57,11 +58,11 @@ export function item(id: string, more: Partial<NewItem> = {}): NewItem {
   return { id, recipient: "", header: `header of ${id}`, data: id, priority: 0, delayMs: 0, ...more };
 }
 
-export function textOf({ data }: { readonly data: Uint8Array }): string {
-  return new TextDecoder().decode(data);
+export function textOf({ data }: { readonly data: Bytes }): string {
+  return typeof data === "string" ? data : new TextDecoder().decode(data);
 }
 
-export function textsOf(messages: readonly { readonly data: Uint8Array }[]): string[] {
+export function textsOf(messages: readonly { readonly data: Bytes }[]): string[] {
   return messages.map(textOf);
 }
 

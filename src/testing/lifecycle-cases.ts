@@ -1,7 +1,7 @@
 /** A backend's own life: identity, health, closing. */
 
 import { deepEqual, equal, ok } from "node:assert/strict";
-import type { Backend, DeadLetters, Membership, Queue } from "../core/backend.js";
+import type { Backend, Bytes, DeadLetters, Membership, Queue } from "../core/backend.js";
 import { NO_RECORDS } from "../core/backend.js";
 import { SignalboxError } from "../core/errors.js";
 import type { ContractCase } from "./contract.js";
@@ -182,7 +182,7 @@ const closing: readonly ContractCase[] = [
     run: async (store) => {
       const [second, third] = [await store.second(), await store.second()];
       const heard: string[] = [];
-      const message = (_channel: string, data: Uint8Array): void => void heard.push(...textsOf([{ data }]));
+      const message = (_channel: string, data: Bytes): void => void heard.push(...textsOf([{ data }]));
       await store.backend.broadcast.subscribe({ channel: "channel" }, { message, gap: () => {} });
       await second.log.append("stream", [entry("a")], ROOMY);
       await second.queue.push("queue", [item("a")], LIMITS);

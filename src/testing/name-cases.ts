@@ -1,7 +1,7 @@
 /** Names of every kind stay apart, whatever characters they are made of; namespaces never see each other. */
 
 import { deepEqual, equal } from "node:assert/strict";
-import type { Backend, QueueConsumer } from "../core/backend.js";
+import type { Backend, Bytes, QueueConsumer } from "../core/backend.js";
 import type { ContractCase, ContractStore } from "./contract.js";
 import {
   ack,
@@ -212,7 +212,7 @@ const kinds: readonly ContractCase[] = [
       const second = await store.second();
       const heard: string[] = [];
       await forEachName(async (name) => {
-        const message = (channel: string, data: Uint8Array): void =>
+        const message = (channel: string, data: Bytes): void =>
           void heard.push(`${name} ${channel} ${first(textsOf([{ data }]))}`);
         await store.backend.broadcast.subscribe({ channel: name }, { message, gap: () => {} });
       });
@@ -271,7 +271,7 @@ const namespaces: readonly ContractCase[] = [
         const texts: string[] = [];
         heard.push(texts);
         for (const target of [{ channel: "same" }, { pattern: "*" }, { pattern: "*same*" }]) {
-          const message = (channel: string, data: Uint8Array): void =>
+          const message = (channel: string, data: Bytes): void =>
             void texts.push(`${channel} ${first(textsOf([{ data }]))}`);
           await backend.broadcast.subscribe(target, { message, gap: () => {} });
         }

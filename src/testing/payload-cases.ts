@@ -2,6 +2,7 @@
 
 import { deepEqual, equal, ok } from "node:assert/strict";
 import type { Backend, Bytes } from "../core/backend.js";
+import { bytesOf } from "../core/bytes.js";
 import type { ContractCase, ContractStore } from "./contract.js";
 import {
   allLetters,
@@ -108,7 +109,7 @@ export const payloadCases: readonly ContractCase[] = [
       const backends = [store.backend, await store.second()];
       for (const backend of backends) {
         const heard: { data: Uint8Array }[] = [];
-        const message = (_channel: string, data: Uint8Array): void => void heard.push({ data });
+        const message = (_channel: string, data: Bytes): void => void heard.push({ data: bytesOf(data) });
         const unsubscribe = await backend.broadcast.subscribe({ channel }, { message, gap: () => {} });
         await store.backend.broadcast.publish(PAYLOADS.map((data) => ({ channel, data })));
         await eventually(store, () => heard.length >= PAYLOADS.length, "all payloads");

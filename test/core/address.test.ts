@@ -13,6 +13,11 @@ test.each([
   ["sqlite:./m.db", { kind: "sqlite", path: "./m.db" }],
   ["sqlite:/var/m.db", { kind: "sqlite", path: "/var/m.db" }],
   ["sqlite:///var/m.db", { kind: "sqlite", path: "/var/m.db" }],
+])("%s", (url, address) => {
+  expect(parseAddress(url)).toEqual(address);
+});
+
+test.each([
   ["redis://localhost", standalone],
   ["  redis://localhost:6379\n", standalone],
   ["REDIS://localhost", standalone],
@@ -51,7 +56,7 @@ test.each([
       database: 3,
     },
   ],
-])("%s", (url, address) => {
+])("[D4] host, port, TLS, credentials, database, Sentinels and nodes are said in the URL: %s", (url, address) => {
   expect(parseAddress(url)).toEqual(address);
 });
 

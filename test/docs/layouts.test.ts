@@ -139,6 +139,37 @@ test("[X10] the ACL of docs/guides/redis.md is all that events, queues and prese
   await expect(stranger.events.publish("order", 1)).rejects.toMatchObject({ code: "AUTH" });
 });
 
+/** What the guide adds for this. */
+function addedRule(about: string): string {
+  const row = readPage("docs/guides/redis.md").lines.find((line) => line.startsWith("| `") && line.includes(about));
+  return /`([^`]*)`/.exec(row ?? "")?.[1] ?? "";
+}
+
+test("the ACL of docs/guides/redis.md is all that pub/sub needs: for names, and with what it adds for templates and sharded channels", async () => {
+  const rules = [documentedRule(), addedRule("pub/sub by pattern"), addedRule("sharded channels")];
+  await using server = await startRedis({ users: { app: rules.join(" ") } });
+  const url = server.url.replace("redis://", "redis://app:secret@");
+  {
+    await using here = await connect(url, { namespace: "shop", logger: QUIET });
+    await using there = await connect(url, { namespace: "shop", logger: QUIET });
+    const heard: unknown[] = [];
+    const note = (data: unknown): void => void heard.push(data);
+    const subscriptions = [
+      await here.pubsub.subscribe(["news", "chat.{room}"], note),
+      await here.pubsub.subscribe("news", { sharded: true }, note),
+    ];
+    await there.pubsub.publish("news", "by name");
+    await there.pubsub.publish("chat.lobby", "by template");
+    await there.pubsub.publish("news", "sharded", { sharded: true });
+    await until(() => heard.length === 3);
+    await expect(here.pubsub.subscribe("other.{x}", note)).rejects.toMatchObject({ code: "AUTH" });
+    await server.cli("ACL", "LOG", "RESET");
+    for (const subscription of subscriptions) await subscription.close();
+    expect((await here.health()).status).toBe("up");
+  }
+  expect(await server.cli("ACL", "LOG")).toEqual([]);
+});
+
 test("[X10] the ACL of docs/guides/redis.md names no command that nothing sends", async () => {
   await using server = await startRedis();
   const broker = await connect(server.url, { namespace: "shop", logger: QUIET, streams: STREAMS });

@@ -1,9 +1,9 @@
 /** Whoever listens now hears it; the readable specification of the broadcast port. */
 
-import type { BackendContext, Broadcast, BroadcastListener } from "../../core/backend.js";
+import type { BackendContext, Broadcast, BroadcastListener, Bytes } from "../../core/backend.js";
 import { Hub } from "../../core/hub.js";
 import { getOrCreate, type Session } from "./session.js";
-import { toBytes } from "./stored.js";
+import { toStored } from "./stored.js";
 
 export interface Subscription {
   readonly session: Session;
@@ -23,7 +23,7 @@ export function createBroadcast(
       session.assertOpen();
       return messages.map((message) => {
         const hearing = hub.listeners(message);
-        for (const { listener } of hearing) deliver(context, listener, message.channel, toBytes(message.data));
+        for (const { listener } of hearing) deliver(context, listener, message.channel, toStored(message.data));
         return new Set(hearing.map((subscription) => subscription.session)).size;
       });
     },
@@ -41,7 +41,7 @@ export function createBroadcast(
 }
 
 /** A listener that throws must not keep the message from the others. */
-function deliver(context: BackendContext, listener: BroadcastListener, channel: string, data: Uint8Array): void {
+function deliver(context: BackendContext, listener: BroadcastListener, channel: string, data: Bytes): void {
   try {
     listener.message(channel, data);
   } catch (error) {

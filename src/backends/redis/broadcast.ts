@@ -32,7 +32,7 @@ export function createBroadcast(
   function deliverHere(message: BroadcastMessage): boolean {
     const listeners = hub.listeners(message);
     if (listeners.length === 0) return false;
-    const data = Buffer.from(message.data as string); // Copied where it is bytes already.
+    const data = typeof message.data === "string" ? message.data : Buffer.from(message.data);
     for (const { listener } of listeners) {
       try {
         listener.message(message.channel, data);
@@ -75,11 +75,11 @@ export function createBroadcast(
       let leave: () => void;
       if ("channel" in target) {
         const { channel } = target;
-        const message = (data: Buffer): void => listener.message(channel, data);
+        const message = (data: Bytes): void => listener.message(channel, data);
         leave = await subscriber.subscribe(target.sharded ? "sharded" : "channel", prefix + channel, { message, gap });
       } else {
         const { wider, matches } = redisPattern(target.pattern);
-        const message = (data: Buffer, key: Buffer): void => {
+        const message = (data: Bytes, key: Buffer): void => {
           const channel = key.toString("utf8", prefixBytes);
           if (!channel.startsWith(INTERNAL) && matches(channel)) listener.message(channel, data);
         };

@@ -2,13 +2,17 @@
 
 import { randomBytes } from "node:crypto";
 import type { Bytes } from "../../core/backend.js";
+import { bytesOf } from "../../core/bytes.js";
 import type { Arg } from "./connection.js";
 
-/** One message follows. Users' texts do not begin with either mark: headers begin with their version. */
+/** One message follows. Users' texts begin with none of these marks: headers begin with their version. */
 const SINGLE = 0x01;
-/** Several follow, each behind its length in bytes (base 36) and a colon. */
-const CONTAINER = 0x02;
+/** Several texts follow, each behind its length in UTF-16 units (base 36) and a colon: they are read as one text. */
+const TEXTS = 0x02;
+/** The same with messages that are not all texts, and lengths in bytes. */
+const MIXED = 0x03;
 const COLON = 0x3a;
+const RADIX = 36;
 const ORIGIN_BYTES = 6;
 const ORIGIN_CHARS = 8;
 const START = 1 + ORIGIN_CHARS;
@@ -21,7 +25,7 @@ const MAX_BYTES = 64 * 1_024;
 export interface Wire {
   pack(messages: readonly Bytes[]): Arg;
   /** The messages in what was heard; none in what this backend has sent, which is known without looking at them. */
-  unpack(heard: Buffer): readonly Buffer[];
+  unpack(heard: Buffer): readonly Bytes[];
 }
 
 export function createWire(): Wire {
@@ -45,23 +49,24 @@ export function fitting(messages: readonly Bytes[], from: number): number {
 function toFrame(origin: string, messages: readonly Bytes[]): Arg {
   const [first] = messages;
   if (messages.length === 1 && first !== undefined) return joined(String.fromCharCode(SINGLE) + origin, first);
-  const start = String.fromCharCode(CONTAINER) + origin;
-  if (!messages.every((message) => typeof message === "string")) return toBytes(start, messages);
-  let text = start;
-  for (const message of messages) text += `${message.length.toString(36)}:${message}`;
-  // Mostly it is ASCII, whose length is the same in bytes: that is one look at all of it instead of one at each.
-  return Buffer.byteLength(text) === text.length ? Buffer.from(text, "latin1") : toBytes(start, messages);
+  if (!messages.every((message) => typeof message === "string"))
+    return toMixed(String.fromCharCode(MIXED) + origin, messages);
+  let text = String.fromCharCode(TEXTS) + origin;
+  for (const message of messages) text += `${message.length.toString(RADIX)}:${message}`;
+  // So much of it the client sends cheaper as bytes.
+  return Buffer.from(text);
 }
 
+/** Short text stays text, which the client sends several times cheaper than bytes. */
 function joined(start: string, message: Bytes): Arg {
   return typeof message === "string" ? start + message : Buffer.concat([Buffer.from(start), message]);
 }
 
-function toBytes(start: string, messages: readonly Bytes[]): Buffer {
+function toMixed(start: string, messages: readonly Bytes[]): Buffer {
   const parts: Uint8Array[] = [Buffer.from(start)];
   for (const message of messages) {
-    const bytes = typeof message === "string" ? Buffer.from(message) : message;
-    parts.push(Buffer.from(`${bytes.length.toString(36)}:`), bytes);
+    const bytes = bytesOf(message);
+    parts.push(Buffer.from(`${bytes.length.toString(RADIX)}:`), bytes);
   }
   return Buffer.concat(parts);
 }
@@ -72,33 +77,53 @@ function toBytes(start: string, messages: readonly Bytes[]): Buffer {
  * @param origin one's own
  * @returns views, not copies
  */
-function fromFrame(origin: Buffer, heard: Buffer): readonly Buffer[] {
+function fromFrame(origin: Buffer, heard: Buffer): readonly Bytes[] {
   const mark = heard[0];
-  if ((mark !== SINGLE && mark !== CONTAINER) || heard.length < START) return [heard];
+  if ((mark !== SINGLE && mark !== TEXTS && mark !== MIXED) || heard.length < START) return [heard];
   if (origin.compare(heard, 1, START) === 0) return [];
-  return mark === SINGLE ? [heard.subarray(START)] : (readContainer(heard) ?? [heard]);
+  if (mark === SINGLE) return [heard.subarray(START)];
+  return (mark === TEXTS ? readTexts(heard.toString("utf8", START)) : readMixed(heard.subarray(START))) ?? [heard];
 }
 
 /** @returns undefined where the lengths do not add up */
-function readContainer(heard: Buffer): Buffer[] | undefined {
-  const messages: Buffer[] = [];
-  for (let at = START; at < heard.length; ) {
-    let length = 0;
-    for (let digit = digitAt(heard, at); digit !== undefined; digit = digitAt(heard, at)) {
-      length = length * 36 + digit;
-      at += 1;
-    }
-    if (heard[at] !== COLON || at + 1 + length > heard.length) return undefined;
-    at += 1;
-    messages.push(heard.subarray(at, at + length));
-    at += length;
-  }
-  return messages;
+function readTexts(text: string): string[] | undefined {
+  return readPieces(
+    text.length,
+    (at) => text.charCodeAt(at),
+    (from, to) => text.slice(from, to),
+  );
 }
 
-/** Of base 36. */
-function digitAt(bytes: Buffer, at: number): number | undefined {
-  const code = bytes[at] ?? 0;
+function readMixed(bytes: Buffer): Buffer[] | undefined {
+  return readPieces(
+    bytes.length,
+    (at) => bytes[at] ?? 0,
+    (from, to) => bytes.subarray(from, to),
+  );
+}
+
+function readPieces<T>(
+  length: number,
+  codeAt: (at: number) => number,
+  slice: (from: number, to: number) => T,
+): T[] | undefined {
+  const pieces: T[] = [];
+  for (let at = 0; at < length; ) {
+    let size = 0;
+    for (; at < length && codeAt(at) !== COLON; at += 1) {
+      const digit = digitOf(codeAt(at));
+      if (digit === undefined) return undefined;
+      size = size * RADIX + digit;
+    }
+    const end = at + 1 + size;
+    if (end > length) return undefined;
+    pieces.push(slice(at + 1, end));
+    at = end;
+  }
+  return pieces;
+}
+
+function digitOf(code: number): number | undefined {
   if (code >= 0x30 && code <= 0x39) return code - 0x30;
   return code >= 0x61 && code <= 0x7a ? code - 0x57 : undefined;
 }

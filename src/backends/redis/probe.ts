@@ -1,7 +1,7 @@
 /** Publishes a token to itself: whether what is published is really heard, which no answer to a PING says. */
 
 import { randomUUID } from "node:crypto";
-import type { BackendContext } from "../../core/backend.js";
+import type { BackendContext, Bytes } from "../../core/backend.js";
 import { type Timer, wait } from "../../core/clock.js";
 import { ConnectionError } from "../../core/errors.js";
 import { PROBE, probeChannel } from "./broadcast.js";
@@ -30,7 +30,7 @@ export function createProbe(pool: Pool, subscriber: Subscriber, { namespace, clo
   const listening = new Map<string, Promise<unknown>>();
 
   function listen(kind: PubSubKind, channel: string): Promise<unknown> {
-    const listener = { message: (data: Buffer) => awaited.get(data.toString())?.(), gap() {} };
+    const listener = { message: (data: Bytes) => awaited.get(data.toString())?.(), gap() {} };
     const present =
       listening.get(channel) ??
       subscriber.subscribe(kind, channel, listener).catch((error: unknown) => {

@@ -1,12 +1,13 @@
 /** One channel or pattern that is listened to: who listens, and whether Redis has confirmed it. */
 
+import type { Bytes } from "../../core/backend.js";
 import type { Clock } from "../../core/clock.js";
 import { wait } from "../../core/clock.js";
 import { ConnectionError, type SignalboxError } from "../../core/errors.js";
 import type { PubSubKind } from "./socket.js";
 
 export interface ChannelListener {
-  message(data: Buffer, channel: Buffer): void;
+  message(data: Bytes, channel: Buffer): void;
   gap(reason: string): void;
 }
 
@@ -23,7 +24,7 @@ interface Waiting {
 
 export interface SubscriptionEvents {
   /** The messages in what was heard. */
-  unpack(heard: Buffer): readonly Buffer[];
+  unpack(heard: Buffer): readonly Bytes[];
   report(error: unknown): void;
 }
 

@@ -2,6 +2,7 @@
 
 import { expect, test } from "vitest";
 import type { Backend } from "../../../src/core/backend.js";
+import { textOf } from "../../../src/core/bytes.js";
 import { createFakeClock } from "../../../src/testing/fake-clock.js";
 import { until } from "../../support/wait.js";
 import { connect, newPath, open } from "./opening.js";
@@ -16,7 +17,7 @@ async function listen(backend: Backend): Promise<Ear> {
   await backend.broadcast.subscribe(
     { channel: "c" },
     {
-      message: (_channel, data) => void ear.heard.push(new TextDecoder().decode(data)),
+      message: (_channel, data) => void ear.heard.push(textOf(data)),
       gap: (reason) => void ear.gaps.push(reason),
     },
   );

@@ -1,6 +1,6 @@
 /** Bugs of broadcasting. */
 
-import type { Broadcast } from "../../../src/core/backend.js";
+import type { Broadcast, Bytes } from "../../../src/core/backend.js";
 import { INTERNAL } from "../../../src/core/glob.js";
 import type { PlantedBug } from "./planting.js";
 
@@ -94,7 +94,7 @@ export const broadcastBugs: readonly PlantedBug[] = [
       const given: Uint8Array[] = [];
       return withBroadcast((broadcast) => ({
         subscribe: (target, { message, gap }) => {
-          const nextGiven = (channel: string, data: Uint8Array): void => message(channel, given[0] ?? data);
+          const nextGiven = (channel: string, data: Bytes): void => message(channel, given[0] ?? data);
           return broadcast.subscribe(target, { message: nextGiven, gap });
         },
         publish: (messages) => {

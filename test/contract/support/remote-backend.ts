@@ -1,6 +1,6 @@
 /** Backends that live in another process, as the ports show them here. */
 
-import type { Backend, BroadcastListener, DeadLetters, Feed, TakeRequest } from "../../../src/core/backend.js";
+import type { Backend, BroadcastListener, Bytes, DeadLetters, Feed, TakeRequest } from "../../../src/core/backend.js";
 import { type Child, runChild } from "../../support/children.js";
 import { type OpenRemote, type Reply, read, readError, type Request, written } from "./remote-protocol.js";
 
@@ -40,7 +40,7 @@ export function startRemoteHost(): RemoteHost {
 function hearFor(listener: BroadcastListener | undefined, reply: Extract<Reply, { listener: number }>): void {
   try {
     if ("gap" in reply) listener?.gap(reply.gap);
-    else listener?.message(reply.channel, read(reply.data) as Uint8Array);
+    else listener?.message(reply.channel, read(reply.data) as Bytes);
   } catch {
     // The case that throws here looks at what the others heard.
   }
