@@ -18,6 +18,8 @@ export const Quake = z.object({
 export type Quake = z.infer<typeof Quake>;
 
 export const contract = defineContract({
+  // Told to whoever looks on now. What has to be handled is the event.
+  channels: { "quakes.{region}": Quake },
   events: { "quake.recorded": Quake },
   // An alert is the quake that it is about. Who holds the turn may play the feed: it is one message for ever.
   queues: { alerts: Quake, turn: z.literal("play") },

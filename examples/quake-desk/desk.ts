@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Context, deadLetter, type HandlerOutcome, type Message, skip, type Subscription } from "signalbox";
 import { LEASE_MS, PATIENT, type Quake, type QuakeBroker } from "./contract.js";
 import type { Ledger } from "./ledger.js";
+import { notify } from "./live.js";
 
 /** From this magnitude on, a quake is an alert. */
 export const STRONG = 4.5;
@@ -29,6 +30,7 @@ export async function openDesk(
 
   const statistics = { group: "statistics", from: "beginning", leaseMs: LEASE_MS, retry: PATIENT } as const;
   await broker.events.subscribe("quake.recorded", statistics, (quake, { attempt, message }) => {
+    notify(broker, quake);
     ledger.record({ step: "counted", quake, attempts: attempt });
     timings.counted.push(Date.now() - message.time);
   });

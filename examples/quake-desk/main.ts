@@ -9,6 +9,7 @@ import { openDesk, readProgress } from "./desk.js";
 import { Failure } from "./failure.js";
 import { readFeed } from "./feed.js";
 import { type Entry, openLedger } from "./ledger.js";
+import { lookOn } from "./live.js";
 import { enterParts, runningParts } from "./parts.js";
 import { play, playedSoFar } from "./play.js";
 import { count, createLogger, createProgressView } from "./progress.js";
@@ -52,6 +53,7 @@ async function run(
   }
 
   const startedAt = performance.now();
+  const heard = await lookOn(broker);
   const timings = await openDesk(broker, ledger, { alerts: isTriaged ? "elsewhere" : "here" });
   await using triage = isTriaged ? startTriage(url, (tookMs) => timings.alerted.push(tookMs)) : undefined;
   await enterParts(broker);
@@ -75,6 +77,7 @@ async function run(
   }
   console.log(await summarise(broker, ledger, { published, played, totalMs, timings }));
   if (triage !== undefined) console.log(triage.report());
+  console.log(heard());
   console.log(`Running     ${await runningParts(broker)}`);
   if (broker.backend !== "memory")
     console.log("\nTo put failed alerts back, and read the busiest day again: npm start -- --afterwards");

@@ -4,6 +4,7 @@ import { STRONG, type Timings } from "./desk.js";
 import type { Quake, QuakeBroker } from "./contract.js";
 import type { Entry, Ledger } from "./ledger.js";
 import type { Played } from "./play.js";
+import { regionOf } from "./live.js";
 import { count } from "./progress.js";
 
 const REGIONS_SHOWN = 8;
@@ -80,12 +81,6 @@ function rateLines({ played, totalMs, timings }: Run): string[] {
 function magnitudeClass({ magnitude }: Quake): string {
   const whole = Math.floor(magnitude);
   return whole < 1 ? "below 1" : `${whole} to ${whole + 1}`;
-}
-
-/** The last part of the place. The feed itself says `CA` as well as `California`. */
-function regionOf({ place }: Quake): string {
-  const region = place.split(", ").at(-1) ?? place;
-  return region === "CA" ? "California" : region;
 }
 
 /** Groups in the order in which they first appear. */

@@ -86,6 +86,17 @@ describe.concurrent("the examples", () => {
     expect(finished).toBe(begun);
   });
 
+  test("06: whoever listens hears it once, wherever it was published; a rule passes over what fails", async () => {
+    expect(await linesOf("06-pubsub.ts")).toEqual([
+      "heard by 1 broker",
+      "alaska: magnitude 5.1",
+      "california: magnitude 2.4",
+      "somebody cares for quakes.alaska alone",
+      "notice: the desk closes at six",
+      "heard by 0",
+    ]);
+  });
+
   test("07: a member joins with its first device and leaves with its last, and everybody is told", async () => {
     expect(await linesOf("07-presence.ts")).toEqual([
       "at first: ada (online)",

@@ -58,6 +58,7 @@ describe.concurrent("the quake desk", { timeout: 60_000 }, () => {
       expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
       expect(summaryOf(stdout)).toEqual(expected);
       expect(stdout.match(/failed after 4: Error: nobody answers/g)).toHaveLength(4);
+      expect(stdout).toMatch(/^Live +1,[67]\d\d notifications heard from 73 regions, most of them from California$/m);
       expect(stdout).toMatch(/^Running +alerting, alerts, feed, statistics$/m);
 
       const again = await runDesk(dir, []);
