@@ -4,7 +4,7 @@ import { describe, test } from "vitest";
 import { PLANTED_BUGS } from "./support/planted-bugs.js";
 import { createHunt } from "./support/planted-expect.js";
 
-const hunt = createHunt("events", { rate: 3_000 });
+const hunt = createHunt("events", { rate: 2_000 });
 
 describe.each(PLANTED_BUGS)("where $name", (bug) => {
   test(`it is found by the rule "${bug.foundBy}", from a seed that passes without the bug`, async () => {

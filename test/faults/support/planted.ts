@@ -34,6 +34,7 @@ export const SCENARIOS = {
     consumers: 1,
     script: [
       { kind: "server-frozen", ms: 900 },
+      { kind: "calm", ms: 700 },
       { kind: "memory-full", ms: 400 },
       { kind: "group-destroyed", quiet: true },
     ],
