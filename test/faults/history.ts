@@ -54,6 +54,8 @@ export interface Verdict {
   readonly recovery: RecoveryFigures;
   /** From a consumer's death until what it held came again (ms). */
   readonly redelivery: Spread;
+  /** Times at which a process or the store stood still and nobody had caused it. */
+  readonly standstills: number;
   readonly maxRssBytes: number;
   /** From the first publish to the last operation. */
   readonly seconds: number;
@@ -102,6 +104,7 @@ class Checker {
   readonly #queue: QueueHistory;
   readonly #published = { tried: 0, ok: 0, fail: 0, unknown: 0 };
   #maxRss = 0;
+  #standstills = 0;
   #start = 0;
   #publishedAt = 0;
   #end = 0;
@@ -148,6 +151,9 @@ class Checker {
       case "corrupt":
       case "unhandled":
         return this.#findings.add({ rule: op.op, what: `${source}: ${op.what}`, t: op.t });
+      case "stood":
+        this.#standstills += 1;
+        return;
       case "rss":
         return this.#weigh(op, source);
       case "itemInvoke":
@@ -182,6 +188,7 @@ class Checker {
       queue,
       recovery,
       redelivery,
+      standstills: this.#standstills,
       maxRssBytes: this.#maxRss,
       seconds,
     };

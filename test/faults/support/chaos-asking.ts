@@ -12,6 +12,7 @@ export interface AskedStore {
   /** Everything that groups and recipients have still to finish. */
   left(): Promise<number>;
   leftInQueue(): Promise<number>;
+  ping(): Promise<unknown>;
   /** Writes down what there is, dead letters included. */
   noteLeft(): Promise<void>;
   close(): Promise<void>;
@@ -33,6 +34,7 @@ export async function askStore(url: string, sides: readonly Side[], history: His
 
   return {
     leftInQueue,
+    ping: () => broker.ping(),
     async left() {
       const counts = sides.map((side) => (side === "events" ? leftInStream() : leftInQueue()));
       return (await Promise.all(counts)).reduce((sum, count) => sum + count, 0);

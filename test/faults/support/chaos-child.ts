@@ -11,7 +11,8 @@ import {
 } from "./chaos-broker.js";
 import { heard, say } from "../../support/child-side.js";
 import { pause } from "../../support/wait.js";
-import type { ChildConfig } from "./chaos-load.js";
+import { type ChildConfig, stillMsOf } from "./chaos-load.js";
+import { watchProcess } from "./chaos-pulse.js";
 import { type HistoryLog, now, openHistory, type Side } from "./history-log.js";
 
 const RSS_EVERY_MS = 1_000;
@@ -82,10 +83,12 @@ export async function connectPatiently<C extends ChildConfig>(
 
 /** Runs `orders` as the parent gives them; after `finish` the process ends by itself. */
 export async function obey(
-  { histories }: ChildSetting<ChildConfig>,
+  { config, histories }: ChildSetting<ChildConfig>,
   orders: { readonly [name: string]: (value: number) => void | Promise<void> },
   finish: () => Promise<void>,
 ): Promise<void> {
+  // From here on: loading the program is no standstill.
+  watchProcess(openHistory(config.pulse), stillMsOf(config.queue));
   say({ ready: true });
   for await (const message of heard()) {
     if ("finish" in message) break;

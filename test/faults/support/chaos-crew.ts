@@ -5,7 +5,7 @@ import { type Child, runChild } from "../../support/children.js";
 import { until } from "../../support/wait.js";
 import type { ConsumerConfig, PublisherConfig } from "./chaos-load.js";
 import { type HistoryLog, now, type Side } from "./history-log.js";
-import { queueSource } from "./history-read.js";
+import { pulseFile, queueSource } from "./history-read.js";
 import type { Tail } from "./history-tail.js";
 
 export interface Member {
@@ -19,8 +19,8 @@ export interface Member {
 }
 
 export type Role = { readonly sides: readonly Side[] } & (
-  | { readonly kind: "publisher"; readonly config: Omit<PublisherConfig, "number" | "files"> }
-  | { readonly kind: "consumer"; readonly config: Omit<ConsumerConfig, "number" | "files"> }
+  | { readonly kind: "publisher"; readonly config: Omit<PublisherConfig, "number" | "files" | "pulse"> }
+  | { readonly kind: "consumer"; readonly config: Omit<ConsumerConfig, "number" | "files" | "pulse"> }
 );
 
 const SCRIPTS = {
@@ -56,7 +56,8 @@ export class Crew {
     const names: Readonly<Record<Side, string>> = { events: name, queue: queueSource(name) };
     const sources = Object.fromEntries(role.sides.map((side) => [side, names[side]]));
     const files = Object.fromEntries(role.sides.map((side) => [side, join(this.#dir, `${names[side]}.ndjson`)]));
-    const child = runChild(SCRIPTS[role.kind], { args: [JSON.stringify({ ...role.config, number, files })] });
+    const pulse = join(this.#dir, pulseFile(name));
+    const child = runChild(SCRIPTS[role.kind], { args: [JSON.stringify({ ...role.config, number, files, pulse })] });
     const member: Member = { kind: role.kind, number, sources, role, child };
     this.#members.add(member);
     void child.exited.then((exit) => {

@@ -12,6 +12,8 @@ export interface ChildConfig {
   readonly url: string;
   /** Its histories, for each side that it works on. */
   readonly files: Readonly<Partial<Record<Side, string>>>;
+  /** Where it notes when it stood still. */
+  readonly pulse: string;
   readonly number: number;
   readonly seed: number;
   readonly commandTimeoutMs: number;
@@ -123,4 +125,9 @@ function outcomeOf(hash: number, a: number): EndedAs {
   if (share < 6) return a === 1 ? "defer" : "ack"; // uncounted: it comes again as the first
   if (share < 30) return a === 1 ? "retry" : "ack";
   return "ack";
+}
+
+/** Standing still for so long may cost a lease. */
+export function stillMsOf({ leaseMs }: { readonly leaseMs: number }): number {
+  return leaseMs / 2;
 }

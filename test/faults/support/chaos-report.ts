@@ -21,6 +21,7 @@ export function reportOf(report: ChaosReport): string {
     `recovery     ${spread(recovery.recovery)}, from the first accepted write until every process works`,
     `kill → write ${spread(recovery.killToWrite)}, until a primary accepts a write again`,
     `redelivery   ${spread(redelivery)}, from a consumer's death until what it held came again`,
+    `standstills  ${verdict.standstills} that nobody had caused`,
     `memory       ${Math.round(maxRssBytes / 1_048_576)} MiB at most in one process`,
     `history      ${figure(operations)} operations`,
     "",

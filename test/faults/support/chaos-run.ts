@@ -9,6 +9,8 @@ import { pause, until } from "../../support/wait.js";
 import { checkHistory, type Verdict } from "../history.js";
 import { askStore, type AskedStore } from "./chaos-asking.js";
 import { awaitWork, Crew, type Expected, type Observed, type Role } from "./chaos-crew.js";
+import { stillMsOf } from "./chaos-load.js";
+import { watchStore } from "./chaos-pulse.js";
 import type { Fault, Field } from "./chaos-fault.js";
 import { Deck, faultsOf } from "./chaos-faults.js";
 import { AUDIENCE, RECIPIENTS } from "./chaos-queue-load.js";
@@ -157,7 +159,9 @@ class Run {
   /** Of each publisher. */
   readonly #rates: Readonly<Record<Side, number>>;
   readonly #patienceMs: number;
+  readonly #leaseMs: number;
   #store: AskedStore | undefined;
+  #endWatching: (() => void) | undefined;
   /** Who was the primary when somebody last looked, and when that was. */
   #primary: { readonly node: RedisServer; readonly at: number } | undefined;
   #faults = 0;
@@ -171,6 +175,7 @@ class Run {
     this.#crew = new Crew(dir, director);
     this.#tail = new Tail(dir);
     this.#patienceMs = options.patienceMs ?? PATIENCE_MS;
+    this.#leaseMs = options.leaseMs ?? LEASE_MS;
     const { sides = SIDES, rate = DEFAULT_RATE, queueRate = DEFAULT_QUEUE_RATE, publishers = PUBLISHERS } = options;
     this.#sides = sides;
     this.#rates = { events: Math.round(rate / publishers), queue: Math.round(queueRate / publishers) };
@@ -183,6 +188,7 @@ class Run {
     for (const kind of ["consumer", "publisher"] as const)
       await Promise.all(this.#roles().map(async (role) => role.kind === kind && (await this.#crew.start(role))));
     this.#store = await askStore(this.#site.directUrl, this.#sides, this.#director);
+    this.#endWatching = watchStore(this.#director, stillMsOf({ leaseMs: this.#leaseMs }), this.#store.ping);
     const members = [...this.#crew.members("publisher"), ...this.#crew.members("consumer")];
     const { isStuck } = await this.#awaitWork({ members, who: "all", since: 0, deadlineMs: PATIENCE_MS });
     if (isStuck) throw new Error("the processes do not work, before any fault");
@@ -224,13 +230,14 @@ class Run {
 
   async stop(): Promise<void> {
     await this.#crew.stop();
+    this.#endWatching?.();
     await this.#store?.close();
     this.#tail.close();
   }
 
   /** @returns whether the store says that nothing is left */
   async #drain(): Promise<boolean> {
-    const { leaseMs = LEASE_MS, drainMs = DRAIN_MS } = this.#options;
+    const { drainMs = DRAIN_MS } = this.#options;
     let movedAt = performance.now();
     let finished = 0;
     const look = async (): Promise<"drained" | "still" | undefined> => {
@@ -238,7 +245,7 @@ class Run {
       if (this.#tail.finished > finished) movedAt = performance.now();
       finished = this.#tail.finished;
       if ((await this.#store?.left()) === 0) return "drained";
-      return performance.now() - movedAt > leaseMs * STILL_LEASES ? "still" : undefined;
+      return performance.now() - movedAt > this.#leaseMs * STILL_LEASES ? "still" : undefined;
     };
     const end = await until(look, { deadlineMs: drainMs, everyMs: 100 }).catch(() => "late");
     return end === "drained";
@@ -252,13 +259,8 @@ class Run {
 
   #roles(): Role[] {
     const { url, durability } = this.#site;
-    const {
-      seed,
-      bug,
-      leaseMs = LEASE_MS,
-      publishers: count = PUBLISHERS,
-      consumers: each = CONSUMERS,
-    } = this.#options;
+    const leaseMs = this.#leaseMs;
+    const { seed, bug, publishers: count = PUBLISHERS, consumers: each = CONSUMERS } = this.#options;
     const queue = { audience: AUDIENCE, leaseMs, maxAttempts: MAX_ATTEMPTS };
     const common = { url, seed, queue, commandTimeoutMs: COMMAND_TIMEOUT_MS, ...(bug === undefined ? {} : { bug }) };
     const sides = this.#sides;

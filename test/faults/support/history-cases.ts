@@ -139,6 +139,11 @@ export const sound: readonly Case[] = [
     title: "a file ends in the middle of a line",
     tell: (s) => s.published(0).handled(1, { n: 0 }).left().torn("consumer-1"),
   },
+  {
+    title: "a process stands still, though nobody had stopped it, and what it was handed comes again unseen",
+    tell: (s) =>
+      s.published(0).consumed(2, { op: "stood", until: 1_004e9 }).wait(4_000).handled(1, { n: 0, a: 2 }).left(),
+  },
 ];
 
 /** What must be found, by the rule that it breaks. */

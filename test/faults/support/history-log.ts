@@ -89,6 +89,8 @@ export type ConsumerOp =
 
 /** Of any process. */
 export type CommonOp =
+  /** It got to nothing between the two, or the store did not, and nobody had caused that. In a file of its own, for its time is the earlier one. */
+  | { readonly op: "stood"; readonly t: number; readonly until: number }
   | { readonly op: "rss"; readonly t: number; readonly bytes: number }
   /** An exception or a rejection that nobody caught, or a failure that is none of the library's own errors. */
   | { readonly op: "unhandled"; readonly t: number; readonly what: string };

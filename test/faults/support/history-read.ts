@@ -6,6 +6,11 @@ import type { Op, Side } from "./history-log.js";
 
 /** Of whoever causes the faults: small, and not in the order of its times. */
 export const DIRECTOR_FILE = "director.ndjson";
+/** Where the process called `name` notes when it stood still. */
+export function pulseFile(name: string): string {
+  return `pulse-${name}.ndjson`;
+}
+
 const CHUNK_BYTES = 65_536;
 
 /** An operation and the file it stands in. */

@@ -8,12 +8,17 @@ interface Window {
   readonly stalls: boolean;
   readonly rollsBack: boolean;
   readonly from: number;
+  /** How long after it its traces may still show; undefined: as after a fault. */
+  readonly slackNs?: number;
   /** Infinite while it lasts. */
   to: number;
 }
 
 /** What was on its way to a replica, or between a store and a handler, when the fault struck. */
 const BEFORE_NS = 2e9;
+
+/** Whoever stood still begins at once what he was given before. */
+const AFTER_STANDING_NS = 1e9;
 
 export class Windows {
   /** How long after a fault its traces may still show: a lease that ran out beneath it. */
@@ -29,6 +34,15 @@ export class Windows {
     }
     if (op.op === "unforeseen")
       this.#windows.push({ number: undefined, stalls: true, rollsBack: true, from: op.t, to: op.until });
+    if (op.op === "stood")
+      this.#windows.push({
+        number: undefined,
+        stalls: true,
+        rollsBack: false,
+        from: op.t,
+        slackNs: AFTER_STANDING_NS,
+        to: op.until,
+      });
     if (op.op !== "over") return;
     const window = this.#windows.find(({ number }) => number === op.number);
     if (window !== undefined) window.to = op.t;
@@ -51,6 +65,8 @@ export class Windows {
   }
 
   #any(which: (window: Window) => boolean, since: number, until: number): boolean {
-    return this.#windows.some((window) => which(window) && window.from <= until && window.to + this.slackNs >= since);
+    return this.#windows.some(
+      (window) => which(window) && window.from <= until && window.to + (window.slackNs ?? this.slackNs) >= since,
+    );
   }
 }
