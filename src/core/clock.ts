@@ -11,6 +11,10 @@ export interface Clock {
 export interface Timer {
   /** Safe to call twice, and after it fired. */
   cancel(): void;
+  /** From now on it keeps the process alive, as it does at first. For clocks whose timers do. */
+  ref?(): void;
+  /** From now on it does not: a timer that waits for nothing may stay set. */
+  unref?(): void;
 }
 
 /** The machine's clock. */
@@ -18,7 +22,11 @@ export const systemClock: Clock = {
   now: () => Date.now(),
   setTimer(fire, ms) {
     const timeout = setTimeout(fire, ms);
-    return { cancel: () => clearTimeout(timeout) };
+    return {
+      cancel: () => clearTimeout(timeout),
+      ref: () => void timeout.ref(),
+      unref: () => void timeout.unref(),
+    };
   },
 };
 

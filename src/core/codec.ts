@@ -138,6 +138,7 @@ function findProblem(value: unknown, depth: number): Problem | undefined {
 }
 
 function findInObject(value: object, depth: number): Problem | undefined {
+  if (isBare(value)) return findInBare(value, depth);
   if (!("toJSON" in value) || typeof value.toJSON !== "function") return findInFields(value, depth);
   if (value instanceof Date) return Number.isNaN(value.getTime()) ? problem("is an invalid Date") : undefined;
   if (ArrayBuffer.isView(value)) return problem(HOLDS_BYTES);
@@ -147,8 +148,27 @@ function findInObject(value: object, depth: number): Problem | undefined {
   return typeof json === "object" && json !== null ? findInFields(json, depth + 1) : findProblem(json, depth);
 }
 
+/** What nearly all payloads consist of. */
+function isBare(value: object): value is Readonly<Record<string, unknown>> {
+  return Object.getPrototypeOf(value) === Object.prototype && (value as { toJSON?: unknown }).toJSON === undefined;
+}
+
+/** In this form V8 reads the fields without looking for their names and without a list of them: half of all that is checked for. */
+function findInBare(value: Readonly<Record<string, unknown>>, depth: number): Problem | undefined {
+  if (depth >= MAX_DEPTH) return problem(TOO_DEEP);
+  for (const key in value) {
+    const field = value[key];
+    seen += 1;
+    if (field === undefined || typeof field === "string") continue;
+    const found = findProblem(field, depth + 1);
+    // What somebody has added to all objects is not written.
+    if (found !== undefined && Object.hasOwn(value, key)) return inside(found, key);
+  }
+  return seen > MAX_VALUES ? problem(TOO_MANY) : undefined;
+}
+
 function findInFields(value: object, depth: number): Problem | undefined {
-  if (depth >= MAX_DEPTH) return problem(`is deeper than ${MAX_DEPTH} levels, or contains itself`);
+  if (depth >= MAX_DEPTH) return problem(TOO_DEEP);
   if (Array.isArray(value)) return findInArray(value, depth);
   // The values alone, which is cheaper than asking for each by its key.
   const fields: readonly unknown[] = Object.values(value);
@@ -169,6 +189,7 @@ function findInFields(value: object, depth: number): Problem | undefined {
   return undefined;
 }
 
+const TOO_DEEP = `is deeper than ${MAX_DEPTH} levels, or contains itself`;
 const TOO_MANY = `makes it more than ${MAX_VALUES} values, counting what is shared each time: send bytes instead`;
 const HOLDS_BYTES = "holds bytes: pass a Uint8Array as the whole payload, or use a binary codec";
 const IS_PROMISE = "is a promise: await it first";

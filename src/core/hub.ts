@@ -28,6 +28,11 @@ export class Hub<L> {
     };
   }
 
+  /** Nobody listens to anything. */
+  get isEmpty(): boolean {
+    return this.#exact.size === 0 && this.#sharded.size === 0 && this.#patterns.size === 0;
+  }
+
   /** Those who hear a message, once for each target of theirs: what they do to the hub meanwhile is for the next one. */
   listeners({ channel, sharded }: Destination): readonly L[] {
     if (sharded) return [...(this.#sharded.get(channel) ?? [])];

@@ -5,7 +5,7 @@ import type { Clock } from "./clock.js";
 
 const DIGITS = Buffer.from("0123456789abcdef");
 const RANDOM_BYTES = 8;
-const POOL_BYTES = 4_096;
+const POOL_BYTES = 16_384;
 /** The 12 bits behind the time count the ids of one millisecond. */
 const MAX_COUNT = 0xfff;
 const LENGTH = 36;

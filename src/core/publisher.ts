@@ -47,6 +47,8 @@ export interface PublishTarget<I, R, O> {
   readonly encode: (data: unknown, options: O | undefined, index?: number) => I;
   /** Writes one batch: `log.append` or `queue.push`. */
   readonly store: (batch: readonly I[]) => Promise<readonly R[]>;
+  /** So many of them have been stored. */
+  readonly stored?: (count: number) => void;
 }
 
 export interface PublisherOptions<P, I, R, T, O> {
@@ -236,6 +238,7 @@ export class Publisher<P, I extends Outgoing, R, T extends { readonly id: string
       try {
         const results = await target.store(batch);
         sent.add(batch.length);
+        target.stored?.(batch.length);
         this.#tell(channel, batch);
         // The store promises one result for each message.
         return batch.map((message, index) => toReceipt(message, results[index] as R));

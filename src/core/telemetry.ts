@@ -121,8 +121,18 @@ export function createTelemetry(logger: Logger): Telemetry {
     return sum;
   };
 
+  const isLogged = (event: LogEvent): boolean => {
+    try {
+      return logger.isLevelEnabled?.(LOG_EVENTS[event].level) ?? true;
+    } catch {
+      // Then it is asked to write, and `log` tells of what it throws.
+      return true;
+    }
+  };
+
   return {
     log(event, fields = {}) {
+      if (!isLogged(event)) return;
       const { level, text } = LOG_EVENTS[event];
       try {
         logger[level]({ event, ...fields }, text);
@@ -131,14 +141,7 @@ export function createTelemetry(logger: Logger): Telemetry {
         stderrLogger.error({ event, err: toError(error) }, "the logger threw");
       }
     },
-    isLogged(event) {
-      try {
-        return logger.isLevelEnabled?.(LOG_EVENTS[event].level) ?? true;
-      } catch {
-        // Then it is asked to write, and `log` tells of what it throws.
-        return true;
-      }
-    },
+    isLogged,
     counter: (name, labels) => sumOf("counter", name, labels),
     gauge: (name, labels) => sumOf("gauge", name, labels),
     histogram(name, labels) {

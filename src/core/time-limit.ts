@@ -1,7 +1,7 @@
 /** How long handlers may take: one timer for all that get as long. */
 
 import { Bag, type Bagged } from "./bag.js";
-import { type Clock, nextTurn, type Timer } from "./clock.js";
+import type { Clock, Timer } from "./clock.js";
 import { TimeoutError } from "./errors.js";
 
 /** Something that may not take too long. */
@@ -17,8 +17,8 @@ export class TimeLimit {
   readonly #clock: Clock;
   readonly #ms: number;
   readonly #running = new Bag<Limited>();
+  /** Stays set when nothing runs any more: setting one for each handler is what shall not be. */
   #timer: Timer | undefined;
-  #isLooking = false;
 
   constructor(clock: Clock, ms: number) {
     this.#clock = clock;
@@ -27,20 +27,13 @@ export class TimeLimit {
 
   begin(limited: Limited): void {
     this.#running.add(limited);
-    this.#timer ??= this.#clock.setTimer(() => this.#expire(), this.#ms);
+    if (this.#timer === undefined) this.#timer = this.#clock.setTimer(() => this.#expire(), this.#ms);
+    else if (this.#running.size === 1) this.#timer.ref?.();
   }
 
   /** It has come to an end, or nobody waits for that any more. */
   end(limited: Limited): void {
-    if (!this.#running.remove(limited) || this.#running.size > 0 || this.#isLooking) return;
-    this.#isLooking = true;
-    // A timer keeps the process alive, and making one for each handler is what shall not be.
-    void nextTurn().then(() => {
-      this.#isLooking = false;
-      if (this.#running.size > 0) return;
-      this.#timer?.cancel();
-      this.#timer = undefined;
-    });
+    if (this.#running.remove(limited) && this.#running.size === 0) this.#timer?.unref?.();
   }
 
   /**

@@ -65,11 +65,10 @@ function targetOf(
     validate,
     blockMs: undefined,
     encode: (data, options, index) => encodeMessage(runtime, routing, data, options, index),
-    async store(batch) {
-      const receivers = await backend.broadcast.publish(batch);
+    store: (batch) => backend.broadcast.publish(batch),
+    stored(count) {
       published ??= messagesOf(runtime, label, "published");
-      published.add(batch.length);
-      return receivers;
+      published.add(count);
     },
   };
 }

@@ -8,7 +8,7 @@ export interface FakeClock extends Clock {
    * what it set off can set timers of its own. Calls that overlap pass one after the other.
    */
   advance(ms: number): Promise<void>;
-  /** How many timers are set and have not fired. */
+  /** How many timers are set, have not fired, and would keep a process alive. */
   pending(): number;
 }
 
@@ -27,6 +27,7 @@ export function createFakeClock(start: number = Date.UTC(2026, 0, 1)): FakeClock
   let time = start;
   // A Set keeps the order of setting, which decides between timers of the same moment.
   const timers = new Set<FakeTimer>();
+  const unreferenced = new WeakSet<FakeTimer>();
   let last: Promise<void> = Promise.resolve();
 
   const next = (end: number): FakeTimer | undefined => {
@@ -52,7 +53,13 @@ export function createFakeClock(start: number = Date.UTC(2026, 0, 1)): FakeClock
     setTimer(fire, ms) {
       if (ms > LONGEST_TIMER_MS) throw new RangeError(`a timer of ${ms} ms: Node's would fire at once`);
       // Node's timers take at least a millisecond too, which also keeps a chain of zeros from standing still for ever.
-      const timer = { due: time + Math.max(1, ms), fire, cancel: () => void timers.delete(timer) };
+      const timer = {
+        due: time + Math.max(1, ms),
+        fire,
+        cancel: () => void timers.delete(timer),
+        ref: () => void unreferenced.delete(timer),
+        unref: () => void unreferenced.add(timer),
+      };
       timers.add(timer);
       return timer;
     },
@@ -62,7 +69,7 @@ export function createFakeClock(start: number = Date.UTC(2026, 0, 1)): FakeClock
       last = passed.catch(() => {});
       return passed;
     },
-    pending: () => timers.size,
+    pending: () => [...timers].filter((timer) => !unreferenced.has(timer)).length,
   };
 }
 

@@ -184,6 +184,17 @@ describe("strict JSON", () => {
     );
   });
 
+  test("passes over what somebody has added to all objects, which is not written", () => {
+    const everything = Object.prototype as { added?: unknown };
+    everything.added = () => 1;
+    try {
+      expect(jsonCodec.encode({ a: 1, b: [{ c: "d" }] })).toBe('{"a":1,"b":[{"c":"d"}]}');
+      expect(() => jsonCodec.encode({ added: () => 1 })).toThrow("payload.added is a function");
+    } finally {
+      delete everything.added;
+    }
+  });
+
   test("refuses what is shared so often that its text would never end, at once", () => {
     let shared: unknown = 1;
     for (let level = 0; level < 40; level += 1) shared = { a: shared, b: shared };

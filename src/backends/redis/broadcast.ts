@@ -30,6 +30,7 @@ export function createBroadcast(
   const prefixBytes = Buffer.byteLength(prefix);
 
   function deliverHere(message: BroadcastMessage): boolean {
+    if (hub.isEmpty) return false;
     const listeners = hub.listeners(message);
     if (listeners.length === 0) return false;
     const data = typeof message.data === "string" ? message.data : Buffer.from(message.data);
@@ -44,29 +45,30 @@ export function createBroadcast(
     return true;
   }
 
-  /** @returns how many connections Redis has passed it on to */
-  async function send({ channel, sharded }: BroadcastMessage, messages: readonly Bytes[]): Promise<number> {
+  /** Sends messages of one channel. @returns how many connections Redis has passed them on to */
+  async function send(messages: readonly BroadcastMessage[]): Promise<number> {
+    const { channel, sharded } = messages[0] as BroadcastMessage;
     const key = prefix + channel;
+    const payload = wire.pack(messages.map(({ data }) => data));
     // One channel is always published by one node, which keeps its order.
-    return Number(await connections.shared(key).command([sharded ? "SPUBLISH" : "PUBLISH", key, wire.pack(messages)]));
+    return Number(await connections.shared(key).command([sharded ? "SPUBLISH" : "PUBLISH", key, payload]));
   }
 
   return {
     async publish(messages) {
       subscriber.assertOpen();
-      const heardHere = messages.map(deliverHere);
-      const reached = await Promise.all(
-        togethers(messages).map(async ({ first, indexes }) => {
-          const count = await send(
-            first,
-            indexes.map((index) => (messages[index] as BroadcastMessage).data),
-          );
-          return { indexes, count };
+      const [only] = messages;
+      if (only !== undefined && messages.length === 1) {
+        const heardHere = deliverHere(only) ? 1 : 0;
+        return [Math.max(await send([only]), heardHere)];
+      }
+      const counts: number[] = messages.map((message) => (deliverHere(message) ? 1 : 0));
+      await Promise.all(
+        framesOf(messages).map(async ({ from, to }) => {
+          const reached = await send(messages.slice(from, to));
+          for (let index = from; index < to; index += 1) counts[index] = Math.max(counts[index] ?? 0, reached);
         }),
       );
-      const counts = messages.map(() => 0);
-      for (const { indexes, count } of reached)
-        for (const index of indexes) counts[index] = Math.max(count, heardHere[index] ? 1 : 0);
       return counts;
     },
 
@@ -94,33 +96,24 @@ export function createBroadcast(
   };
 }
 
-/** Messages that one PUBLISH takes: of one channel, in order, and no more than it may be. */
-interface Together {
-  readonly first: BroadcastMessage;
-  readonly indexes: readonly number[];
+/** Messages that one PUBLISH takes: neighbours of one channel, and no more than it may be. */
+interface Frame {
+  readonly from: number;
+  readonly to: number;
 }
 
-function togethers(messages: readonly BroadcastMessage[]): readonly Together[] {
-  const [only] = messages;
-  if (only !== undefined && messages.length === 1) return [{ first: only, indexes: [0] }];
-  const byChannel = new Map<string, number[]>();
-  messages.forEach(({ channel, sharded }, index) => {
-    const key = (sharded ? "s" : "c") + channel;
-    const indexes = byChannel.get(key);
-    if (indexes === undefined) byChannel.set(key, [index]);
-    else indexes.push(index);
-  });
-  const sent: Together[] = [];
-  for (const indexes of byChannel.values()) {
-    const own = indexes.map((index) => messages[index] as BroadcastMessage);
-    const payloads = own.map(({ data }) => data);
-    for (let from = 0; from < own.length; ) {
-      const count = fitting(payloads, from);
-      sent.push({ first: own[from] as BroadcastMessage, indexes: indexes.slice(from, from + count) });
-      from += count;
-    }
+function framesOf(messages: readonly BroadcastMessage[]): readonly Frame[] {
+  const payloads = messages.map(({ data }) => data);
+  const frames: Frame[] = [];
+  for (let from = 0; from < messages.length; ) {
+    const { channel, sharded } = messages[from] as BroadcastMessage;
+    const most = from + fitting(payloads, from);
+    let to = from + 1;
+    while (to < most && messages[to]?.channel === channel && messages[to]?.sharded === sharded) to += 1;
+    frames.push({ from, to });
+    from = to;
   }
-  return sent;
+  return frames;
 }
 
 /**

@@ -99,8 +99,8 @@ test("messages of one moment to one channel are one PUBLISH, up to 256 of them o
   await expectPublishes(1, () => say(redis, "packed", "lone"));
   await expectPublishes(2, () => say(redis, "packed", ...texts));
   await expectPublishes(4, () => say(redis, "packed", ...Array.from({ length: 10 }, () => "x".repeat(20_000))));
-  // Different channels have different listeners.
-  const mixed = ["one", "two", "one", "two"].map((channel) => ({ channel, data: "x" }));
+  // Different channels have different listeners: neighbours of one travel together.
+  const mixed = ["one", "one", "two", "two"].map((channel) => ({ channel, data: "x" }));
   await expectPublishes(2, () => redis.broadcast.publish(mixed));
   await until(() => ear.heard.length === 311, { what: "all of it" });
   expect(ear.heard.slice(0, 301)).toEqual(["lone", ...texts]);
