@@ -48,7 +48,7 @@ function compile(root: string, outDir: string): void {
 }
 
 function runChild(file: string, assignment: Assignment): Promise<number> {
-  const child = spawn(process.execPath, ["--expose-gc", file], {
+  const child = spawn(process.execPath, [file], {
     stdio: "inherit",
     env: { ...process.env, [ASSIGNMENT]: JSON.stringify(assignment) },
   });

@@ -1,5 +1,6 @@
 /** The floor of pub/sub on Redis: PUBLISH and SUBSCRIBE of the bare client, with JSON both ways. */
 
+import { LOAD_LEAD_IN, LONE_LEAD_IN, type Manner } from "../contenders/pubsub.js";
 import type { Contender, Environment } from "../harness.js";
 import { type BareClient, connectBare } from "../redis-probe.js";
 import {
@@ -24,34 +25,42 @@ interface Pair {
   readonly watch: Stopwatch;
 }
 
-type Run = (pair: Pair, count: number) => Promise<void>;
+/** Publishes messages `from` to `to`, without the last. */
+type Run = (pair: Pair, from: number, to: number) => Promise<void>;
 
 export const redisPubSubLone: Contender = {
-  ...contender(async ({ publish, handled }, count) => {
-    for (let n = 0; n < count; n += 1) await Promise.all([handled(), publish(n)]);
-  }),
+  ...contender(
+    async ({ publish, handled }, from, to) => {
+      for (let n = from; n < to; n += 1) await Promise.all([handled(), publish(n)]);
+    },
+    { leadIn: LONE_LEAD_IN },
+  ),
   warmUp: 500,
 };
 
-export const redisPubSubLoad: Contender = contender(({ publish }, count) => pump(count, CONCURRENT_PUBLISHES, publish));
+export const redisPubSubLoad: Contender = contender(
+  ({ publish }, from, to) => pump(to - from, CONCURRENT_PUBLISHES, (n) => publish(from + n)),
+  { leadIn: LOAD_LEAD_IN },
+);
 
 export function redisPubSubLatency(perSecond: number): Contender {
-  const run: Run = ({ publish, watch }, count) =>
-    pace(count, perSecond, (n) => {
-      watch.sent(n);
-      return publish(n);
+  const run: Run = ({ publish, watch }, from, to) =>
+    pace(to - from, perSecond, (n) => {
+      watch.sent(from + n);
+      return publish(from + n);
     });
-  return contender(run, "timed");
+  return contender(run, { timing: "timed" });
 }
 
-function contender(run: Run, timing?: "timed"): Contender {
+function contender(run: Run, { timing, leadIn = 0 }: Manner = {}): Contender {
   return {
     ...COMMON,
     is: IS,
     async prepare(environment, count) {
       const [publisher, subscriber] = [await connectTo(environment), await connectTo(environment)];
-      const tally = new Tally(count, streamOrder);
-      const watch = new Stopwatch(count);
+      const all = leadIn + count;
+      const tally = new Tally(all, streamOrder);
+      const watch = new Stopwatch(all);
       let wake: (() => void) | undefined;
       const handle = async ({ n }: Payload): Promise<void> => {
         watch.handled(n);
@@ -65,10 +74,11 @@ function contender(run: Run, timing?: "timed"): Contender {
         publish: (n) => publisher.sendCommand(["PUBLISH", CHANNEL, JSON.stringify(payloadOf(n))]),
         handled: () => new Promise((resolve) => void (wake = resolve)),
       };
+      await run(pair, 0, leadIn);
       return {
         ...(timing !== undefined && { latencies: watch.latencies }),
         async run() {
-          await run(pair, count);
+          await run(pair, leadIn, all);
           await tally.complete();
         },
         verify: async () => tally.verify(),
