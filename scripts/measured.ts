@@ -28,6 +28,8 @@ const LINES: readonly {
   readonly measure: string;
   readonly backend: string;
 }[] = [
+  { title: "pub/sub: publish and handle, one at a time, Redis", path: "pubsub", measure: "lone", backend: "redis" },
+  { title: "pub/sub: publish and handle, 1,000 at a time, Redis", path: "pubsub", measure: "load", backend: "redis" },
   { title: "events: publish, 1,000 at a time, Redis", path: "events", measure: "publish", backend: "redis" },
   { title: "events: handle and acknowledge, Redis", path: "events", measure: "endToEnd", backend: "redis" },
   { title: "events: publish, SQLite, synced", path: "events", measure: "publish", backend: "sqlite" },
