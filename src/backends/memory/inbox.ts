@@ -81,9 +81,12 @@ export class Inbox implements Place, Owner<Share> {
   ): Taken {
     this.#expiredIds = [];
     const settled = this.list.settle(outcomes, now, rules);
+    const { priorities = "strict" } = rules;
+    // Of very many that expired together a part is ended at each call. What stands before the rest waits for none of them.
     const isClear = this.expire(now, MAX_EXPIRED_PER_TAKE);
-    const max = this.isPaused || !isClear ? 0 : want.max;
-    const next = (): Share | undefined => this.levels.next(rules.priorities ?? "strict");
+    const mayTake = (): boolean => isClear || (priorities === "strict" && (this.levels.first?.expiresAt ?? now) > now);
+    const max = this.isPaused ? 0 : want.max;
+    const next = (): Share | undefined => (mayTake() ? this.levels.next(priorities) : undefined);
     const deliveries = this.list.deliver(max, want.holder, now + rules.leaseMs, next);
     const news = this.#news;
     this.#news = { gone: 0, expired: 0 };

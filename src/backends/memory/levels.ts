@@ -55,6 +55,12 @@ export class Levels<T extends Ranked> {
     this.#left(priority);
   }
 
+  /** The oldest of the most urgent. */
+  get first(): T | undefined {
+    const [priority] = this.#priorities;
+    return priority === undefined ? undefined : this.#levels.get(priority)?.peek();
+  }
+
   /** The oldest of all. */
   get oldest(): T | undefined {
     let oldest: T | undefined;

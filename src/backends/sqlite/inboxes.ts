@@ -146,9 +146,9 @@ export class Inboxes {
     const supply = this.#supplyOf(taking);
     const lost = deliveries.settle(tx, inbox, outcomes, supply);
     const poisoned = deliveries.sweep(tx, inbox, feed.maxAttempts, supply);
-    // Very many that expired together are removed first, a slice at each call.
+    // Of very many that expired together a slice is removed at each call. What stands before the rest waits for none of them.
     const isClear = items.expire(tx, queue, inbox, taking.expired);
-    const given = max > 0 && isClear && !inbox.paused ? this.#take(taking, max) : [];
+    const given = max > 0 && !inbox.paused ? this.#take(taking, max, isClear) : [];
     const gone = takeGone(inbox);
     const expired = takeUnreported(inbox);
     const expiredIds = taking.expired.slice(0, MAX_EXPIRED).map(textOf);
@@ -227,11 +227,14 @@ export class Inboxes {
 
   // ------------------------------------------------------------------------------------------------- taking
 
-  #take(taking: Taking, max: number): readonly Delivery[] {
+  /** @param isClear whether nothing is left that has expired */
+  #take(taking: Taking, max: number, isClear: boolean): readonly Delivery[] {
     const { tx, inbox, feed } = taking;
     this.promoteDue(inbox, tx.now);
     const isWeighted = feed.priorities === "weighted";
-    const rows = this.#sql.ready.all(inbox.id, isWeighted ? 1 : max);
+    if (isWeighted && !isClear) return [];
+    const ready = this.#sql.ready.all(inbox.id, isWeighted ? 1 : max);
+    const rows = isClear ? ready : this.#beforeExpired(tx, inbox, ready);
     if (rows.length === 0) return [];
     const grant = this.#parts.deliveries.grant(tx, inbox, feed.leaseMs, feed.holder);
     const taken = isWeighted ? this.#weighted(taking, max, grant) : this.#leaseUrgent(taking, rows, grant);
@@ -239,6 +242,12 @@ export class Inboxes {
     return taken.map(({ seq, attempt, id, header, data }) => {
       return { receipt: `${grant.receipts}${seq}`, position: textOf(id), attempt, header: textOf(header), data };
     });
+  }
+
+  /** Those before the first that has expired. */
+  #beforeExpired(tx: Tx, inbox: Reader, rows: readonly ReadyItem[]): readonly ReadyItem[] {
+    const end = rows.findIndex(({ seq }) => this.#parts.items.isOver(tx, inbox, seq));
+    return end < 0 ? rows : rows.slice(0, end);
   }
 
   /** @param rows what comes first of all that is ready */

@@ -157,6 +157,11 @@ export class Items {
     return count < MAX_EXPIRED;
   }
 
+  /** Whether this one has expired. */
+  isOver(tx: Tx, inbox: Reader, seq: number): boolean {
+    return this.#sql.expiredItem.get(seq, inbox.id, seq, tx.now) !== undefined;
+  }
+
   /**
    * Ends this one where it has expired, though a consumer has it.
    *

@@ -314,7 +314,7 @@ const showing: readonly PlantedBug[] = [
     title: "the ids of what has expired are not told",
     caughtBy: [
       "queue: a take tells the ids of those that it has found expired, whether they waited or came back",
-      "queue: ten thousand that expire together are found by calls that do a bounded part each",
+      "queue: ten thousand that expire together are found by calls that do a bounded part each, and what is more urgent waits for none",
     ],
     plant: (sound) => withTaken(sound, ({ expiredIds: _ids, ...taken }) => taken),
   },
