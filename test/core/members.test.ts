@@ -146,6 +146,19 @@ describe("the lease", () => {
     for (const { seen } of watchers) expect(seen.slice(3)).toEqual(["left ada", "left bob"]);
   });
 
+  test("that somebody took away keeps nobody waiting who leaves or enters in the same call", async () => {
+    const { store, one, holder, holderName } = await openLobby();
+    const bob = await enter(holder, "bob");
+    const name = await holderName();
+    await store.membership.end(name);
+    while (!(await store.membership.reap(name)).isDone);
+    const both = Promise.all([bob.leave(), enter(holder, "cleo")]);
+    await store.pass(2_000);
+    await both;
+    const { members } = await one.broker.presence("lobby").list();
+    expect(members.map(({ id }) => id).toSorted()).toEqual(["ada", "cleo"]);
+  });
+
   test("that somebody took away is replaced: everything is entered again, and told", async () => {
     const { store, one, holder, holderName } = await openLobby();
     await enter(holder, "ada", "twice");
