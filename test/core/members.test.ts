@@ -246,7 +246,21 @@ describe("who only asks", () => {
       ["presence_reaped"],
     ]);
     expect(await lobby.count()).toBe(0);
-    expect(asks.calls.get("lapsing")).toBe(2);
+    // Before the wait, after it, and once more for those that the store had not named.
+    expect(asks.calls.get("lapsing")).toBe(3);
+  });
+
+  test("is told of none of more dead than the store names at once", async () => {
+    const store = await openStore();
+    for (let index = 0; index < 150; index += 1) {
+      await store.membership.begin(`dead-${index}`, 1);
+      const ghost = { id: `ghost-${index}`, meta: "null", connections: 1 };
+      await store.membership.join("presence:lobby", `dead-${index}`, [ghost], { maxMembers: 1_000 });
+    }
+    await store.pass(LEASE_MS);
+    const counting = (await store.open()).broker.presence("lobby").count();
+    await store.pass(3_000);
+    expect(await counting).toBe(0);
   });
 
   test("waits for nobody while all live, and asks for the dead no more often than it has to", async () => {
