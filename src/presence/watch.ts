@@ -3,7 +3,7 @@
 import { nextTurn } from "../core/clock.js";
 import type { KnownChange, KnownMember } from "../core/group-news.js";
 import type { ViewListener } from "../core/group-view.js";
-import { type PresenceChange, toPresent } from "./member.js";
+import type { PresenceChange, PresentMember } from "./member.js";
 
 /** What is watched, once it has begun. */
 export interface Watched {
@@ -14,6 +14,8 @@ export interface Watched {
 export interface WatchOptions {
   /** Begins with the first `next()`. Rejects with why it could not; nothing stays open then. */
   readonly start: (listener: ViewListener) => Promise<Watched>;
+  /** Members as they are told. */
+  readonly toPresent: (member: KnownMember) => PresentMember;
   /** Changes that may wait to be read one by one. */
   readonly buffer: number;
   /** Hears that somebody reads too slowly, and how many changes were told as one with others. */
@@ -62,6 +64,17 @@ export class PresenceWatch implements AsyncIterableIterator<PresenceChange>, Asy
   async next(): Promise<IteratorResult<PresenceChange, undefined>> {
     const watched = await this.#begin();
     if (watched === undefined) return { done: true, value: undefined };
+    try {
+      return await this.#next(watched);
+    } catch (error) {
+      // A loop ends with what next() throws, and does not come back to end the watching.
+      await this.close().catch(this.#options.report);
+      throw error;
+    }
+  }
+
+  async #next(watched: Watched): Promise<IteratorResult<PresenceChange, undefined>> {
+    const { toPresent } = this.#options;
     while (this.#closing === undefined) {
       if (!this.#hasBegun) {
         this.#hasBegun = true;

@@ -25,6 +25,8 @@ export interface Store {
   jump(ms: number): void;
   /** The store itself, as nobody's. */
   readonly membership: Membership;
+  /** Tells those who listen there, as whoever may write to the store can. */
+  publish(channel: string, data: string): Promise<unknown>;
 }
 
 export interface Opened {
@@ -65,6 +67,7 @@ export async function openStore(): Promise<Store> {
   });
   return {
     membership: own.membership,
+    publish: (channel, data) => own.broadcast.publish([{ channel, data }]),
     pass: (ms) => clock.advance(ms),
     jump: (ms) => void (offset += ms),
     async open({ leaseMs = 90_000, timers } = {}) {

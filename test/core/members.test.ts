@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 import { ConnectionError } from "../../src/core/errors.js";
+import { newsChannel } from "../../src/core/group-news.js";
 import { type Opened, openStore, type Store } from "./members-support.js";
 
 const LEASE_MS = 9_000;
@@ -91,6 +92,39 @@ describe("news that are lost", () => {
     await store.pass(60_000);
     expect(empty.seen).toEqual(["snapshot", "joined cleo", "left cleo"]);
     expect(one.calls.get("list")).toBe(2);
+  });
+});
+
+describe("a meta that is no JSON", () => {
+  test("in forged news is not believed: the list is read again, and the watching goes on", async () => {
+    const { store, one, holder } = await openLobby();
+    const watcher = await one.watch();
+    const forged = { id: "eve", meta: "no json", connections: 1, joinedAt: 1, lastSeen: 1 };
+    const data = JSON.stringify({ from: 0, version: 9e15, changes: [{ kind: "joined", member: forged }] });
+    await store.publish(newsChannel("presence:lobby"), data);
+    await store.pass(1_000);
+    await enter(holder, "bob");
+    await store.pass(100);
+    expect(watcher.seen).toEqual(["snapshot ada", "joined bob"]);
+    expect([watcher.isOpen(), one.calls.get("list")]).toEqual([true, 2]);
+  });
+
+  test("in the store is told as null and reported, and all members are there", async () => {
+    const { store, one, holder, holderName } = await openLobby();
+    const eve = { id: "eve", meta: "no json", connections: 1 };
+    await store.membership.join("presence:lobby", await holderName(), [eve], { maxMembers: 10 });
+    await enter(holder, "bob", 1);
+    const lobby = one.broker.presence("lobby");
+    const { members } = await lobby.list();
+    expect(members.map(({ id, meta }) => [id, meta])).toEqual([
+      ["ada", null],
+      ["eve", null],
+      ["bob", 1],
+    ]);
+    expect(one.reports).toMatchObject([{ code: "CODEC" }]);
+    expect(await lobby.get("eve")).toMatchObject({ meta: null });
+    expect((await one.watch()).seen).toEqual(["snapshot ada eve bob"]);
+    expect(one.reports).toHaveLength(3);
   });
 });
 
@@ -314,6 +348,27 @@ describe("a store that is away", () => {
     expect(await holder.broker.presence("lobby").get("bob")).toMatchObject({ meta: "before" });
     await bob.update("after");
     expect(await holder.broker.presence("lobby").get("bob")).toMatchObject({ meta: "after" });
+  });
+
+  test("brings back what was accepted last, whichever of several updates it has refused", async () => {
+    const { store, holder } = await openLobby();
+    const lobby = holder.broker.presence("lobby");
+    const bob = await enter(holder, "bob", "entered");
+    await bob.update("accepted");
+    holder.failure = away;
+    const refused = await Promise.allSettled(["one", "two"].map((meta) => bob.update(meta)));
+    expect(refused.map(({ status }) => status)).toEqual(["rejected", "rejected"]);
+    holder.failure = undefined;
+    await store.pass(2_000);
+    expect(await lobby.get("bob")).toMatchObject({ meta: "accepted" });
+    // One that was taken after another had been refused stays.
+    holder.failure = away;
+    await expect(bob.update("same")).rejects.toBe(away);
+    holder.failure = undefined;
+    const again = bob.update("same");
+    await store.pass(2_000);
+    await again;
+    expect(await lobby.get("bob")).toMatchObject({ meta: "same" });
   });
 
   test("is told of who left meanwhile when it is back, and leaving does not reject", async () => {

@@ -1,8 +1,9 @@
 /** Reading a watcher's changes, however many come at once and whatever goes wrong on the way. */
 
 import { expect, test } from "vitest";
-import type { KnownChange } from "../../src/core/group-news.js";
+import type { KnownChange, KnownMember } from "../../src/core/group-news.js";
 import type { ViewListener } from "../../src/core/group-view.js";
+import type { PresentMember } from "../../src/presence/member.js";
 import { PresenceWatch } from "../../src/presence/watch.js";
 
 function changesOf(count: number): KnownChange[] {
@@ -14,13 +15,17 @@ function changesOf(count: number): KnownChange[] {
 }
 
 /** A watch of a presence with nobody in it, which has told that. */
-async function openWatch(): Promise<{ readonly watch: PresenceWatch; readonly listener: ViewListener }> {
+async function openWatch(
+  tell: (member: KnownMember) => PresentMember = (member) => member,
+): Promise<{ readonly watch: PresenceWatch; readonly listener: ViewListener; readonly isClosed: () => boolean }> {
   const listeners: ViewListener[] = [];
+  let isClosed = false;
   const watch = new PresenceWatch({
     async start(listener) {
       listeners.push(listener);
-      return { members: new Map(), close: async () => undefined };
+      return { members: new Map(), close: async () => void (isClosed = true) };
     },
+    toPresent: tell,
     buffer: 1_000,
     merged: () => undefined,
     report: () => undefined,
@@ -28,7 +33,7 @@ async function openWatch(): Promise<{ readonly watch: PresenceWatch; readonly li
     signal: undefined,
   });
   await watch.next();
-  return { watch, listener: listeners[0]! };
+  return { watch, listener: listeners[0]!, isClosed: () => isClosed };
 }
 
 /** Counts how often the event loop comes round, until it is told to stop. */
@@ -79,6 +84,17 @@ test("who asks for several changes at the same time gets them in the order in wh
   listener.changed(changes);
   expect(await Promise.all(asked)).toEqual(changes.map(({ member }) => member.id));
   await watch.close();
+});
+
+test("what next() throws ends the watching", async () => {
+  const failure = new Error("cannot be told");
+  const { watch, listener, isClosed } = await openWatch(() => {
+    throw failure;
+  });
+  listener.changed(changesOf(1));
+  await expect(watch.next()).rejects.toBe(failure);
+  expect(isClosed()).toBe(true);
+  expect(await watch.next()).toEqual({ done: true, value: undefined });
 });
 
 async function nextOf(watch: PresenceWatch): Promise<string | undefined> {
