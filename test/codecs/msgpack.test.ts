@@ -167,8 +167,8 @@ test("fault 39: whatever bytes arrive, they are a value or a CodecError", () => 
 });
 
 test("lists with holes are refused with the path of the first, and endless ones at once", () => {
-  const hole = [1, 2, 3];
-  delete hole[1];
+  const hole = [1];
+  hole[2] = 3;
   expect(() => msgpackCodec.encode({ list: hole })).toThrow(
     expect.objectContaining({ code: "CODEC", message: expect.stringContaining("payload.list[1] is undefined") }),
   );
