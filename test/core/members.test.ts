@@ -180,6 +180,23 @@ describe("the lease", () => {
     for (const { seen } of watchers) expect(seen.slice(3)).toEqual(["left ada", "left bob"]);
   });
 
+  test("of one that cannot be taken away holds up no other that died", async () => {
+    const store = await openStore();
+    const one = await store.open();
+    const watcher = await one.watch();
+    for (const id of ["stuck", "ada"]) {
+      await store.membership.begin(id, LEASE_MS);
+      await store.membership.join("presence:lobby", id, [{ id, meta: "null", connections: 1 }], { maxMembers: 10 });
+    }
+    one.unreapable = "stuck";
+    await store.pass(LEASE_MS + 2_000);
+    await store.pass(1_000);
+    expect([...watcher.present.keys()]).toEqual(["stuck"]);
+    one.unreapable = undefined;
+    await store.pass(3_000);
+    expect([...watcher.present.keys()]).toEqual([]);
+  });
+
   test("that somebody took away keeps nobody waiting who leaves or enters in the same call", async () => {
     const { store, one, holder, holderName } = await openLobby();
     const bob = await enter(holder, "bob");
