@@ -44,6 +44,8 @@ export const msgpackCodec: Codec = {
   },
 };
 
+const TOO_MANY = `makes it more than ${MAX_VALUES} values: send bytes instead`;
+
 /** Thrown inside a copy, with its path from the innermost key outwards. */
 class Unwritable extends Error {
   readonly path: (string | number)[] = [];
@@ -68,7 +70,7 @@ class Copying {
 
   #copy(value: unknown, depth: number): unknown {
     this.#values += 1;
-    if (this.#values > MAX_VALUES) throw new Unwritable(`makes it more than ${MAX_VALUES} values: send bytes instead`);
+    if (this.#values > MAX_VALUES) throw new Unwritable(TOO_MANY);
     switch (typeof value) {
       case "string":
         return wellFormed(value);
@@ -91,9 +93,18 @@ class Copying {
     if (ArrayBuffer.isView(value)) throw new Unwritable("holds bytes that are no Uint8Array: make one of them");
     if (hasToJson(value)) return this.#copy(value.toJSON(), depth + 1);
     if (types.isBoxedPrimitive(value)) return this.#copy(value.valueOf(), depth);
-    if (Array.isArray(value))
-      return value.map((item: unknown, index) => within(index, () => this.#copy(item, depth + 1)));
+    if (Array.isArray(value)) return this.#copyList(value, depth);
     return this.#copyFields(value, depth);
+  }
+
+  #copyList(list: readonly unknown[], depth: number): unknown[] {
+    // Before anything is made of it: a list of holes is as long as it says, and takes no memory.
+    if (list.length > MAX_VALUES - this.#values) throw new Unwritable(TOO_MANY);
+    const copy: unknown[] = [];
+    // Unlike map, this does not pass over holes.
+    for (let index = 0; index < list.length; index += 1)
+      copy.push(within(index, () => this.#copy(list[index], depth + 1)));
+    return copy;
   }
 
   #copyFields(value: object, depth: number): Record<string, unknown> {

@@ -83,8 +83,9 @@ class Asker implements Asking {
     const id = this.#runtime.createId();
     try {
       const json = jsonCodec.encode(failure);
-      const { data, contentType } = codecs.transform(json, JSON_CONTENT, { id, channel, type: FAILED });
       const target = this.#inbox;
+      const place = { id, channel, type: FAILED, target, causationId };
+      const { data, contentType } = codecs.transform(json, JSON_CONTENT, place);
       const header = encodeHeader({
         id: "",
         type: FAILED,

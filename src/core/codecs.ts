@@ -4,7 +4,7 @@ import type { Bytes } from "./backend.js";
 import { bytesOf, textOf } from "./bytes.js";
 import { BYTES_CONTENT, type Codec, decodeJson, jsonCodec } from "./codec.js";
 import { CodecError, toError } from "./errors.js";
-import { type Envelope, JSON_CONTENT } from "./message.js";
+import { type Envelope, type HeaderFields, JSON_CONTENT } from "./message.js";
 import { anObjectWith, type Check, show } from "./options.js";
 
 /** What is known of a payload besides its bytes: all of it is the same on the way back. */
@@ -13,6 +13,12 @@ export interface PayloadPlace {
   readonly channel: string;
   readonly type: string;
   readonly id: string;
+  /** Whom it is for, where it is for one. */
+  readonly target?: string;
+  /** What it is about: of an answer, the id of its request. */
+  readonly causationId?: string;
+  /** Of a request: the inbox for its answer. */
+  readonly replyTo?: string;
   /** Of the bytes before `encode` and after `decode`: `json`, `bytes` or a codec's, behind the tags of earlier transforms. */
   readonly contentType: string;
 }
@@ -39,7 +45,7 @@ export const aTransform: Check = (value) => {
 };
 
 /** Where a message is, as a transform is told. */
-type Place = Pick<Envelope, "id" | "type" | "channel">;
+type Place = Pick<HeaderFields, "id" | "type" | "channel" | "target" | "causationId" | "replyTo">;
 
 export interface CodecsOptions {
   readonly namespace: string;
@@ -128,8 +134,17 @@ export class Codecs {
     return codec === jsonCodec ? decodeJson(textOf(data)) : codec.decode(bytesOf(data));
   }
 
-  #placeOf({ id, type, channel }: Place, contentType: string): PayloadPlace {
-    return { namespace: this.#namespace, channel, type, id, contentType };
+  #placeOf({ id, type, channel, target, causationId, replyTo }: Place, contentType: string): PayloadPlace {
+    return {
+      namespace: this.#namespace,
+      channel,
+      type,
+      id,
+      ...(target !== undefined && { target }),
+      ...(causationId !== undefined && { causationId }),
+      ...(replyTo !== undefined && { replyTo }),
+      contentType,
+    };
   }
 }
 

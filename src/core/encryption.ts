@@ -33,7 +33,8 @@ const SEPARATOR = "\u001f";
 
 /**
  * Encrypts payloads with the current key and decrypts them with the key that they name. What is around a payload stays
- * readable, and is bound to it: it decrypts under no other namespace, channel, type, id or content type.
+ * readable. Bound to it are namespace, channel, type, id, target, request or answer, and content type: with others of these it
+ * does not decrypt.
  *
  * What cannot be decrypted becomes a dead letter as it is, still encrypted.
  *
@@ -75,7 +76,7 @@ function decrypt(bytes: Uint8Array, key: KeyObject, prefix: Uint8Array, place: P
     return Buffer.concat([payload, decipher.final()]);
   } catch (cause) {
     throw new CodecError(
-      "the payload does not decrypt: it was changed, or moved to another namespace, channel, type or id",
+      "the payload does not decrypt: it was changed, or moved to another namespace, channel, type, id, target or request",
       { cause },
     );
   }
@@ -96,8 +97,14 @@ function keyOf(secrets: ReadonlyMap<string, KeyObject>, id: string): KeyObject {
   return key;
 }
 
-function boundTo(prefix: Uint8Array, { namespace, channel, type, id, contentType }: PayloadPlace): Uint8Array {
-  return Buffer.concat([prefix, Buffer.from([namespace, channel, type, id, contentType].join(SEPARATOR))]);
+function boundTo(prefix: Uint8Array, place: PayloadPlace): Uint8Array {
+  const { namespace, channel, type, id, contentType, target, causationId, replyTo } = place;
+  const parts = [namespace, channel, type, id, contentType];
+  // A letter before each tells one from another where some are absent.
+  if (target !== undefined) parts.push(`g${target}`);
+  if (causationId !== undefined) parts.push(`a${causationId}`);
+  if (replyTo !== undefined) parts.push(`r${replyTo}`);
+  return Buffer.concat([prefix, Buffer.from(parts.join(SEPARATOR))]);
 }
 
 /** Random bytes are drawn for many messages at once: one draw costs as much as encrypting. */

@@ -125,9 +125,10 @@ export class Enrolment {
       for (const id of ids) this.#refused.delete(id);
       try {
         const isTold = await this.#call(wanted, made);
-        // Where the holder has lapsed all of it is told again, to another.
+        const leaving = new Set(wanted.leaving);
         for (const { id, all } of waiting) {
-          if (!isTold) this.#waiting.set(id, [...all, ...this.#takeWaiting(id)]);
+          // Where the holder has lapsed, who joins is told of again, to another. It holds nobody who could leave.
+          if (!isTold && !leaving.has(id)) this.#waiting.set(id, [...all, ...this.#takeWaiting(id)]);
           else if (!this.#refused.has(id)) for (const { resolve } of all) resolve();
           else this.#refuse(all);
         }
@@ -146,7 +147,7 @@ export class Enrolment {
 
   /**
    * @param made is given what was changed, also when a later call fails
-   * @returns false when the holder has lapsed: then nothing is joined, and all is marked to be told again
+   * @returns false when the holder has lapsed: then nothing is joined, and all that is held is marked to be told again
    */
   async #call({ joining, leaving }: Wanted, made: MembershipChange[]): Promise<boolean> {
     const { group, membership, holder, lapsed } = this.#options;

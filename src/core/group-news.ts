@@ -2,6 +2,7 @@
 
 import type { Bytes, Member, MemberChange, MembershipChange } from "./backend.js";
 import { textOf } from "./bytes.js";
+import { decodeJson } from "./codec.js";
 import { INTERNAL } from "./glob.js";
 import { isPlainObject } from "./options.js";
 
@@ -67,7 +68,7 @@ export function encodeNews({ from, version, changes }: MembershipChange): string
   return messages;
 }
 
-/** @returns undefined for what is no news, such as that of another build */
+/** @returns undefined for what is no news, such as that of another build, or has a meta that is no JSON */
 export function decodeNews(data: Bytes): News | undefined {
   let value: unknown;
   try {
@@ -88,7 +89,18 @@ function isChange(value: unknown): value is KnownChange {
   if ((kind !== "joined" && kind !== "updated" && kind !== "left") || !isPlainObject(member)) return false;
   return (
     typeof member["id"] === "string" &&
-    typeof member["meta"] === "string" &&
+    isMeta(member["meta"]) &&
     [member["connections"], member["joinedAt"], member["lastSeen"]].every((one) => typeof one === "number")
   );
+}
+
+function isMeta(value: unknown): boolean {
+  if (typeof value !== "string") return false;
+  try {
+    decodeJson(value);
+    return true;
+  } catch {
+    // The list tells what it was about.
+    return false;
+  }
 }

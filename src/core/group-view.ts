@@ -161,7 +161,14 @@ export class GroupView {
     if (changes.length === 0) return;
     this.#count(this.#replica.members.size);
     this.#options.events.changed(changes);
-    for (const listener of this.#listeners) listener.changed(changes);
+    for (const listener of this.#listeners) {
+      try {
+        listener.changed(changes);
+      } catch (error) {
+        // The others are to hear of it all the same, and what is known has changed already.
+        this.#options.report(error, `telling who watches ${nameOfGroup(this.#options.group)}`);
+      }
+    }
   }
 
   #look(): void {

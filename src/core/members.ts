@@ -2,19 +2,26 @@
 
 import { randomInt } from "node:crypto";
 import type { MembershipChange } from "./backend.js";
-import { atMost, type Timer } from "./clock.js";
+import { atMost, nextTurn, type Timer } from "./clock.js";
 import type { Consuming } from "./consumer-stats.js";
 import { ClosedError } from "./errors.js";
 import { encodeNews, newsChannel } from "./group-news.js";
 import { type HolderHealth, HolderLease } from "./holder-lease.js";
 import { MemberGroup } from "./member-group.js";
 import { createMembersEvents, type MembersEvents } from "./members-events.js";
-import { GRACE_MS, Reaper } from "./reaper.js";
+import { type Found, GRACE_MS, Reaper } from "./reaper.js";
 import type { Runtime } from "./runtime.js";
 
 /** How often it is looked for holders that have died: each broker does so by itself, at moments of its own. */
 const LOOK_MS = 600;
 const JITTER_MS = 60;
+/** When it is looked again. Where there is more to do that is at once, unless the broker closes. */
+const NEXT_MS: Readonly<Record<Found, number>> = {
+  more: JITTER_MS,
+  soon: 2 * JITTER_MS,
+  new: GRACE_MS + JITTER_MS,
+  done: LOOK_MS,
+};
 /** Every so many looks groups are compared with the store; and how many of them at a time. */
 const COMPARE_EVERY = 2;
 const GROUPS_AT_ONCE = 500;
@@ -51,6 +58,7 @@ export class Members implements Consuming {
         // One that closes takes away its own.
         if (this.#closing === undefined) this.#events.reaped(holder, members);
       },
+      report: (error) => runtime.report(error, "taking away members of a process that died"),
     });
   }
 
@@ -144,18 +152,16 @@ export class Members implements Consuming {
   /** Never rejects. @param passedMs since the last look */
   async #look(passedMs: number): Promise<void> {
     let nextMs = LOOK_MS;
-    this.#looks += 1;
     try {
-      const lapsing = await this.#runtime.backend.membership.lapsing();
-      await this.#lease.passed(passedMs, (holder) => lapsing.includes(holder));
-      const found = await this.#reaper.look(lapsing.filter((holder) => holder !== this.#lease.holder));
-      if (found === "new") nextMs = GRACE_MS + JITTER_MS;
-      if (found === "more") nextMs = 2 * JITTER_MS;
-      if (this.#looks % COMPARE_EVERY === 0) await this.#compare();
+      let found = await this.#lookOnce(passedMs);
+      while (found === "more" && this.#closing === undefined) {
+        await nextTurn();
+        found = await this.#lookOnce(0);
+      }
+      nextMs = NEXT_MS[found];
       if (this.#failures > 0) this.#events.recovered();
       this.#failures = 0;
     } catch (error) {
-      this.#reaper.forgive();
       this.#failures += 1;
       if (this.#closing === undefined) this.#events.failing(error, this.#failures);
     }
@@ -163,6 +169,32 @@ export class Members implements Consuming {
     // Who holds nothing, has held nothing and watches nothing need not look.
     const isNeeded = this.#groups.size > 0 || this.#lease.holder !== undefined;
     if (this.#closing === undefined && isNeeded) this.#lookIn(nextMs);
+  }
+
+  /** Renews what is due, takes away a part of what the dead have left, and now and then compares. */
+  async #lookOnce(passedMs: number): Promise<Found> {
+    const { membership } = this.#runtime.backend;
+    this.#looks += 1;
+    const lapsing = await this.#orForgive(async () => {
+      const names = await membership.lapsing();
+      await this.#lease.passed(passedMs, (holder) => names.includes(holder));
+      return names;
+    });
+    try {
+      return await this.#reaper.look(lapsing.filter((holder) => holder !== this.#lease.holder));
+    } finally {
+      // Also where somebody cannot be taken away: that may go on for long.
+      if (this.#looks % COMPARE_EVERY === 0) await this.#orForgive(() => this.#compare());
+    }
+  }
+
+  async #orForgive<T>(call: () => Promise<T>): Promise<T> {
+    try {
+      return await call();
+    } catch (error) {
+      this.#reaper.forgive();
+      throw error;
+    }
   }
 
   /** Compares some of the groups with the store, in turn. */

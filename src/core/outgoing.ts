@@ -72,8 +72,9 @@ export function encodeOutgoing(
   let contentType = isBytes ? BYTES_CONTENT : runtime.codec.contentType;
   const id = givenId ?? runtime.createId();
   if (runtime.codecs.isTransforming) {
-    const { channel, type } = routing;
-    ({ data, contentType } = runtime.codecs.transform(data, contentType, { id, channel, type }));
+    const { channel, type, target, replyTo } = routing;
+    const place = { id, channel, type, target, causationId: options?.causationId, replyTo };
+    ({ data, contentType } = runtime.codecs.transform(data, contentType, place));
   }
   assertSize(runtime, data);
   const header = headerOf(

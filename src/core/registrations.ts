@@ -7,8 +7,8 @@ import { aSignal, type Checks, checkOptions, show } from "./options.js";
 /** One decorator of one method. */
 export interface Registration {
   readonly key: string | symbol;
-  /** The same for all decorators of one method in one class: its prototype, or the method where that is not known. */
-  readonly level: unknown;
+  /** What stands for its class: each decorator of one method in one class has something of it in common with the next. */
+  readonly levels: readonly unknown[];
   /** Subscribes the method at a broker, which core knows nothing about. */
   open(this: void, broker: unknown, handler: Handler<unknown>, signal: AbortSignal | undefined): Promise<Opened>;
 }
@@ -36,12 +36,15 @@ export function registrationsOf(instance: object): readonly Registration[] {
   const chain: object[] = [];
   for (let at: object | null = instance; at !== null; at = Object.getPrototypeOf(at) as object | null)
     chain.unshift(at);
+  // What an object shadows of its own, such as a method that it has bound, is no class above or below.
+  const prototypes = chain.slice(0, -1);
   const byKey = new Map<string | symbol, Registration[]>();
   for (const registration of chain.flatMap(ownRegistrations)) {
-    const { key, level } = registration;
+    const { key, levels } = registration;
     const above = byKey.get(key) ?? [];
-    // What another decorator made of a method between two of ours looks like another class's, so that is looked up.
-    const isReplaced = above[0]?.level !== level && chain.filter((at) => Object.hasOwn(at, key)).length > 1;
+    // Some compilers let two decorators of one method look like two classes': so it is looked up whether there are two.
+    const isOfAnother = above.at(-1)?.levels.some((level) => levels.includes(level)) !== true;
+    const isReplaced = isOfAnother && prototypes.filter((at) => Object.hasOwn(at, key)).length > 1;
     byKey.set(key, isReplaced ? [registration] : [...above, registration]);
   }
   return [...byKey.values()].flat();

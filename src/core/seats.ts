@@ -6,6 +6,10 @@ import type { NewMember } from "./backend.js";
 export interface Seat {
   readonly id: string;
   meta: string;
+  /** How often its meta was changed. */
+  changes: number;
+  /** The last one that the store has taken. */
+  accepted: string;
 }
 
 export class Seats {
@@ -32,7 +36,7 @@ export class Seats {
   }
 
   add(id: string, meta: string): Seat {
-    const seat = { id, meta };
+    const seat: Seat = { id, meta, changes: 0, accepted: meta };
     this.#seats.set(id, (this.#seats.get(id) ?? new Set()).add(seat));
     this.#connections += 1;
     this.#changed.add(id);
@@ -44,6 +48,7 @@ export class Seats {
     const seats = this.#seats.get(seat.id);
     if (seats?.delete(seat) !== true) return false;
     seat.meta = meta;
+    seat.changes += 1;
     seats.add(seat);
     this.#changed.add(seat.id);
     return true;

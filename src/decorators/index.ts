@@ -87,10 +87,20 @@ function decorateStandard(name: string, open: Open, method: unknown, context: Cl
   if (context.static) throw misplaced(name, context.name, "static");
   if (context.private) throw misplaced(name, context.name, "private");
   const key = context.name;
+  const levels = [method, levelOf(context) ?? method];
   // Runs for each object, with the object: what a class below adds comes after what is above it.
   context.addInitializer(function noteIn(this: unknown) {
-    addRegistration(this as object, { key, level: method, open });
+    addRegistration(this as object, { key, levels, open });
   });
+}
+
+/**
+ * What all decorators of one method in one class have in common, also where another has put a method of its own between
+ * them: the class's metadata; where the compiler makes none, the accessor, which TypeScript makes once for each method.
+ */
+function levelOf(context: ClassMethodDecoratorContext): unknown {
+  const { metadata, access } = context as { readonly metadata?: object; readonly access?: { readonly get?: unknown } };
+  return metadata ?? access?.get;
 }
 
 function decorateLegacy(
@@ -102,7 +112,7 @@ function decorateLegacy(
 ): void {
   if (typeof prototype === "function") throw misplaced(name, key, "static");
   if (typeof descriptor?.value !== "function") throw misplaced(name, key, "no method");
-  addRegistration(prototype, { key, level: prototype, open });
+  addRegistration(prototype, { key, levels: [prototype], open });
 }
 
 function misplaced(name: string, member: string | symbol, is: string): ConfigError {

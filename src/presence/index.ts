@@ -3,7 +3,7 @@
 import type { Consuming } from "../core/consumer-stats.js";
 import type { Enrolment } from "../core/enrolment.js";
 import { InvalidArgumentError } from "../core/errors.js";
-import { toKnown } from "../core/group-news.js";
+import { type KnownMember, toKnown } from "../core/group-news.js";
 import { abortable, abortableCall } from "../core/lifecycle.js";
 import { MAX_MEMBERS_AT_ONCE } from "../core/membership-limits.js";
 import type { Members } from "../core/members.js";
@@ -154,7 +154,7 @@ function createOne(place: Place): Presence {
   async function get(id: string, options?: CallOptions): Promise<PresentMember | undefined> {
     const member = validText("member id", id);
     const [found] = await call("presence.get", options, () => membership.find(group, [member]));
-    return found && toPresent(toKnown(found));
+    return found && present(place, toKnown(found));
   }
 
   return {
@@ -166,8 +166,8 @@ function createOne(place: Place): Presence {
       const page = await call("presence.list", { ...(signal !== undefined && { signal }) }, () =>
         membership.list(group, { max: limit, cursor }),
       );
-      const present = page.members.map((member) => toPresent(toKnown(member)));
-      return { members: present, count: page.count, ...(page.cursor !== undefined && { cursor: page.cursor }) };
+      const found = page.members.map((member) => present(place, toKnown(member)));
+      return { members: found, count: page.count, ...(page.cursor !== undefined && { cursor: page.cursor }) };
     },
     get,
     isPresent: async (id, options) => (await get(id, options)) !== undefined,
@@ -184,6 +184,10 @@ function createOne(place: Place): Presence {
       };
     },
   };
+}
+
+function present({ runtime, name }: Place, member: KnownMember): PresentMember {
+  return toPresent(member, (error) => runtime.report(error, `the meta of "${member.id}" in ${name}`));
 }
 
 async function enter(
@@ -224,32 +228,33 @@ async function update(enrolment: Enrolment, seat: Seat, meta: unknown, options: 
   checkOptions("presence.update", options, CALL_CHECKS);
   options.signal?.throwIfAborted();
   const text = encodeMeta(meta);
-  const before = seat.meta;
   if (!enrolment.seats.change(seat, text))
     throw new InvalidArgumentError(`this connection of "${seat.id}" has left: enter it again`);
-  const told = enrolment.told(seat.id).catch((error: unknown) => {
-    // What was refused does not come into force later.
-    if (seat.meta === text && enrolment.seats.change(seat, before)) enrolment.tell();
-    throw error;
-  });
+  const { changes } = seat;
+  const told = enrolment.told(seat.id).then(
+    () => void (seat.accepted = text),
+    (error: unknown) => {
+      // What was refused does not come into force later, unless there is another update: that one's fate decides.
+      if (seat.changes === changes && enrolment.seats.change(seat, seat.accepted)) enrolment.tell();
+      throw error;
+    },
+  );
   await abortable(told, options.signal);
 }
 
-function watch(
-  { runtime, members, name, group }: Place,
-  merged: { changes: number },
-  options: WatchPresenceOptions,
-): PresenceWatch {
+function watch(place: Place, merged: { changes: number }, options: WatchPresenceOptions): PresenceWatch {
   checkOptions("presence.watch", options, WATCH_CHECKS);
+  const { runtime, members, name, group } = place;
   const counter = runtime.telemetry.counter("signalbox.presence.merged", { channel: name });
   const { owner } = runtime;
   const watching: PresenceWatch = new PresenceWatch({
     async start(listener) {
       owner.ownConsumer(owned);
-      const place = members.group(group);
-      const view = await place.watch(listener);
-      return { members: view.members, close: () => place.unwatch(view, listener) };
+      const watched = members.group(group);
+      const view = await watched.watch(listener);
+      return { members: view.members, close: () => watched.unwatch(view, listener) };
     },
+    toPresent: (member) => present(place, member),
     buffer: options.buffer ?? DEFAULT_BUFFER,
     merged(changes) {
       merged.changes += changes;

@@ -8,7 +8,10 @@ import { MAX_META_BYTES } from "../core/membership-limits.js";
 /** Who is present. Times are the store's, in milliseconds since the epoch. */
 export interface PresentMember {
   readonly id: string;
-  /** What was given last by one of its connections that are still there; `null` where nothing was. */
+  /**
+   * What was given last by one of its connections that are still there; `null` where nothing was, and where what the store
+   * has there cannot be read, which is reported.
+   */
   readonly meta: unknown;
   /** How many connections it has, in all processes. */
   readonly connections: number;
@@ -25,9 +28,16 @@ export type PresenceChange =
   | { readonly kind: "snapshot"; readonly members: readonly PresentMember[] }
   | { readonly kind: "joined" | "updated" | "left"; readonly member: PresentMember };
 
-/** @throws {CodecError} when a value is stored there that this codec did not write */
-export function toPresent({ id, meta, connections, joinedAt, lastSeen }: KnownMember): PresentMember {
-  return { id, meta: jsonCodec.decode(Buffer.from(meta)), connections, joinedAt, lastSeen };
+/** @param report hears of a meta that this codec did not write: whose it is is present all the same, and so are the others */
+export function toPresent(known: KnownMember, report: (error: unknown) => void): PresentMember {
+  const { id, connections, joinedAt, lastSeen } = known;
+  let meta: unknown = null;
+  try {
+    meta = jsonCodec.decode(Buffer.from(known.meta));
+  } catch (error) {
+    report(error);
+  }
+  return { id, meta, connections, joinedAt, lastSeen };
 }
 
 /**

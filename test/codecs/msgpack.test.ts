@@ -165,3 +165,18 @@ test("fault 39: whatever bytes arrive, they are a value or a CodecError", () => 
     { numRuns: 5_000 },
   );
 });
+
+test("lists with holes are refused with the path of the first, and endless ones at once", () => {
+  const hole = [1];
+  hole[2] = 3;
+  expect(() => msgpackCodec.encode({ list: hole })).toThrow(
+    expect.objectContaining({ code: "CODEC", message: expect.stringContaining("payload.list[1] is undefined") }),
+  );
+  const endless: unknown[] = [];
+  endless.length = 2 ** 32 - 1;
+  expect(() => msgpackCodec.encode({ endless })).toThrow(
+    expect.objectContaining({ code: "CODEC", message: expect.stringContaining("payload.endless makes it more than") }),
+  );
+  const most = Array.from({ length: 999_999 }, () => 0);
+  expect(there(most)).toHaveLength(999_999);
+});

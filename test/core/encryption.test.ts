@@ -54,11 +54,30 @@ test.each([
   ["id", read.bind(undefined, sealed.data, both, { id: "m-2" })],
   ["type", read.bind(undefined, sealed.data, both, { type: "order.paid" })],
   ["channel", read.bind(undefined, sealed.data, both, { channel: "order" })],
+  ["target", read.bind(undefined, sealed.data, both, { target: "mallory" })],
+  ["request", read.bind(undefined, sealed.data, both, { causationId: "m-0" })],
+  ["inbox for answers", read.bind(undefined, sealed.data, both, { replyTo: "mallory" })],
   ["content type", read.bind(undefined, sealed.data, both, { contentType: "encrypted+bytes" })],
   ["namespace", read.bind(undefined, sealed.data, codecs({ keys, current: "new" }, "shop2"))],
 ])("a payload that was moved to another %s does not decrypt", (_, moved) => {
   expect(moved).toThrow(expect.objectContaining({ code: "CODEC" }));
 });
+
+test.each([{ target: "ada" }, { causationId: "m-0" }, { replyTo: "ada" }])(
+  "a payload of a message with %o decrypts with that alone",
+  (bound) => {
+    const { data } = both.transform("1", "json", { ...place, ...bound });
+    expect(read(data, both, bound)).toBe(1);
+    for (const moved of [
+      {},
+      { target: "x" },
+      { target: "ada", replyTo: "ada" },
+      { causationId: "ada" },
+      { replyTo: "m-0" },
+    ])
+      expect(() => read(data, both, moved)).toThrow("does not decrypt");
+  },
+);
 
 test("whatever is changed or cut off, it is a CodecError and never a payload", () => {
   fc.assert(

@@ -179,7 +179,10 @@ describe("news on the wire", () => {
 
   test("come out as they went in, in pieces that go on where the one before has ended", () => {
     const changes = Array.from({ length: 100 }, (_, index): MemberChange => {
-      return { kind: index % 3 === 0 ? "joined" : "left", member: member(`m${index}`, `"é😀\n${"x".repeat(2_000)}`) };
+      return {
+        kind: index % 3 === 0 ? "joined" : "left",
+        member: member(`m${index}`, JSON.stringify(`é😀\n${"x".repeat(2_000)}`)),
+      };
     });
     const messages = encodeNews(change(changes));
     expect(messages.length).toBeGreaterThan(3);
@@ -208,6 +211,7 @@ describe("news on the wire", () => {
     '{"from":1,"version":2,"changes":[{"kind":"came","member":{}}]}',
     '{"from":1,"version":2,"changes":[{"kind":"left","member":{"id":"a"}}]}',
     '{"from":1,"version":2,"changes":[null]}',
+    '{"from":1,"version":2,"changes":[{"kind":"left","member":{"id":"a","meta":"no json","connections":1,"joinedAt":1,"lastSeen":1}}]}',
   ])("that are none are told from those that are: %s", (text) => {
     expect(decodeNews(Buffer.from(text))).toBeUndefined();
   });

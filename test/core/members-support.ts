@@ -25,6 +25,8 @@ export interface Store {
   jump(ms: number): void;
   /** The store itself, as nobody's. */
   readonly membership: Membership;
+  /** Tells those who listen there, as whoever may write to the store can. */
+  publish(channel: string, data: string): Promise<unknown>;
 }
 
 export interface Opened {
@@ -35,6 +37,8 @@ export interface Opened {
   readonly calls: ReadonlyMap<string, number>;
   /** While set, every call of its membership port and its broadcasts fail with it. */
   failure: Error | undefined;
+  /** A holder that it cannot reap. */
+  unreapable: string | undefined;
   /** Whether its news reach anybody. */
   tells: boolean;
   /** Runs after each page of a list, before the broker has it. */
@@ -65,6 +69,7 @@ export async function openStore(): Promise<Store> {
   });
   return {
     membership: own.membership,
+    publish: (channel, data) => own.broadcast.publish([{ channel, data }]),
     pass: (ms) => clock.advance(ms),
     jump: (ms) => void (offset += ms),
     async open({ leaseMs = 90_000, timers } = {}) {
@@ -87,8 +92,9 @@ async function openOne(memory: Backend, clock: Clock, presenceLeaseMs: number): 
   const reports: Error[] = [];
   const calls = new Map<string, number>();
   const { logger, entries } = recordingLogger();
-  const state: Pick<Opened, "failure" | "tells" | "afterPage"> = {
+  const state: Pick<Opened, "failure" | "unreapable" | "tells" | "afterPage"> = {
     failure: undefined,
+    unreapable: undefined,
     tells: true,
     afterPage: undefined,
   };
@@ -96,6 +102,7 @@ async function openOne(memory: Backend, clock: Clock, presenceLeaseMs: number): 
     return async (...args: A): Promise<R> => {
       calls.set(name, (calls.get(name) ?? 0) + 1);
       if (state.failure !== undefined) throw state.failure;
+      if (name === "reap" && args[0] === state.unreapable) throw new Error("it cannot be reaped");
       const result = await call(...args);
       if (name === "list") await state.afterPage?.();
       return result;

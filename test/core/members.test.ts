@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 import { ConnectionError } from "../../src/core/errors.js";
+import { newsChannel } from "../../src/core/group-news.js";
 import { type Opened, openStore, type Store } from "./members-support.js";
 
 const LEASE_MS = 9_000;
@@ -94,6 +95,39 @@ describe("news that are lost", () => {
   });
 });
 
+describe("a meta that is no JSON", () => {
+  test("in forged news is not believed: the list is read again, and the watching goes on", async () => {
+    const { store, one, holder } = await openLobby();
+    const watcher = await one.watch();
+    const forged = { id: "eve", meta: "no json", connections: 1, joinedAt: 1, lastSeen: 1 };
+    const data = JSON.stringify({ from: 0, version: 9e15, changes: [{ kind: "joined", member: forged }] });
+    await store.publish(newsChannel("presence:lobby"), data);
+    await store.pass(1_000);
+    await enter(holder, "bob");
+    await store.pass(100);
+    expect(watcher.seen).toEqual(["snapshot ada", "joined bob"]);
+    expect([watcher.isOpen(), one.calls.get("list")]).toEqual([true, 2]);
+  });
+
+  test("in the store is told as null and reported, and all members are there", async () => {
+    const { store, one, holder, holderName } = await openLobby();
+    const eve = { id: "eve", meta: "no json", connections: 1 };
+    await store.membership.join("presence:lobby", await holderName(), [eve], { maxMembers: 10 });
+    await enter(holder, "bob", 1);
+    const lobby = one.broker.presence("lobby");
+    const { members } = await lobby.list();
+    expect(members.map(({ id, meta }) => [id, meta])).toEqual([
+      ["ada", null],
+      ["eve", null],
+      ["bob", 1],
+    ]);
+    expect(one.reports).toMatchObject([{ code: "CODEC" }]);
+    expect(await lobby.get("eve")).toMatchObject({ meta: null });
+    expect((await one.watch()).seen).toEqual(["snapshot ada eve bob"]);
+    expect(one.reports).toHaveLength(3);
+  });
+});
+
 describe("a list of many pages", () => {
   test("and the changes while it is read make one snapshot, without reading it again", async () => {
     const { store, one, holder } = await openLobby();
@@ -144,6 +178,36 @@ describe("the lease", () => {
     for (const { seen } of watchers) expect(seen).toEqual(["snapshot", "joined ada", "joined bob"]);
     await store.pass(2_000);
     for (const { seen } of watchers) expect(seen.slice(3)).toEqual(["left ada", "left bob"]);
+  });
+
+  test("of one that cannot be taken away holds up no other that died", async () => {
+    const store = await openStore();
+    const one = await store.open();
+    const watcher = await one.watch();
+    for (const id of ["stuck", "ada"]) {
+      await store.membership.begin(id, LEASE_MS);
+      await store.membership.join("presence:lobby", id, [{ id, meta: "null", connections: 1 }], { maxMembers: 10 });
+    }
+    one.unreapable = "stuck";
+    await store.pass(LEASE_MS + 2_000);
+    await store.pass(1_000);
+    expect([...watcher.present.keys()]).toEqual(["stuck"]);
+    one.unreapable = undefined;
+    await store.pass(3_000);
+    expect([...watcher.present.keys()]).toEqual([]);
+  });
+
+  test("that somebody took away keeps nobody waiting who leaves or enters in the same call", async () => {
+    const { store, one, holder, holderName } = await openLobby();
+    const bob = await enter(holder, "bob");
+    const name = await holderName();
+    await store.membership.end(name);
+    while (!(await store.membership.reap(name)).isDone);
+    const both = Promise.all([bob.leave(), enter(holder, "cleo")]);
+    await store.pass(2_000);
+    await both;
+    const { members } = await one.broker.presence("lobby").list();
+    expect(members.map(({ id }) => id).toSorted()).toEqual(["ada", "cleo"]);
   });
 
   test("that somebody took away is replaced: everything is entered again, and told", async () => {
@@ -233,7 +297,21 @@ describe("who only asks", () => {
       ["presence_reaped"],
     ]);
     expect(await lobby.count()).toBe(0);
-    expect(asks.calls.get("lapsing")).toBe(2);
+    // Before the wait, after it, and once more for those that the store had not named.
+    expect(asks.calls.get("lapsing")).toBe(3);
+  });
+
+  test("is told of none of more dead than the store names at once", async () => {
+    const store = await openStore();
+    for (let index = 0; index < 150; index += 1) {
+      await store.membership.begin(`dead-${index}`, 1);
+      const ghost = { id: `ghost-${index}`, meta: "null", connections: 1 };
+      await store.membership.join("presence:lobby", `dead-${index}`, [ghost], { maxMembers: 1_000 });
+    }
+    await store.pass(LEASE_MS);
+    const counting = (await store.open()).broker.presence("lobby").count();
+    await store.pass(3_000);
+    expect(await counting).toBe(0);
   });
 
   test("waits for nobody while all live, and asks for the dead no more often than it has to", async () => {
@@ -287,6 +365,27 @@ describe("a store that is away", () => {
     expect(await holder.broker.presence("lobby").get("bob")).toMatchObject({ meta: "before" });
     await bob.update("after");
     expect(await holder.broker.presence("lobby").get("bob")).toMatchObject({ meta: "after" });
+  });
+
+  test("brings back what was accepted last, whichever of several updates it has refused", async () => {
+    const { store, holder } = await openLobby();
+    const lobby = holder.broker.presence("lobby");
+    const bob = await enter(holder, "bob", "entered");
+    await bob.update("accepted");
+    holder.failure = away;
+    const refused = await Promise.allSettled(["one", "two"].map((meta) => bob.update(meta)));
+    expect(refused.map(({ status }) => status)).toEqual(["rejected", "rejected"]);
+    holder.failure = undefined;
+    await store.pass(2_000);
+    expect(await lobby.get("bob")).toMatchObject({ meta: "accepted" });
+    // One that was taken after another had been refused stays.
+    holder.failure = away;
+    await expect(bob.update("same")).rejects.toBe(away);
+    holder.failure = undefined;
+    const again = bob.update("same");
+    await store.pass(2_000);
+    await again;
+    expect(await lobby.get("bob")).toMatchObject({ meta: "same" });
   });
 
   test("is told of who left meanwhile when it is back, and leaving does not reject", async () => {

@@ -160,6 +160,36 @@ describe("a class below", () => {
     expect(object.heard).toEqual([["wrapped", 1]]);
   });
 
+  test("is told from another decorator also where the method is overridden, or bound by its object", async () => {
+    const wrapped = (method: (this: object, data: unknown) => void) =>
+      function (this: object, data: unknown): void {
+        method.call(this, data);
+      };
+    class Above {
+      @ConsumeQueue("above")
+      on(_data: unknown): void {}
+    }
+    class Below extends Above {
+      @ConsumeQueue("parcels")
+      @wrapped
+      @ConsumeQueue("letters")
+      override on(_data: unknown): void {}
+    }
+    class Bound {
+      constructor() {
+        this.on = this.on.bind(this);
+      }
+      @ConsumeQueue("parcels")
+      @wrapped
+      @ConsumeQueue("letters")
+      on(_data: unknown): void {}
+    }
+    for (const object of [new Below(), new Bound()]) {
+      await using registered = await broker.register(object);
+      expect(namesOf(registered).toSorted()).toEqual(["letters", "parcels"]);
+    }
+  });
+
   test("changes nothing of the class above", async () => {
     await using registered = await broker.register(new Desk());
     expect(registered.stats()).toHaveLength(5);

@@ -143,8 +143,8 @@ onEveryBackend("middleware on queues", (lane) => {
 /** A transform that can be undone, and that notes where it was when. */
 function notingTransform(): { readonly middleware: Middleware; readonly written: string[]; readonly read: string[] } {
   const [written, read]: [string[], string[]] = [[], []];
-  const textOf = ({ namespace, channel, type, id, contentType }: PayloadPlace): string =>
-    [namespace, channel, type, id, contentType].join(" ");
+  const textOf = ({ namespace, channel, type, id, contentType, ...more }: PayloadPlace): string =>
+    [namespace, channel, type, id, contentType, more.target, more.causationId, more.replyTo].join(" ");
   const flip = (bytes: Uint8Array): Uint8Array => bytes.map((byte) => byte ^ 0xff);
   const payload: Middleware["payload"] = {
     tag: "flipped",
