@@ -93,6 +93,8 @@ export class Publisher<P, I extends Outgoing, R, T extends { readonly id: string
   readonly #through: PublishThrough | undefined;
   readonly #maxPending: number;
   readonly #lanes = new Map<string, Lane<I, T>>();
+  /** So many lanes, and the idle ones go. */
+  #sweepAt: number = MAX_IDLE_LANES;
   readonly #stop = new AbortController();
 
   constructor(runtime: Runtime, options: PublisherOptions<P, I, R, T, O>) {
@@ -226,9 +228,7 @@ export class Publisher<P, I extends Outgoing, R, T extends { readonly id: string
 
   #createLane(target: PublishTarget<I, R, O>): Lane<I, T> {
     const { channel, lane: name, label = channel, blockMs } = target;
-    if (this.#lanes.size >= MAX_IDLE_LANES) {
-      for (const [other, lane] of this.#lanes) if (lane.isIdle) this.#lanes.delete(other);
-    }
+    if (this.#lanes.size >= this.#sweepAt) this.#sweep();
     const { telemetry, clock } = this.#runtime;
     const sent = telemetry.counter(METRICS.sent, { channel: label });
     const failed = (count: number, error: unknown): void =>
@@ -256,6 +256,12 @@ export class Publisher<P, I extends Outgoing, R, T extends { readonly id: string
         : new WaitingLane<I, T>({ ...common, store, blockMs, clock, failed, stop: this.#stop.signal });
     this.#lanes.set(name, lane);
     return lane;
+  }
+
+  /** Where most are busy the next sweep waits for twice as many: each new lane would look at all of them. */
+  #sweep(): void {
+    for (const [name, lane] of this.#lanes) if (lane.isIdle) this.#lanes.delete(name);
+    this.#sweepAt = Math.max(MAX_IDLE_LANES, 2 * this.#lanes.size);
   }
 
   #tell(channel: string, batch: readonly I[]): void {
