@@ -47,7 +47,7 @@ export interface ListenOptions {
    */
   readonly dedupe?: true;
   /** Hears when messages may have been missed, once the subscription is in force again. */
-  readonly onGap?: (gap: Gap) => void;
+  readonly onGap?: (gap: Gap) => void | Promise<void>;
   /** Gives up the subscribing; later it ends the subscription, or the iteration, as their `close` does. */
   readonly signal?: AbortSignal;
 }

@@ -101,6 +101,7 @@ export class MessageStream<T, P extends Params = Params>
       this.#lastMessageAt = this.#options.runtime.clock.now();
       const heard = await this.#read(arrival);
       if (heard !== undefined) return { done: false, value: heard };
+      this.#reception.passOver(arrival);
     }
   }
 
