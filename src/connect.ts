@@ -20,7 +20,7 @@ import { openPatiently } from "./core/primary.js";
 import type { Runtime } from "./core/runtime.js";
 import { declareStreams, type Streams } from "./core/streams.js";
 import { createTelemetry, observeBackend, stderrLogger, type Telemetry } from "./core/telemetry.js";
-import { isThenable } from "./core/thenable.js";
+import { onRejection } from "./core/thenable.js";
 import type { RedisOptions } from "./backends/redis/target.js";
 
 const DEFAULT_MAX_PAYLOAD_BYTES = 1_048_576;
@@ -191,8 +191,7 @@ function createReporter(
       return;
     }
     try {
-      const handled: unknown = onError(error, where);
-      if (isThenable(handled)) handled.then(undefined, logFailure);
+      onRejection(onError(error, where), logFailure);
     } catch (failure) {
       logFailure(failure);
     }

@@ -2,10 +2,11 @@
 
 import type { ContractDefinition } from "./contract.js";
 import { InvalidArgumentError } from "./errors.js";
+import { compileCaptures, compileGlob } from "./glob.js";
 import { NameCache, validName } from "./names.js";
 import { suggestion } from "./options.js";
 import { ANY_PAYLOAD, createPayload, type Payload } from "./payload.js";
-import { type AnyChannel, channel, exactChannel, isTemplate, matcherOf, type Params } from "./template.js";
+import { type AnyChannel, channel, exactChannel, isTemplate, type Params } from "./template.js";
 
 /** One channel of the contract; without a contract, whatever was named. */
 export interface DeclaredChannel {
@@ -111,12 +112,13 @@ function textLength({ pattern }: AnyChannel): number {
 
 /** Whether a text is among the template's names where values may be any text: as the compiler sees it. */
 function hasText({ pattern }: AnyChannel, text: string): boolean {
-  return matcherOf(pattern, ".*").test(text);
+  return compileGlob(pattern)(text);
 }
 
 /** The name that somebody meant who did not escape a value. */
 function respell(template: AnyChannel, name: string): string | undefined {
-  const values = isTemplate(template.template) ? matcherOf(template.pattern, ".+").exec(name)?.slice(1) : undefined;
+  // As a glob and not as a regular expression: a name that was refused may be anybody's, and made to take its time.
+  const values = isTemplate(template.template) ? compileCaptures(template.pattern)(name) : undefined;
   if (values === undefined) return undefined;
   try {
     return template.name(Object.fromEntries(template.paramNames.map((param, index) => [param, values[index] ?? ""])));

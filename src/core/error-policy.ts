@@ -4,6 +4,7 @@ import { InvalidArgumentError, toError } from "./errors.js";
 import { show } from "./options.js";
 import { HandlerOutcome, type Verdict, verdictOnReturn, verdictOnThrow, verdictOnUnreadable } from "./outcome.js";
 import type { RetryPolicy } from "./retry.js";
+import { onRejection } from "./thenable.js";
 
 /** What `when` takes: a class of errors, or a function that says whether it is meant. */
 export type ErrorMatch = (abstract new (...args: never) => Error) | ((error: Error) => boolean);
@@ -99,15 +100,20 @@ export class ErrorRules {
         if ((channel !== undefined && channel !== failure.channel) || !matcher.fits(error)) continue;
         const outcome: unknown = action(error, failure);
         if (outcome === undefined || outcome instanceof HandlerOutcome) return outcome;
+        onRejection(outcome, (thrown) => this.#failed(thrown, failure));
         throw new InvalidArgumentError(
           `a rule of onError returns retry(), defer(), skip(), deadLetter(…), stop() or nothing, not ${show(outcome)}`,
         );
       }
     } catch (thrown) {
       // A rule that fails must not decide by that.
-      this.#report(toError(thrown), `onError for ${failure.channel}`);
+      this.#failed(thrown, failure);
     }
     return undefined;
+  }
+
+  #failed(thrown: unknown, { channel }: Failure): void {
+    this.#report(toError(thrown), `onError for ${channel}`);
   }
 }
 

@@ -105,9 +105,11 @@ function parseSet(chars: readonly string[], start: number): { accepts: (char: st
   if (negated) at += 1;
   const ranges: { low: string; high: string }[] = [];
   for (; at < chars.length && chars[at] !== "]"; at += 1) {
-    if (chars[at] === "\\" && at + 1 < chars.length) at += 1;
+    // What is escaped begins no range, as in Redis.
+    const isEscaped = chars[at] === "\\" && at + 1 < chars.length;
+    if (isEscaped) at += 1;
     const low = String(chars[at]);
-    if (chars[at + 1] === "-" && at + 2 < chars.length) {
+    if (!isEscaped && chars[at + 1] === "-" && at + 2 < chars.length) {
       const high = String(chars[at + 2]);
       ranges.push(low <= high ? { low, high } : { low: high, high: low });
       at += 2;

@@ -108,6 +108,7 @@ interface Executing<T> {
 
 class Execution<T, D extends Handed> implements Limited, Watcher {
   place = 0;
+  countedFrom = 0;
   readonly #shared: Executing<T>;
   readonly #run: Run<D>;
   /** Undefined once it is over: what comes later changes nothing. */

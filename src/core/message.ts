@@ -2,6 +2,7 @@
 
 import { CodecError } from "./errors.js";
 import { timeOfId } from "./ids.js";
+import { isPlainObject } from "./options.js";
 
 /** What is known of a message besides its data. Maps one to one onto CloudEvents 1.0. */
 export interface Envelope {
@@ -165,7 +166,7 @@ function readField(envelope: Writable<Envelope>, letter: string, value: string):
       envelope.expiresAt = Number.parseInt(value, 36);
       return;
     case "v":
-      envelope.schemaVersion = Number(value);
+      envelope.schemaVersion = parseVersion(value);
       return;
     case "h":
       envelope.headers = parseHeaders(value);
@@ -175,10 +176,24 @@ function readField(envelope: Writable<Envelope>, letter: string, value: string):
   }
 }
 
+/** An upgrade goes by it: what is no version must not reach one. */
+function parseVersion(text: string): number {
+  const version = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(version))
+    throw new CodecError(
+      `the message's schema version is no whole number from 0: ${JSON.stringify(text.slice(0, 64))}`,
+    );
+  return version;
+}
+
 function parseHeaders(text: string): Readonly<Record<string, string>> {
+  let headers: unknown;
   try {
-    return JSON.parse(text) as Record<string, string>; // Written by encodeHeader from such a record.
+    headers = JSON.parse(text);
   } catch (cause) {
     throw new CodecError("the message's headers are not JSON", { cause });
   }
+  if (!isPlainObject(headers) || !Object.values(headers).every((value) => typeof value === "string"))
+    throw new CodecError("the message's headers are no object of strings");
+  return headers as Record<string, string>; // As the line before has seen.
 }

@@ -149,9 +149,9 @@ export function ownId(
 }
 
 /** Checks a payload against the contract. What is sent is what was given: the reader's schema transforms it. */
-export function validatePayload(validate: Validate, payload: unknown): void | Promise<void> {
+export function validatePayload(validate: Validate, payload: unknown): Promise<void> | undefined {
   const result = validate(payload);
-  if (isThenable(result)) return Promise.resolve(result).then(() => undefined);
+  return isThenable(result) ? Promise.resolve(result).then(() => undefined) : undefined;
 }
 
 function assertSize({ maxPayloadBytes }: Runtime, data: Bytes): void {

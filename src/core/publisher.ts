@@ -75,6 +75,12 @@ interface Lane<I, T> {
   idle(): Promise<void>;
 }
 
+interface Validating {
+  /** Resolves when the last of them has been sent or refused. */
+  readonly last: Promise<void>;
+  count: number;
+}
+
 interface PublishOptions extends MessageOptions {
   readonly signal?: AbortSignal;
 }
@@ -93,6 +99,10 @@ export class Publisher<P, I extends Outgoing, R, T extends { readonly id: string
   readonly #through: PublishThrough | undefined;
   readonly #maxPending: number;
   readonly #lanes = new Map<string, Lane<I, T>>();
+  /** Lanes of which something is still being validated. What comes behind it waits, lest it overtake. */
+  readonly #validating = new Map<string, Validating>();
+  /** So many lanes, and the idle ones go. */
+  #sweepAt: number = MAX_IDLE_LANES;
   readonly #stop = new AbortController();
 
   constructor(runtime: Runtime, options: PublisherOptions<P, I, R, T, O>) {
@@ -109,8 +119,9 @@ export class Publisher<P, I extends Outgoing, R, T extends { readonly id: string
     try {
       const target = this.#options.target(place);
       const validation = validatePayload(target.validate, data);
-      if (validation === undefined) return this.#add(target, target.encode(data, options), undefined);
-      return validation.then(() => this.#add(target, target.encode(data, options), undefined));
+      if (validation === undefined && !this.#validating.has(target.lane))
+        return this.#add(target, target.encode(data, options), undefined);
+      return this.#inTurn(target.lane, validation, () => this.#add(target, target.encode(data, options), undefined));
     } catch (error) {
       return Promise.reject(toError(error));
     }
@@ -125,8 +136,11 @@ export class Publisher<P, I extends Outgoing, R, T extends { readonly id: string
       return receipt as T; // One message, one receipt.
     }
     const validation = validatePayload(target.validate, data);
-    if (validation !== undefined) await abortable(validation, signal);
-    return await abortable(this.#add(target, target.encode(data, options), signal), signal);
+    const send = (): Promise<T> => {
+      signal?.throwIfAborted();
+      return this.#add(target, target.encode(data, options), signal);
+    };
+    return await abortable(this.#inTurn(target.lane, validation && abortable(validation, signal), send), signal);
   }
 
   /**
@@ -201,21 +215,47 @@ export class Publisher<P, I extends Outgoing, R, T extends { readonly id: string
     signal: AbortSignal | undefined,
     howMany: "one" | "many",
   ): Promise<readonly T[]> {
-    const messages: I[] = [];
-    for (const { data, options } of drafts) {
-      const validation = validatePayload(target.validate, data);
-      if (validation !== undefined) await abortable(validation, signal);
-      messages.push(target.encode(data, options, howMany === "many" ? messages.length : undefined));
-    }
-    const receipts: T[] = [];
-    // No more at a time than may wait, whatever was asked for.
-    for (let from = 0; from < messages.length; from += this.#maxPending) {
-      const slice = messages.slice(from, from + this.#maxPending);
-      receipts.push(
-        ...(await abortable(Promise.all(slice.map((message) => this.#add(target, message, signal))), signal)),
+    const validation = validateAll(target.validate, drafts, signal);
+    const send = async (): Promise<readonly T[]> => {
+      signal?.throwIfAborted();
+      const messages = drafts.map(({ data, options }, index) =>
+        target.encode(data, options, howMany === "many" ? index : undefined),
       );
+      const receipts: T[] = [];
+      // No more at a time than may wait, whatever was asked for.
+      for (let from = 0; from < messages.length; from += this.#maxPending) {
+        const slice = messages.slice(from, from + this.#maxPending);
+        receipts.push(
+          ...(await abortable(Promise.all(slice.map((message) => this.#add(target, message, signal))), signal)),
+        );
+      }
+      return receipts;
+    };
+    return await abortable(this.#inTurn(target.lane, validation && abortable(validation, signal), send), signal);
+  }
+
+  /**
+   * Sends once the validation has passed, and whatever was published to the lane before is on its way or refused. At once
+   * where the schemas are synchronous.
+   */
+  #inTurn<V>(lane: string, validation: Promise<void> | undefined, send: () => Promise<V>): Promise<V> {
+    const before = this.#validating.get(lane);
+    if (validation === undefined && before === undefined) return send();
+    const count = (before?.count ?? 0) + 1;
+    if (count > this.#maxPending) {
+      validation?.catch(() => undefined);
+      const problem = `${before?.count} messages wait for their validation: await earlier publishes before publishing more`;
+      return Promise.reject(new LimitError(problem, { retryable: true }));
     }
-    return receipts;
+    // In an object, as nobody shall wait for the receipts.
+    const sent = Promise.all([validation, before?.last]).then(() => ({ receipts: send() }));
+    const last = Promise.allSettled([before?.last, sent]).then(() => {
+      const now = this.#validating.get(lane);
+      if (now?.last === last) this.#validating.delete(lane);
+      else if (now !== undefined) now.count -= 1;
+    });
+    this.#validating.set(lane, { last, count });
+    return sent.then(({ receipts }) => receipts);
   }
 
   #add(target: PublishTarget<I, R, O>, message: I, signal: AbortSignal | undefined): Promise<T> {
@@ -226,9 +266,7 @@ export class Publisher<P, I extends Outgoing, R, T extends { readonly id: string
 
   #createLane(target: PublishTarget<I, R, O>): Lane<I, T> {
     const { channel, lane: name, label = channel, blockMs } = target;
-    if (this.#lanes.size >= MAX_IDLE_LANES) {
-      for (const [other, lane] of this.#lanes) if (lane.isIdle) this.#lanes.delete(other);
-    }
+    if (this.#lanes.size >= this.#sweepAt) this.#sweep();
     const { telemetry, clock } = this.#runtime;
     const sent = telemetry.counter(METRICS.sent, { channel: label });
     const failed = (count: number, error: unknown): void =>
@@ -258,6 +296,12 @@ export class Publisher<P, I extends Outgoing, R, T extends { readonly id: string
     return lane;
   }
 
+  /** Where most are busy the next sweep waits for twice as many: each new lane would look at all of them. */
+  #sweep(): void {
+    for (const [name, lane] of this.#lanes) if (lane.isIdle) this.#lanes.delete(name);
+    this.#sweepAt = Math.max(MAX_IDLE_LANES, 2 * this.#lanes.size);
+  }
+
   #tell(channel: string, batch: readonly I[]): void {
     const { telemetry } = this.#runtime;
     const { describe } = this.#options;
@@ -266,6 +310,32 @@ export class Publisher<P, I extends Outgoing, R, T extends { readonly id: string
     } else if (telemetry.isLogged("message_published")) {
       for (const message of batch) telemetry.log("message_published", describe(channel, message));
     }
+  }
+}
+
+/** @returns undefined where the schema is synchronous: all of them are valid then */
+function validateAll(
+  validate: Validate,
+  drafts: readonly { readonly data: unknown }[],
+  signal: AbortSignal | undefined,
+): Promise<void> | undefined {
+  for (const [index, { data }] of drafts.entries()) {
+    const validation = validatePayload(validate, data);
+    if (validation !== undefined) return validateRest(validation, validate, drafts.slice(index + 1), signal);
+  }
+  return undefined;
+}
+
+async function validateRest(
+  first: Promise<void>,
+  validate: Validate,
+  rest: readonly { readonly data: unknown }[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  await first;
+  for (const { data } of rest) {
+    signal?.throwIfAborted();
+    await validatePayload(validate, data);
   }
 }
 

@@ -62,7 +62,7 @@ export function channel<const T extends string>(template: T): Channel<T> {
   const { texts, names } = parse(template);
   if (names.length === 0) return exactChannel(texts[0]) as Channel<T>; // A name is what its template says.
   const pattern = texts.join("*");
-  const matcher = matcherOf(pattern, `${WRITTEN}+`);
+  const matcher = matcherOf(pattern);
   const read = (name: string): Params | undefined => {
     const values = matcher.exec(name)?.slice(1).map(unescapeValue);
     if (values === undefined || values.includes(undefined)) return undefined;
@@ -88,10 +88,10 @@ export function exactChannel(name: string): AnyChannel {
   };
 }
 
-/** Matches names of a template's pattern, and captures the values in them. @param value what they may be, as a regular expression */
-export function matcherOf(pattern: string, value: string): RegExp {
+/** Matches names of a template's pattern, and captures the values in them: of each there is one way to be read. */
+function matcherOf(pattern: string): RegExp {
   const texts = pattern.split("*").map((text) => text.replaceAll(/[.^$+()|]/g, "\\$&"));
-  return new RegExp(`^${texts.join(`(${value})`)}$`, "s");
+  return new RegExp(`^${texts.join(`(${WRITTEN}+)`)}$`, "s");
 }
 
 /** Whether a text has parameters. */

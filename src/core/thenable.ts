@@ -7,3 +7,8 @@ export function isThenable(value: unknown): value is PromiseLike<unknown> {
     typeof value.then === "function"
   );
 }
+
+/** For what a user's hook returned, which nobody waits for: where it is a promise, its rejection goes to `failed`. */
+export function onRejection(returned: unknown, failed: (error: unknown) => void): void {
+  if (isThenable(returned)) returned.then(undefined, failed);
+}

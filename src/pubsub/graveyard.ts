@@ -1,4 +1,4 @@
-/** Dead letters of pub/sub: a bounded stream `dead.<template>` for each template, with the calls that a group's have. */
+/** Dead letters of pub/sub: a bounded stream `{dead}.<template>` for each template, with the calls that a group's have. */
 
 import type { DeadLetter as StoredLetter, DeadLetters, DeadReason, GroupSettings } from "../core/backend.js";
 import {
@@ -63,9 +63,9 @@ const SETTINGS: GroupSettings = {
 const SHARDED: Check = (value) => (value === true ? undefined : oneOf("true")(value));
 const LETTER_CHECKS: Checks<LetterOptions> = { sharded: SHARDED, signal: aSignal };
 
-/** Templates have braces, so that no event type can be the name of one; the names of others begin in a way of their own. */
+/** A stream of its own, under a name that no user's stream can have. */
 function streamOf(template: string, sharded: true | undefined): string {
-  return sharded ? `dead.sharded.${template}` : `dead.${template}`;
+  return sharded ? `{dead-sharded}.${template}` : `{dead}.${template}`;
 }
 
 export function createGraveyard(runtime: Runtime): Graveyard {

@@ -68,7 +68,10 @@ export interface PubSub<C> extends ChannelLetters<ChannelIn<C>, unknown> {
     options: SubscribeChannelOptions,
     handler: Handler<Data<C, N>, ParamsIn<C, N>>,
   ): Promise<ChannelSubscription>;
-  /** The same as an iterable, which begins to listen with its `ready()` or the first `next()`. */
+  /**
+   * The same as an iterable, which begins to listen with its `ready()` or the first `next()`. A message whose schema takes
+   * more than 30 s is one that cannot be read.
+   */
   listen<N extends ChannelIn<C>>(
     channels: N | readonly N[],
     options?: ListenOptions,

@@ -47,13 +47,16 @@ export interface ListenOptions {
    */
   readonly dedupe?: true;
   /** Hears when messages may have been missed, once the subscription is in force again. */
-  readonly onGap?: (gap: Gap) => void;
+  readonly onGap?: (gap: Gap) => void | Promise<void>;
   /** Gives up the subscribing; later it ends the subscription, or the iteration, as their `close` does. */
   readonly signal?: AbortSignal;
 }
 
 export interface SubscribeChannelOptions extends ListenOptions, HandlerOptions {
-  /** Handlers at once. They start in order; with 1 each starts when the one before has ended. Default 10. */
+  /**
+   * Handlers at once. They start in order, unless an asynchronous schema takes longer for one than for the next; with 1
+   * each starts when the one before has ended. Default 10.
+   */
   readonly concurrency?: number;
   /**
    * A failed message is tried again in this process, in its handler's place. Defaults: 3 attempts, 100 ms doubling up to

@@ -9,6 +9,7 @@ import type { Handed } from "../core/run.js";
 import type { Runtime } from "../core/runtime.js";
 import { identityOf } from "../core/stored.js";
 import { type Counter, METRICS } from "../core/telemetry.js";
+import { onRejection } from "../core/thenable.js";
 import { separated } from "./envelope.js";
 import { Inbox } from "./inbox.js";
 import { DEFAULT_BUFFER, type ListenOptions } from "./options.js";
@@ -67,7 +68,10 @@ export class Reception<B> {
   readonly #options: ReceptionOptions<B>;
   readonly #inbox: Inbox<Waiting<B>>;
   readonly #unsubscribes: Promise<Unsubscribe>[] = [];
+  /** For the next message that comes. */
   #gap: string | undefined;
+  /** For the next message that is taken: the mark of one that went before it. */
+  #carried: string | undefined;
   #isClosed = false;
   #unloggedDrops = 0;
   #loggedDropsAt = Number.NEGATIVE_INFINITY;
@@ -106,12 +110,21 @@ export class Reception<B> {
   /** The next message; undefined: none waits. */
   next(): Arrival<B> | undefined {
     for (let waiting = this.#inbox.shift(); waiting !== undefined; waiting = this.#inbox.shift()) {
-      const arrival = toArrival(waiting);
-      if (this.#isRepeated(arrival)) continue;
+      const arrival = toArrival(waiting, waiting.gap ?? this.#carried);
+      this.#carried = undefined;
+      if (this.#isRepeated(arrival)) {
+        this.passOver(arrival);
+        continue;
+      }
       arrival.from.counters.delivered.add(1);
       return arrival;
     }
     return undefined;
+  }
+
+  /** Nobody gets to see this one: the next says that something may have been missed before it. */
+  passOver({ gap }: Pick<Arrival<B>, "gap">): void {
+    this.#carried ??= gap;
   }
 
   /** For a message that has not been handled after all: should it come again, it is new. */
@@ -185,11 +198,12 @@ export class Reception<B> {
     this.gaps += 1;
     this.#gap = reason;
     runtime.telemetry.log("subscription_gap", { ...this.#names(), channel: name, reason });
+    // It must not keep the others from hearing of it.
+    const failed = (error: unknown): void => runtime.report(error, `onGap of ${name}`);
     try {
-      listen.onGap?.({ channel: name, reason });
+      onRejection(listen.onGap?.({ channel: name, reason }), failed);
     } catch (error) {
-      // It must not keep the others from hearing of it.
-      runtime.report(error, `onGap of ${name}`);
+      failed(error);
     }
   }
 
@@ -197,6 +211,9 @@ export class Reception<B> {
     if (waiting.length === 0) return;
     this.dropped += waiting.length;
     for (const { from } of waiting) from.counters.dropped.add(1);
+    const gap = waiting.find((each) => each.gap !== undefined)?.gap;
+    if (this.#options.listen.overflow === "drop-newest") this.#gap ??= gap;
+    else this.passOver({ gap });
     this.#logDrops(waiting.length);
   }
 
@@ -225,7 +242,7 @@ export class Reception<B> {
   }
 }
 
-function toArrival<B>({ from, message, gap }: Waiting<B>): Arrival<B> {
+function toArrival<B>({ from, message }: Waiting<B>, gap: string | undefined): Arrival<B> {
   const { header, data: shared } = separated(message);
   // Text and JSON stay what they are. Whatever else it may be, other subscribers get the same bytes.
   const data = typeof shared === "string" || isBareHeader(header) ? shared : new Uint8Array(shared);

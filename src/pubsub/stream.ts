@@ -3,15 +3,17 @@
 import { wait } from "../core/clock.js";
 import type { Consuming } from "../core/consumer-stats.js";
 import { type ErrorRules, verdictOnFailure } from "../core/error-policy.js";
-import { ClosedError, toError } from "../core/errors.js";
+import { ClosedError, CodecError, toError } from "../core/errors.js";
 import { createDecoder, type Decoder, Foreign, toMessage } from "../core/handler.js";
+import { abortable } from "../core/lifecycle.js";
 import type { Message } from "../core/message.js";
 import { STOP } from "../core/outcome.js";
 import type { RetryPolicy } from "../core/retry.js";
 import type { Runtime } from "../core/runtime.js";
 import type { Params } from "../core/template.js";
+import { isThenable } from "../core/thenable.js";
 import type { Graveyard } from "./graveyard.js";
-import type { ListenOptions } from "./options.js";
+import { DEFAULT_HANDLER_TIMEOUT_MS, type ListenOptions } from "./options.js";
 import { type Arrival, Reception } from "./reception.js";
 import { RecentIds } from "./recent-ids.js";
 import { type ChannelStats, toSubscriptionStats } from "./stats.js";
@@ -101,6 +103,7 @@ export class MessageStream<T, P extends Params = Params>
       this.#lastMessageAt = this.#options.runtime.clock.now();
       const heard = await this.#read(arrival);
       if (heard !== undefined) return { done: false, value: heard };
+      this.#reception.passOver(arrival);
     }
   }
 
@@ -182,13 +185,19 @@ export class MessageStream<T, P extends Params = Params>
     const { runtime, graveyard } = this.#options;
     for (let attempt = 1; ; ) {
       try {
-        const data = await bound(arrival);
+        const decoded = bound(arrival);
+        const data = isThenable(decoded) ? await this.#inTime(decoded) : decoded;
         // Of pub/sub's channels none holds several types.
         if (data instanceof Foreign) return undefined;
         this.#handled += 1;
         const message = toMessage(channel, arrival, data);
         return { data, channel, params: hearing.params as P, message, gap };
       } catch (thrown) {
+        // The iteration has ended meanwhile: nothing is to be said of the message.
+        if (this.#closed.signal.aborted && thrown === this.#closed.signal.reason) {
+          this.#failed += 1;
+          return undefined;
+        }
         const error = toError(thrown);
         const verdict = verdictOnFailure(error, { channel, attempt, kind: "unreadable" }, this.#options);
         if (verdict.as === "retry" && verdict !== STOP) {
@@ -204,6 +213,19 @@ export class MessageStream<T, P extends Params = Params>
         else if (verdict.as === "deadLetter") runtime.report(error, `iteration over ${channel}`);
         return undefined;
       }
+    }
+  }
+
+  /** An asynchronous schema may hang: neither the next message nor the end waits for that. */
+  async #inTime<V>(decoding: PromiseLike<V>): Promise<V> {
+    const done = new AbortController();
+    const tooLate = wait(this.#options.runtime.clock, DEFAULT_HANDLER_TIMEOUT_MS, done.signal).then(() => {
+      throw new CodecError(`the message could not be read within ${DEFAULT_HANDLER_TIMEOUT_MS} ms`);
+    });
+    try {
+      return await abortable(Promise.race([decoding, tooLate]), this.#closed.signal);
+    } finally {
+      done.abort();
     }
   }
 

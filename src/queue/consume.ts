@@ -18,7 +18,7 @@ import { ConfigError } from "../core/errors.js";
 import { type Check, type Checks, findProblems, oneOf, show } from "../core/options.js";
 import { forgetRecipient, privateRecipient } from "../core/private-recipients.js";
 import type { ConsumerPlan } from "../core/subscription.js";
-import { isThenable } from "../core/thenable.js";
+import { onRejection } from "../core/thenable.js";
 import { type Handle, sayForConsumer } from "./handle.js";
 import { recipientOf } from "./publish.js";
 
@@ -120,8 +120,7 @@ function tellExpired({ runtime, name, settings }: Handle, recipient: string, { e
   if (expired === 0) return;
   const failed = (error: unknown): void => runtime.report(error, `onExpired of the queue ${name}`);
   try {
-    const told: unknown = settings.onExpired?.({ queue: name, recipient, count: expired, ids: expiredIds ?? [] });
-    if (isThenable(told)) told.then(undefined, failed);
+    onRejection(settings.onExpired?.({ queue: name, recipient, count: expired, ids: expiredIds ?? [] }), failed);
   } catch (error) {
     failed(error);
   }

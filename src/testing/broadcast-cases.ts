@@ -199,6 +199,9 @@ const GLOBS: readonly (readonly [pattern: string, matches: readonly string[], ot
   ["a\\?\\[b\\]", ["a?[b]"], ["ax[b]", "a?b"]],
   ["a\\\\b", ["a\\b"], ["a\\\\b", "ab"]],
   ["[\\]x]y", ["]y", "xy"], ["\\y", "y"]],
+  ["h[\\a-z]llo", ["hallo", "h-llo", "hzllo"], ["hmllo", "h\\llo"]],
+  ["h[\\]-a]llo", ["h]llo", "h-llo", "hallo"], ["h^llo"]],
+  ["h[a-\\]llo]", ["h^llo]", "h\\llo]"], ["hzllo]", "hallo"]],
   ["{a,b}", ["{a,b}"], ["a", "b"]],
 ];
 

@@ -31,7 +31,7 @@ describe("bag", () => {
 describe("time limit", () => {
   function createLimited(startedAt: number): Limited & { readonly told: Error[] } {
     const told: Error[] = [];
-    return { place: 0, startedAt, told, late: (error) => void told.push(error) };
+    return { place: 0, startedAt, countedFrom: 0, told, late: (error) => void told.push(error) };
   }
 
   it("each is told when its own time is up, once, whoever else comes and goes", async () => {
@@ -60,11 +60,62 @@ describe("time limit", () => {
     const clock = createFakeClock();
     const limit = new TimeLimit(clock, 100);
     const next = createLimited(clock.now() + 100);
-    limit.begin({ place: 0, startedAt: clock.now(), late: () => limit.begin(next) });
+    limit.begin({ place: 0, startedAt: clock.now(), countedFrom: 0, late: () => limit.begin(next) });
     await clock.advance(100);
     await clock.advance(99);
     expect(next.told).toHaveLength(0);
     await clock.advance(1);
     expect(next.told).toHaveLength(1);
   });
+
+  /** A fake clock that can be set back, and whose timers are counted, those too that keep no process alive. */
+  function createOwnClock() {
+    const clock = createFakeClock();
+    const own = { set: 0, fired: 0, aheadMs: 0, advance: (ms: number) => clock.advance(ms) };
+    return Object.assign(own, {
+      now: () => clock.now() + own.aheadMs,
+      setTimer(fire: () => void, ms: number) {
+        own.set += 1;
+        return clock.setTimer(() => {
+          own.fired += 1;
+          fire();
+        }, ms);
+      },
+    });
+  }
+
+  it("when nothing runs its timer is gone within a second, and handlers one after the other share one", async () => {
+    const clock = createOwnClock();
+    const limit = new TimeLimit(clock, 3_600_000);
+    for (let round = 0; round < 100; round += 1) {
+      const limited = createLimited(clock.now());
+      limit.begin(limited);
+      await clock.advance(1);
+      limit.end(limited);
+    }
+    expect(clock.set).toBe(1);
+    await clock.advance(1_000);
+    expect([clock.set, clock.fired]).toEqual([1, 1]);
+  });
+
+  it.each([1_000, 40 * 86_400_000])(
+    "a clock that is set back by %d ms delays it by a second at most",
+    async (backMs) => {
+      const clock = createOwnClock();
+      const limit = new TimeLimit(clock, 30_000);
+      const first = createLimited(clock.now());
+      limit.begin(first);
+      await clock.advance(400);
+      const second = createLimited(clock.now());
+      limit.begin(second);
+      clock.aheadMs -= backMs;
+      await clock.advance(29_599);
+      expect([first.told.length, second.told.length]).toEqual([0, 0]);
+      await clock.advance(1_000);
+      expect(first.told).toHaveLength(1);
+      await clock.advance(400);
+      expect(second.told).toHaveLength(1);
+      expect(clock.set).toBeLessThan(40);
+    },
+  );
 });

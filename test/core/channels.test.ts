@@ -79,3 +79,12 @@ test("templates of which one name could belong to two are refused where they are
   );
   expect(define({ "cafe\u0301.{x}": text })).toThrow("normal form C");
 });
+
+test("a name or pattern that was made to fit almost, in as many ways as can be, is refused at once", () => {
+  const many = new Channels(defineContract({ channels: { "{a}.{b}.{c}.{d}.{e}.{f}.x": text } }));
+  const startedAt = performance.now();
+  for (const refuse of [() => many.of(`${".".repeat(100)}y`), () => many.ofPattern(`${".".repeat(100)}*`)])
+    expect(refuse).toThrow(expect.objectContaining({ code: "INVALID_ARGUMENT" }));
+  expect(performance.now() - startedAt).toBeLessThan(1_000);
+  expect(() => many.of("1.2.3.4.5.6.7.x")).toThrow('with that value it is "1.2.3.4.5.6%2E7.x"');
+});

@@ -76,9 +76,14 @@ describe("the header", () => {
     expect(decodeHeader("1\u001fid\u001fp7\u001fZnew\u001f", "t", "position")).toMatchObject({ id: "id", priority: 7 });
   });
 
-  test.each(["", "2\u001fid", "1", "{}", "id"])("refuses %j", (header) => {
-    expect(() => decodeHeader(header, "t", "position")).toThrow(expect.objectContaining({ code: "CODEC" }));
-  });
+  // Versions that are none, and headers that are no record of texts.
+  const badFields = ["v-5", "v1.5", "vabc", "v", "vInfinity", "v1e3", "hnull", "h[]", 'h"a"', 'h{"a":1}', "h{"];
+  test.each(["", "2\u001fid", "1", "{}", "id", ...badFields.map((field) => `1\u001fid\u001f${field}`)])(
+    "refuses %j",
+    (header) => {
+      expect(() => decodeHeader(header, "t", "position")).toThrow(expect.objectContaining({ code: "CODEC" }));
+    },
+  );
 });
 
 describe("ids", () => {

@@ -269,17 +269,20 @@ function describeFacades(lane: Lane): void {
         throw new Error("the rule's own failure");
       });
       facade.onError(when(RangeError), (() => "skip") as never);
+      facade.onError(when(SyntaxError), (() => Promise.reject(new Error("a rule that is asynchronous"))) as never);
       let done = 0;
       await facade.subscribe((data, { attempt }) => {
-        if (attempt < 2) throw data === 1 ? new TypeError("a") : new RangeError("b");
+        if (attempt < 2)
+          throw data === 0 ? new TypeError("a") : data === 1 ? new RangeError("b") : new SyntaxError("c");
         done += 1;
       });
-      await facade.publish(1);
-      await facade.publish(2);
-      await until(() => done === 2);
+      for (const data of [0, 1, 2]) await facade.publish(data);
+      await until(() => done === 3);
       expect(reports.map(({ message }) => message)).toEqual([
         "the rule's own failure",
         expect.stringContaining('not "skip"'),
+        expect.stringContaining("not an object"),
+        "a rule that is asynchronous",
       ]);
     });
 

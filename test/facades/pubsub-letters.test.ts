@@ -88,6 +88,24 @@ onEveryBackend("pub/sub letters and figures", (lane) => {
     await until(() => seen.length === 1);
   });
 
+  test("letters are kept where no stream of events is, and those of sharded channels apart from all others", async () => {
+    const broker = await lane.open();
+    const name = lane.unique("shard");
+    const park = (): unknown => deadLetter("not today");
+    await broker.pubsub.subscribe(name, { sharded: true }, park);
+    await broker.pubsub.publish(name, 1, { sharded: true });
+    await broker.pubsub.subscribe(`sharded.${name}`, park);
+    await broker.pubsub.publish(`sharded.${name}`, 2);
+    const letters = async () => [
+      (await collect(broker.pubsub.deadLetters(name, { sharded: true }))).map(({ message }) => message?.data),
+      (await collect(broker.pubsub.deadLetters(`sharded.${name}`))).map(({ message }) => message?.data),
+    ];
+    await until(async () => (await letters()).flat().length >= 2);
+    expect(await letters()).toEqual([[1], [2]]);
+    for (const type of [`dead.sharded.${name}`, `dead.${name}`])
+      expect((await broker.events.stats(type)).groups).toEqual([]);
+  });
+
   test("[D31] metrics carry the template and never an id: published, delivered, dropped, subscribers, durations", async () => {
     const [here, there] = [await lane.open({ contract }), await lane.open({ contract })];
     let isHeld = true;

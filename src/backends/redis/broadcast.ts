@@ -122,7 +122,7 @@ function framesOf(messages: readonly BroadcastMessage[]): readonly Frame[] {
  */
 export function redisPattern(pattern: string): { readonly wider: string; readonly matches: (name: string) => boolean } {
   // An escaped character; a set, which an end of the pattern closes too; any other character.
-  const parts = pattern.match(/\\[^]|\[\^?(?:(?:\\[^]|[^\]\\])(?:-[^])?)*\]?|[^]/gu) ?? [];
+  const parts = pattern.match(/\\[^]|\[\^?(?:\\[^]|[^\]](?:-[^])?)*\]?|[^]/gu) ?? [];
   const wider = parts.map((part) => (part === "?" || (part.startsWith("[") && !isByteSet(part)) ? "*" : part)).join("");
   return wider === pattern ? { wider, matches: () => true } : { wider, matches: compileGlob(pattern) };
 }

@@ -103,7 +103,7 @@ function fromFrame(origin: Buffer, heard: Buffer): readonly Bytes[] {
   return (mark === TEXTS ? readTexts(heard.toString("utf8", START)) : readMixed(heard.subarray(START))) ?? [heard];
 }
 
-/** @returns undefined where the lengths do not add up */
+/** @returns undefined where the lengths do not add up, or there are more than a frame takes */
 function readTexts(text: string): string[] | undefined {
   return readPieces(
     text.length,
@@ -127,6 +127,7 @@ function readPieces<T>(
 ): T[] | undefined {
   const pieces: T[] = [];
   for (let at = 0; at < length; ) {
+    const start = at;
     let size = 0;
     for (; at < length && codeAt(at) !== COLON; at += 1) {
       const digit = digitOf(codeAt(at));
@@ -134,7 +135,7 @@ function readPieces<T>(
       size = size * RADIX + digit;
     }
     const end = at + 1 + size;
-    if (end > length) return undefined;
+    if (at === start || end > length || pieces.length === MAX_MESSAGES) return undefined;
     pieces.push(slice(at + 1, end));
     at = end;
   }

@@ -43,7 +43,7 @@ test("what is no frame, or one that was damaged, is heard as it is or in pieces,
     expect(reader.unpack(short)).toEqual([short]);
     for (const body of ["5:abc", "!:a", "zzzzzzzz:", "3abc", ":", "2"].slice(mark === "\u0001" ? 6 : 0)) {
       const heard = Buffer.from(`${mark}12345678${body}`);
-      expect(reader.unpack(heard)).toEqual(body === ":" ? [mark === "\u0002" ? "" : Buffer.alloc(0)] : [heard]);
+      expect(reader.unpack(heard)).toEqual([heard]);
     }
   }
   fc.assert(
@@ -53,6 +53,15 @@ test("what is no frame, or one that was damaged, is heard as it is or in pieces,
       expect(reader.unpack(frame).length).toBeLessThanOrEqual(frame.length);
     }),
   );
+});
+
+test("more messages than a frame takes are no frame, so that none costs more to read than it may", () => {
+  const reader = createWire();
+  for (const mark of ["\u0002", "\u0003"]) {
+    const frame = (count: number): Buffer => Buffer.from(`${mark}12345678${"0:".repeat(count)}`);
+    expect(reader.unpack(frame(256))).toHaveLength(256);
+    expect(reader.unpack(frame(257))).toEqual([frame(257)]);
+  }
 });
 
 test("a frame takes at most 256 messages and about 64 KiB, and any one message", () => {
