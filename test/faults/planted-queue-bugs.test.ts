@@ -9,5 +9,5 @@ const hunt = createHunt("queue", { queueRate: 500 });
 describe.each(PLANTED_QUEUE_BUGS)("where $name", (bug) => {
   test(`it is found by the rule "${bug.foundBy}", from a seed that passes without the bug`, async () => {
     await hunt.find(bug);
-  }, 60_000);
+  }, 120_000);
 });
