@@ -7,8 +7,8 @@ import type { Side } from "./history-log.js";
 import { type PlantedBug, type Scenario, SCENARIOS } from "./planted.js";
 
 const SEED = 20_240_607;
-/** From the first publish to the last operation. */
-const FOUND_WITHIN_S = 10;
+/** From the first publish to the last operation: on a quiet machine, and on one that starts each process twice as slowly. */
+const FOUND_WITHIN_S = process.env["CI"] === undefined ? 10 : 20;
 
 export interface Hunt {
   /** Fails unless the bug is found. */
