@@ -76,9 +76,9 @@ interface Sample {
 
 const MIN_COUNT = 500;
 const MAX_COUNT = 400_000;
-/** What a warm-up takes of a round's time, and how often it is repeated while it still makes things faster. */
 /** The share of a latency round that goes before what is counted: new connections make V8 compile some of the code anew. */
 const LATENCY_LEAD_IN = 0.25;
+/** What a warm-up takes of a round's time, and how often it is repeated while it still makes things faster. */
 const WARM_UP_SHARE = 0.5;
 const MAX_WARM_UPS = 4;
 const STILL_WARMING = 1.1;

@@ -3,18 +3,14 @@
 import { onTestFinished } from "vitest";
 import { openMemory } from "../../src/backends/memory/index.js";
 import { type Broker, createBroker } from "../../src/broker.js";
-import type { Backend, BroadcastListener, Membership } from "../../src/core/backend.js";
+import type { Backend, Membership } from "../../src/core/backend.js";
 import type { Clock } from "../../src/core/clock.js";
-import { jsonCodec } from "../../src/core/codec.js";
-import { Codecs } from "../../src/core/codecs.js";
 import type { NoContract } from "../../src/core/contract.js";
-import { Owner } from "../../src/core/lifecycle.js";
-import type { Runtime } from "../../src/core/runtime.js";
-import { declareStreams } from "../../src/core/streams.js";
 import { createTelemetry } from "../../src/core/telemetry.js";
 import { createFakeClock } from "../../src/testing/index.js";
 import { recordingLogger } from "../facades/support/lanes.js";
 import { type Watcher, watching } from "../facades/support/watching.js";
+import { overheard, runtimeOver } from "./runtime-support.js";
 
 export interface Store {
   /** Another broker, as in another process. */
@@ -88,7 +84,7 @@ export async function openStore(): Promise<Store> {
 }
 
 async function openOne(memory: Backend, clock: Clock, presenceLeaseMs: number): Promise<Omit<Opened, "jump">> {
-  const listeners = new Set<BroadcastListener>();
+  const { broadcast, listeners } = overheard(memory.broadcast);
   const reports: Error[] = [];
   const calls = new Map<string, number>();
   const { logger, entries } = recordingLogger();
@@ -117,33 +113,16 @@ async function openOne(memory: Backend, clock: Clock, presenceLeaseMs: number): 
     membership: Object.fromEntries(port) as Membership,
     broadcast: {
       publish: guarded("publish", async (messages) =>
-        state.tells ? await memory.broadcast.publish(messages) : messages.map(() => 0),
+        state.tells ? await broadcast.publish(messages) : messages.map(() => 0),
       ),
-      subscribe: guarded("subscribe", async (target, listener) => {
-        listeners.add(listener);
-        const unsubscribe = await memory.broadcast.subscribe(target, listener);
-        return async () => {
-          listeners.delete(listener);
-          await unsubscribe();
-        };
-      }),
+      subscribe: guarded("subscribe", (target, listener) => broadcast.subscribe(target, listener)),
     },
   };
-  const runtime: Runtime = {
-    backend,
-    clock,
+  const runtime = await runtimeOver(backend, clock, {
     telemetry: createTelemetry(logger),
-    contract: undefined,
-    codec: jsonCodec,
-    codecs: new Codecs({ namespace: "n", codec: jsonCodec, transforms: [] }),
-    middleware: [],
-    source: "s",
     maxPayloadBytes: 1_000,
-    streams: await declareStreams(backend.log, {}),
-    owner: new Owner(clock),
-    createId: () => "id",
     report: (error) => void reports.push(error as Error),
-  };
+  });
   const broker = createBroker<NoContract>(runtime, backend, { presenceLeaseMs });
   return Object.assign(state, {
     broker,

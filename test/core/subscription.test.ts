@@ -3,16 +3,13 @@
 import { expect, test } from "vitest";
 import { openMemory } from "../../src/backends/memory/index.js";
 import { createBroker } from "../../src/broker.js";
-import { jsonCodec } from "../../src/core/codec.js";
-import { Codecs } from "../../src/core/codecs.js";
 import { AuthError, ConnectionError, OutOfMemoryError } from "../../src/core/errors.js";
-import { Owner } from "../../src/core/lifecycle.js";
 import type { Runtime } from "../../src/core/runtime.js";
-import { declareStreams } from "../../src/core/streams.js";
 import { createTelemetry } from "../../src/core/telemetry.js";
 import { createFakeClock } from "../../src/testing/index.js";
 import { recordingLogger } from "../facades/support/lanes.js";
 import { until } from "../support/wait.js";
+import { runtimeOver } from "./runtime-support.js";
 
 /** A broker whose consumers' fetches fail as the test says: undefined lets them through. */
 async function openFailing() {
@@ -40,21 +37,10 @@ async function openFailing() {
     },
   };
   const { logger, entries } = recordingLogger();
-  const runtime: Runtime = {
-    backend,
-    clock,
+  const runtime = await runtimeOver(backend, clock, {
     telemetry: createTelemetry(logger),
-    contract: undefined,
-    codec: jsonCodec,
-    codecs: new Codecs({ namespace: "default", codec: jsonCodec, transforms: [] }),
-    middleware: [],
-    source: "s",
-    maxPayloadBytes: 1_000,
-    streams: await declareStreams(backend.log, {}),
-    owner: new Owner(clock),
-    createId: () => "id",
     report: (error) => void told.push(error),
-  };
+  });
   /** Lets fetches fail, three times at least. */
   const fail = async (next: Error | undefined): Promise<void> => {
     failure = next;

@@ -2,7 +2,7 @@
 
 import type { BackendContext, Broadcast, BroadcastListener, BroadcastMessage, Bytes } from "../../core/backend.js";
 import { compileGlob, INTERNAL } from "../../core/glob.js";
-import { Hub } from "../../core/hub.js";
+import { type Destination, Hub } from "../../core/hub.js";
 import { fitting, type Wire } from "./frame.js";
 import { channelKey, channelPattern } from "./keys.js";
 import type { Pool } from "./pool.js";
@@ -45,13 +45,11 @@ export function createBroadcast(
     return true;
   }
 
-  /** Sends messages of one channel. @returns how many connections Redis has passed them on to */
-  async function send(messages: readonly BroadcastMessage[]): Promise<number> {
-    const { channel, sharded } = messages[0] as BroadcastMessage;
+  /** @returns how many connections Redis has passed them on to */
+  async function send({ channel, sharded }: Destination, payloads: readonly Bytes[]): Promise<number> {
     const key = prefix + channel;
-    const payload = wire.pack(messages.map(({ data }) => data));
     // One channel is always published by one node, which keeps its order.
-    return Number(await connections.shared(key).command([sharded ? "SPUBLISH" : "PUBLISH", key, payload]));
+    return Number(await connections.shared(key).command([sharded ? "SPUBLISH" : "PUBLISH", key, wire.pack(payloads)]));
   }
 
   return {
@@ -60,12 +58,13 @@ export function createBroadcast(
       const [only] = messages;
       if (only !== undefined && messages.length === 1) {
         const heardHere = deliverHere(only) ? 1 : 0;
-        return [Math.max(await send([only]), heardHere)];
+        return [Math.max(await send(only, [only.data]), heardHere)];
       }
       const counts: number[] = messages.map((message) => (deliverHere(message) ? 1 : 0));
+      const payloads = messages.map(({ data }) => data);
       await Promise.all(
-        framesOf(messages).map(async ({ from, to }) => {
-          const reached = await send(messages.slice(from, to));
+        framesOf(messages, payloads).map(async ({ destination, from, to }) => {
+          const reached = await send(destination, payloads.slice(from, to));
           for (let index = from; index < to; index += 1) counts[index] = Math.max(counts[index] ?? 0, reached);
         }),
       );
@@ -98,19 +97,20 @@ export function createBroadcast(
 
 /** Messages that one PUBLISH takes: neighbours of one channel, and no more than it may be. */
 interface Frame {
+  readonly destination: Destination;
   readonly from: number;
   readonly to: number;
 }
 
-function framesOf(messages: readonly BroadcastMessage[]): readonly Frame[] {
-  const payloads = messages.map(({ data }) => data);
+function framesOf(messages: readonly Destination[], payloads: readonly Bytes[]): readonly Frame[] {
   const frames: Frame[] = [];
   for (let from = 0; from < messages.length; ) {
-    const { channel, sharded } = messages[from] as BroadcastMessage;
+    const destination = messages[from] as Destination;
+    const { channel, sharded } = destination;
     const most = from + fitting(payloads, from);
     let to = from + 1;
     while (to < most && messages[to]?.channel === channel && messages[to]?.sharded === sharded) to += 1;
-    frames.push({ from, to });
+    frames.push({ destination, from, to });
     from = to;
   }
   return frames;

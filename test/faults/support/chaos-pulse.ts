@@ -8,19 +8,17 @@ import { type HistoryLog, now } from "./history-log.js";
 const EVERY_MS = 50;
 const ASK_EVERY_MS = 100;
 
-/** Watches this process. @param limitMs what counts as standing still @returns ends it */
-export function watchProcess(history: HistoryLog, limitMs: number): () => void {
+/** Watches this process for as long as it lives. @param limitMs what counts as standing still */
+export function watchProcess(history: HistoryLog, limitMs: number): void {
   let beat = now();
-  const timer = setInterval(() => {
+  setInterval(() => {
     const last = beat;
     beat = now();
     note(history, last, beat, limitMs);
-  }, EVERY_MS);
-  timer.unref();
-  return () => clearInterval(timer);
+  }, EVERY_MS).unref();
 }
 
-/** Watches a store that `ping` asks for a sign of life. Whether it answers at all is for others to judge. */
+/** Watches a store that `ping` asks for a sign of life. Whether it answers at all is for others to judge. @returns ends it */
 export function watchStore(history: HistoryLog, limitMs: number, ping: () => Promise<unknown>): () => void {
   let asking = false;
   const ask = async (): Promise<void> => {
