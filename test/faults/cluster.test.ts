@@ -50,6 +50,33 @@ describe.concurrent("Cluster", { timeout: 60_000 }, () => {
     }
   });
 
+  test("fault 15: failovers that nobody needed, from masters that are well, lose nothing that all replicas confirmed", async () => {
+    const { url, cluster, stop } = await startMasters({ replicas: 2 });
+    try {
+      await survive(
+        url,
+        async (loads) => {
+          for (let times = 0; times < 4; times += 1) {
+            const former = await cluster.masterOf(loadKey);
+            const [replica] = await cluster.replicasOf(former);
+            const isOver = async (): Promise<boolean> => {
+              if ((await cluster.masterOf(loadKey)) !== former) return true;
+              // As replicas do that have lost sight of their master. Soon after the last time, the others do not vote.
+              await replica!.cli("CLUSTER", "FAILOVER", "FORCE");
+              return false;
+            };
+            await until(isOver, { deadlineMs: 15_000, everyMs: 500, what: "a failover" });
+            await moreAcked(loads, 200);
+            await cluster.awaitHealthy();
+          }
+        },
+        { connect: { durability: "replicated", replicas: 2 }, publishingUntil: "healed" },
+      );
+    } finally {
+      await stop();
+    }
+  });
+
   test("fault 16: slots that move to another master under load take everything along, and blocked readers follow", async () => {
     const { url, cluster, stop } = await startMasters({ replicas: 0 });
     try {

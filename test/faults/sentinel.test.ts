@@ -71,6 +71,26 @@ describe.concurrent("Sentinel", { timeout: 60_000 }, () => {
     }
   });
 
+  test("fault 13: failovers that nobody needed, from primaries that are well, lose nothing that a replica confirmed", async () => {
+    const { url, set, stop } = await startSentinels();
+    try {
+      await survive(
+        url,
+        async (loads) => {
+          for (let times = 0; times < 4; times += 1) {
+            // Healthy Sentinels may refuse: the last failover is too short ago.
+            await until(() => set.failover({ by: "command" }), { deadlineMs: 15_000, what: "a failover" });
+            await moreAcked(loads, 200);
+            await set.awaitHealthy();
+          }
+        },
+        REPLICATED,
+      );
+    } finally {
+      await stop();
+    }
+  });
+
   test("fault 14: while all Sentinels are down the known primary is kept, also by connections that are made anew", async () => {
     const { url, set, sentinels, stop } = await startSentinels();
     try {

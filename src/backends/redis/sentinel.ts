@@ -3,6 +3,7 @@
 import { ConfigError, ConnectionError, SignalboxError } from "../../core/errors.js";
 import type { Reply } from "./connection.js";
 import { confirmPrimary } from "./info.js";
+import { uptime } from "./ledger.js";
 import { Link, type Opener } from "./link.js";
 import { createScouts, gather, type Scouts } from "./scouts.js";
 import { openSocket, type Socket, type SocketSettings } from "./socket.js";
@@ -11,11 +12,24 @@ import { type Poller, Servers, startPoller, type Topology } from "./topology.js"
 
 /** What one Sentinel believes. */
 interface Opinion {
+  readonly of: Server;
   /** Undefined where it does not know the name. */
   readonly primary: Server | undefined;
   /** Grows with every failover, so that a Sentinel that missed one can be told. */
   readonly epoch: number;
+  readonly isFailingOver: boolean;
 }
+
+/** A failover that has begun. */
+interface Deposition {
+  readonly primary: Server;
+  readonly leader: Server;
+  /** By `uptime`. */
+  readonly until: number;
+}
+
+/** A primary that is still there by then is used again, whatever its Sentinels say. Promoting another takes a second or two. */
+const DEPOSING_MS = 5_000;
 
 type SentinelTarget = RedisTarget & { readonly kind: "sentinel" };
 
@@ -33,6 +47,8 @@ export class SentinelTopology implements Topology {
   #primary: Server | undefined;
   #epoch = 0;
   #suspected = false;
+  /** Until it is over, no primary is known. */
+  #deposition: Deposition | undefined;
 
   /** @param login of the Sentinels, which have users of their own */
   constructor(target: SentinelTarget, settings: SocketSettings, login: Login) {
@@ -45,7 +61,16 @@ export class SentinelTopology implements Topology {
     ];
     this.#scouts = createScouts({ ...settings, login });
     this.#poller = startPoller(settings.clock, () => this.#ask());
-    this.#watch = watchSentinels(this.#sentinels, { ...settings, login }, () => this.#poller.hurry());
+    this.#watch = watchSentinels(
+      this.#sentinels,
+      { ...settings, login },
+      {
+        changed: () => this.#poller.hurry(),
+        deposing: (leader, name) => {
+          if (name === target.primary) this.#depose(leader);
+        },
+      },
+    );
   }
 
   slotOf(): number {
@@ -105,8 +130,9 @@ export class SentinelTopology implements Topology {
     if (chosen?.primary === undefined) {
       // While no Sentinel knows better, the primary of old is kept.
       if (this.#primary === undefined) this.#unknown(whyUnknown(this.#target, answers, errors));
-    } else {
+    } else if (!this.#isBeingDeposed(chosen.primary, answers)) {
       this.problem = undefined;
+      this.#deposition = undefined;
       this.#epoch = chosen.epoch;
       if (chosen.primary !== this.#primary) {
         this.#primary = chosen.primary;
@@ -123,7 +149,33 @@ export class SentinelTopology implements Topology {
       if (error instanceof SignalboxError && /No such master/i.test(error.message)) return [null, null];
       throw error;
     });
-    return { primary: addressIn(address, this.#servers), epoch: epochIn(details) };
+    return {
+      of: sentinel,
+      primary: addressIn(address, this.#servers),
+      epoch: Number(fieldIn(details, "config-epoch") ?? 0),
+      isFailingOver: fieldIn(details, "flags")?.includes("failover_in_progress") ?? false,
+    };
+  }
+
+  /**
+   * From the moment that another is promoted, what the primary of old takes is lost, also what a replica has confirmed: one
+   * that was not chosen goes on confirming until it is told. So nothing is sent there once there is a leader, who chooses next.
+   */
+  #depose(leader: Server): void {
+    const primary = this.#primary;
+    if (primary !== undefined) {
+      this.#deposition = { primary, leader, until: uptime() + DEPOSING_MS };
+      this.#primary = undefined;
+      this.problem = new ConnectionError(`the Sentinels are putting another Redis in the place of ${primary.name}`);
+      this.#tell();
+    }
+    this.#poller.hurry();
+  }
+
+  #isBeingDeposed(primary: Server, answers: readonly Opinion[]): boolean {
+    const deposition = this.#deposition;
+    if (deposition?.primary !== primary || uptime() >= deposition.until) return false;
+    return answers.find((opinion) => opinion.of === deposition.leader)?.isFailingOver ?? true;
   }
 
   #unknown(problem: SignalboxError): void {
@@ -138,15 +190,25 @@ export class SentinelTopology implements Topology {
 }
 
 /**
- * Listens for failovers, as a primary that gives way in good order goes on taking writes, which are lost, until it is
+ * Listens for failovers, as a primary that is well when it is deposed goes on taking writes, which are lost, until it is
  * told. Only a hint: asking now and then finds out too.
  */
-function watchSentinels(sentinels: readonly Server[], settings: SocketSettings, changed: () => void): Link[] {
+function watchSentinels(
+  sentinels: readonly Server[],
+  settings: SocketSettings,
+  { changed, deposing }: { changed: () => void; deposing: (leader: Server, name: string) => void },
+): Link[] {
   const open: Opener = async (sentinel, signal) => {
     const socket = await openSocket(sentinel, settings, signal);
     try {
-      // The leader says the first as soon as it is so, the others the second when they learn of it.
-      const events = ["+promoted-slave", "+switch-master"].map((event) => [event, changed] as const);
+      const events = [
+        // The leader says these two: before it has chosen a replica, and once that has been promoted. The first is about
+        // "master", the name, and the address.
+        ["+failover-state-select-slave", (text: Buffer) => deposing(sentinel, text.toString().split(" ")[1] ?? "")],
+        ["+promoted-slave", changed],
+        // The others say this when they learn of it.
+        ["+switch-master", changed],
+      ] as const;
       await socket.subscribe("channel", events, settings.connectTimeoutMs);
       return socket;
     } catch (error) {
@@ -184,11 +246,11 @@ function addressIn(reply: Reply | undefined, servers: Servers): Server | undefin
   return servers.at({ host: String(reply[0]), port: Number(reply[1]) });
 }
 
-/** Names and values, one after the other. */
-function epochIn(reply: Reply | undefined): number {
-  if (!Array.isArray(reply)) return 0;
-  const at = reply.findIndex((word) => String(word) === "config-epoch");
-  return at < 0 ? 0 : Number(reply[at + 1]);
+/** A value of names and values, one after the other. */
+function fieldIn(reply: Reply | undefined, name: string): string | undefined {
+  if (!Array.isArray(reply)) return undefined;
+  const at = reply.findIndex((word, index) => index % 2 === 0 && String(word) === name);
+  return at < 0 ? undefined : String(reply[at + 1]);
 }
 
 function whyUnknown(target: SentinelTarget, answers: readonly Opinion[], errors: readonly unknown[]): SignalboxError {

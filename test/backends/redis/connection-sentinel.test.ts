@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
 import { ConfigError, ConnectionError } from "../../../src/core/errors.js";
-import { type SentinelSet, startSentinelSet } from "../../support/redis-servers.js";
+import { sentinelMasterName, type SentinelSet, startSentinelSet } from "../../support/redis-servers.js";
 import { until } from "../../support/wait.js";
 import { clientsOf, failureOf, open, sentinelsOf } from "./connection-support.js";
 
@@ -122,4 +122,20 @@ test("closing leaves no connection at the Sentinels either", async () => {
   close();
   await until(async () => (await left()) < others, { what: "connections to be closed" });
   await until(() => timers() === 0, { what: "no timer" });
+});
+
+// The last: Sentinels take their time until they are content again.
+test("a failover that comes to nothing leaves the primary in use", async () => {
+  const { connections } = await open(sentinelsOf(set));
+  const connection = connections.shared("key");
+  const primary = await set.currentMaster();
+  const replicas = set.nodes.filter((node) => node !== primary);
+  onTestFinished(() => replicas.forEach((replica) => replica.resume()));
+  for (const replica of replicas) replica.pause();
+  const failed = until(() => connection.command(["SET", "key", "v"], { deadlineMs: 50 }).then(() => false, String));
+  // One of those that sleep is chosen.
+  await set.sentinels[0]!.cli("SENTINEL", "FAILOVER", sentinelMasterName);
+  expect(await failed).toContain(`putting another Redis in the place of 127.0.0.1:${primary.port}`);
+  await until(() => connection.command(["SET", "key", "v"]), { deadlineMs: 10_000, what: "a write" });
+  expect(await set.currentMaster()).toBe(primary);
 });
