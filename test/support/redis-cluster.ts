@@ -233,14 +233,15 @@ async function successor(
   return shard.find((node) => node !== former && views.every((view) => hasSlots(view, node.port)));
 }
 
+/** @throws naming the nodes that are not content */
 async function isHealthy(nodes: readonly RedisServer[], replicas: number): Promise<boolean> {
   if (running(nodes).length < nodes.length) return false;
   const reports = await Promise.all(nodes.map((node) => reportOf(node)));
-  return reports.every(({ info, role, view, shards }) => {
+  const ill = reports.filter(({ info, role, view, shards }) => {
     const [kind, , third, link] = role;
     const synced = kind === "master" ? Array.isArray(third) && third.length >= replicas : link === "connected";
     const marks = view.flatMap((entry) => entry.flags);
-    return (
+    return !(
       synced &&
       info.includes("cluster_state:ok") &&
       info.includes(`cluster_slots_ok:${slotCount}`) &&
@@ -250,6 +251,13 @@ async function isHealthy(nodes: readonly RedisServer[], replicas: number): Promi
       !marks.some((mark) => mark === "handshake" || mark === "fail" || mark === "fail?")
     );
   });
+  if (ill.length > 0) throw new Error(ill.map(described).join("; "));
+  return true;
+}
+
+function described({ role, view, shards }: Report): string {
+  const others = view.map(({ port, flags, slots }) => `${port} ${flags.join(",")} ${slots.join(",")}`.trim());
+  return `${JSON.stringify(role)} sees ${shards} shards: ${others.join(" | ")}`;
 }
 
 interface Report {
