@@ -191,7 +191,7 @@ export class SentinelTopology implements Topology {
 
 /**
  * Listens for failovers, as a primary that is well when it is deposed goes on taking writes, which are lost, until it is
- * told. Only a hint: asking now and then finds out too.
+ * told. That another has been promoted, asking now and then finds out too; that it is about to be, nobody says but here.
  */
 function watchSentinels(
   sentinels: readonly Server[],
