@@ -23,16 +23,47 @@ export interface BatcherOptions<I, R> {
   readonly maxPendingBytes: number;
 }
 
-interface Pending<I, R> {
-  readonly item: I;
-  readonly size: number;
-  readonly resolve: (result: R) => void;
-  readonly reject: (error: unknown) => void;
+/** What is sent together, in three lists of the same length: an object for each item would cost more than all else here. */
+class Batch<I, R> {
+  readonly items: I[];
+  readonly #resolves: ((result: R) => void)[];
+  readonly #rejects: ((error: unknown) => void)[];
+
+  constructor(items: I[] = [], resolves: ((result: R) => void)[] = [], rejects: ((error: unknown) => void)[] = []) {
+    this.items = items;
+    this.#resolves = resolves;
+    this.#rejects = rejects;
+  }
+
+  add(item: I): Promise<R> {
+    this.items.push(item);
+    return new Promise(this.#keep);
+  }
+
+  /** One function for all promises. */
+  readonly #keep = (resolve: (result: R) => void, reject: (error: unknown) => void): void => {
+    this.#resolves.push(resolve);
+    this.#rejects.push(reject);
+  };
+
+  /** Takes the first ones out. */
+  split(count: number): Batch<I, R> {
+    return new Batch(this.items.splice(0, count), this.#resolves.splice(0, count), this.#rejects.splice(0, count));
+  }
+
+  resolve(results: readonly R[]): void {
+    // The flush promises one result for each item; see BatcherOptions.
+    for (let index = 0; index < this.items.length; index += 1) this.#resolves[index]?.(results[index] as R);
+  }
+
+  reject(toError: (item: I) => unknown): void {
+    for (const [index, item] of this.items.entries()) this.#rejects[index]?.(toError(item));
+  }
 }
 
 export class Batcher<I, R> {
   readonly #options: BatcherOptions<I, R>;
-  #pending: Pending<I, R>[] = [];
+  #pending = new Batch<I, R>();
   #pendingBytes = 0;
   #inFlight = 0;
   #scheduled = false;
@@ -43,28 +74,25 @@ export class Batcher<I, R> {
   }
 
   get isIdle(): boolean {
-    return this.#pending.length === 0 && this.#inFlight === 0;
+    return this.#pending.items.length === 0 && this.#inFlight === 0;
   }
 
   /** @throws {LimitError} when too much waits already */
   add(item: I): Promise<R> {
     const { maxPending, maxPendingBytes } = this.#options;
-    if (this.#pending.length >= maxPending || this.#pendingBytes >= maxPendingBytes) {
+    if (this.#pending.items.length >= maxPending || this.#pendingBytes >= maxPendingBytes) {
       return Promise.reject(
         new LimitError(
-          `${this.#pending.length} messages wait to be sent: await earlier publishes before publishing more`,
+          `${this.#pending.items.length} messages wait to be sent: await earlier publishes before publishing more`,
           {
             retryable: true,
           },
         ),
       );
     }
-    return new Promise((resolve, reject) => {
-      const size = this.#options.sizeOf(item);
-      this.#pending.push({ item, size, resolve, reject });
-      this.#pendingBytes += size;
-      this.#schedule();
-    });
+    this.#pendingBytes += this.#options.sizeOf(item);
+    this.#schedule();
+    return this.#pending.add(item);
   }
 
   /** Resolves when nothing waits and nothing is under way. */
@@ -93,46 +121,43 @@ export class Batcher<I, R> {
   }
 
   #send(): void {
-    while (this.#pending.length > 0 && this.#maySend()) void this.#sendOne(this.#nextBatch());
+    while (this.#pending.items.length > 0 && this.#maySend()) void this.#sendOne(this.#nextBatch());
   }
 
   #maySend(): boolean {
     const { maxInFlight, maxItems, maxBytes } = this.#options;
     if (this.#inFlight === 0) return true;
-    return this.#inFlight < maxInFlight && (this.#pending.length >= maxItems || this.#pendingBytes >= maxBytes);
+    return this.#inFlight < maxInFlight && (this.#pending.items.length >= maxItems || this.#pendingBytes >= maxBytes);
   }
 
-  #nextBatch(): Pending<I, R>[] {
-    const { maxItems, maxBytes } = this.#options;
+  #nextBatch(): Batch<I, R> {
+    const { maxItems, maxBytes, sizeOf } = this.#options;
     let count = 0;
     let bytes = 0;
-    for (const { size } of this.#pending) {
+    for (const item of this.#pending.items) {
+      const size = sizeOf(item);
       // One item always fits, however large: its own limit is checked elsewhere.
       if (count > 0 && (count >= maxItems || bytes + size > maxBytes)) break;
       count += 1;
       bytes += size;
     }
     this.#pendingBytes -= bytes;
-    if (count === this.#pending.length) {
-      const all = this.#pending;
-      this.#pending = [];
-      return all;
-    }
-    return this.#pending.splice(0, count);
+    if (count < this.#pending.items.length) return this.#pending.split(count);
+    const all = this.#pending;
+    this.#pending = new Batch();
+    return all;
   }
 
-  async #sendOne(batch: readonly Pending<I, R>[]): Promise<void> {
+  async #sendOne(batch: Batch<I, R>): Promise<void> {
     this.#inFlight += 1;
     try {
-      const results = await this.#options.flush(batch.map(({ item }) => item));
-      // The flush promises one result for each item; see BatcherOptions.
-      for (let index = 0; index < batch.length; index += 1) batch[index]?.resolve(results[index] as R);
+      batch.resolve(await this.#options.flush(batch.items));
     } catch (error) {
-      for (const { item, reject } of batch) reject(this.#options.refusal(error, item));
+      batch.reject((item) => this.#options.refusal(error, item));
     } finally {
       this.#inFlight -= 1;
       // Those who were answered may publish again: let them join.
-      if (this.#pending.length > 0) this.#scheduleNextTurn();
+      if (this.#pending.items.length > 0) this.#scheduleNextTurn();
       else if (this.#inFlight === 0) this.#notifyIdle();
     }
   }

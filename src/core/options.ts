@@ -130,8 +130,9 @@ export function assertArray(data: unknown): asserts data is readonly unknown[] {
  */
 export function assertKnown(where: string, options: object, known: ReadonlySet<string>): void {
   if (!isPlainObject(options)) throw new InvalidArgumentError(notPlain(where, options));
-  for (const name of Object.keys(options)) {
-    if (!known.has(name))
+  // Without a list of the names, which every publish would pay for.
+  for (const name in options) {
+    if (!known.has(name) && Object.hasOwn(options, name))
       throw new InvalidArgumentError(`${where}: unknown option "${name}"${suggestion(name, [...known])}`);
   }
 }

@@ -114,9 +114,10 @@ export class Publisher<P, I extends Outgoing, R, T extends { readonly id: string
 
   /** Sends one message with what else is published in this tick. An abort stops the waiting, not the message. */
   publish(place: P, data: unknown, options: O | undefined): Promise<T> {
-    if (options !== undefined || this.#through !== undefined) return this.#publish(place, data, options);
-    // The hot path: one promise, which is the caller's.
     try {
+      if (options?.signal !== undefined || this.#through !== undefined) return this.#publish(place, data, options);
+      // The hot path: one promise, which is the caller's.
+      this.#check(options);
       const target = this.#options.target(place);
       const validation = validatePayload(target.validate, data);
       if (validation === undefined && !this.#validating.has(target.lane))

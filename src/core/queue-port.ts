@@ -104,6 +104,8 @@ export interface NewItem {
   readonly id: string;
   /** Given by the caller: it is remembered for ten minutes, or 100,000 other such ids, also once the item is finished. */
   readonly dedupe?: boolean;
+  /** The caller has just made the id, and no other item can have it: nothing like it needs to be looked for. */
+  readonly isNew?: boolean;
   readonly recipient: string | Audience;
   readonly header: string;
   readonly data: Bytes;

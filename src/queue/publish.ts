@@ -159,7 +159,8 @@ function encodeItem(
   };
   const { id, header, data, size } = encodeOutgoing(runtime, routing, given, options, ownOne ?? request?.id);
   const fields = fieldsOf(options?.source ?? runtime.source, routing.target);
-  return { id, dedupe: ownOne !== undefined, header, data, size, recipient, priority, delayMs, ttlMs, fields };
+  const isOwn = ownOne !== undefined;
+  return { id, dedupe: isOwn, isNew: !isOwn, header, data, size, recipient, priority, delayMs, ttlMs, fields };
 }
 
 /** What `list` finds it by, whoever has said what is indexed: the store passes over the rest. */

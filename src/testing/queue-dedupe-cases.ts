@@ -49,6 +49,20 @@ export const queueDedupeCases: readonly ContractCase[] = [
     },
   },
   {
+    title: "queue: what was just made an id for is stored beside what has to be looked for",
+    run: async (store) => {
+      const work = startQueue(store);
+      const made = (id: string): NewItem => item(id, { isNew: true });
+      await work.push(item("held"), once("chosen"));
+      const pushed = await work.push(made("a"), item("held"), made("b"), once("other"), once("chosen"), once("other"));
+      deepEqual(duplicatesIn(pushed), [false, true, false, false, true, true]);
+      deepEqual(duplicatesIn(await work.push(made("c"), made("d"))), [false, false]);
+      const feed = await work.open();
+      deepEqual(attemptsOf(await collect(store, feed, 7)), ["held", "chosen", "a", "b", "other", "c", "d"]);
+      await quiet(store, feed);
+    },
+  },
+  {
     title: "queue: an id is remembered whatever became of its item",
     run: async (store) => {
       const work = startQueue(store);

@@ -9,7 +9,7 @@ import type { Port } from "./port.js";
 import { type KnownQueue, learn, writeSettings } from "./queue-known.js";
 import type { Recipients } from "./queue-recipients.js";
 import type { HandedOut, Tending } from "./queue-tending.js";
-import { audienceName, MAX_PLACES, ticketTail, toRecord } from "./records.js";
+import { audienceName, MAX_PLACES, placeDigits, toRecord } from "./records.js";
 import { loadScript } from "./scripts.js";
 
 const pushScript = loadScript("queue-push");
@@ -82,49 +82,72 @@ interface Batch {
   readonly audiences: readonly (readonly number[])[];
 }
 
-/** Items grouped by recipient; an id that comes twice is sent the first time. */
+/** Indices of the items that are for the same recipient, by priority. */
+type Shares = Map<number, number[]>;
+
+/** Items grouped by recipient and priority; an id that comes twice is sent the first time. */
 function pushArgs(queue: KnownQueue, items: readonly NewItem[], limits: QueueLimits): Batch {
   const { maxItems, overflow = "reject", records } = limits;
   const seen = new Set<string>();
-  const named = new Map<string, number[]>();
-  const audiences = new Map<string, number[]>();
+  const named = new Map<string, Shares>();
+  const audiences = new Map<string, Shares>();
   let isTimed = false;
   let isRemembered = false;
   for (let index = 0; index < items.length; index += 1) {
     const item = items[index];
     if (item === undefined || seen.has(item.id)) continue;
-    seen.add(item.id);
-    isTimed ||= item.delayMs > 0 || item.ttlMs !== undefined;
+    if (item.isNew !== true) seen.add(item.id);
     isRemembered ||= item.dedupe === true;
+    isTimed ||= item.delayMs > 0 || item.ttlMs !== undefined;
     const { recipient } = item;
-    const [groups, name] =
-      typeof recipient === "string" ? [named, recipient] : [audiences, audienceName(recipient.audience)];
-    const indices = groups.get(name);
-    if (indices === undefined) groups.set(name, [index]);
-    else indices.push(index);
+    if (typeof recipient === "string") addTo(named, recipient, item.priority, index);
+    else addTo(audiences, audienceName(recipient.audience), item.priority, index);
   }
-  const sent = [...named.values(), ...audiences.values()].flat();
+  const sent: number[] = [];
+  const keys: string[] = [];
+  const each: Arg[] = [];
+  const addAll = (name: string, recipient: string | undefined, shares: Shares): readonly number[] => {
+    const first = sent.length;
+    for (const indices of shares.values()) sent.push(...indices);
+    const indices = sent.slice(first);
+    each.push(name, String(indices.length), prioritiesOf(shares));
+    for (const index of indices) {
+      const item = items[index];
+      if (item !== undefined) addItem(each, item, index, recipient, isTimed, queue.indexed);
+    }
+    return indices;
+  };
+  for (const [recipient, shares] of named) {
+    const { waiting, due, bell, expiry } = queue.keys.recipient(recipient);
+    keys.push(waiting, due, bell, expiry);
+    const name = encodeName(recipient);
+    addAll(name, name, shares);
+  }
+  const sentToAudiences = [...audiences].map(([name, shares]) => addAll(name, undefined, shares));
   const has = (isTimed ? "t" : "") + (queue.indexed === undefined ? "" : "f");
   const remembered = isRemembered ? rememberedIn(items, sent) : "";
   const args: Arg[] = [String(maxItems), overflow, queue.settings, has, remembered];
   args.push(String(DEDUPE_MAX_IDS), String(DEDUPE_WINDOW_MS), String(sent.length), audiences.size > 0 ? "1" : "0");
   args.push(records === undefined ? "" : writeSettings(records));
-  const keys: string[] = [];
-  const add = (name: string, recipient: string | undefined, indices: readonly number[]): void => {
-    args.push(name, String(indices.length));
-    for (const index of indices) {
-      const item = items[index];
-      if (item !== undefined) addItem(args, item, index, recipient, isTimed, queue.indexed);
-    }
-  };
-  for (const [recipient, indices] of named) {
-    const { waiting, due, bell, expiry } = queue.keys.recipient(recipient);
-    keys.push(waiting, due, bell, expiry);
-    const name = encodeName(recipient);
-    add(name, name, indices);
+  args.push(seen.size === 0 ? "new" : "", sent.map(placeDigits).join(""));
+  return { keys, args: args.concat(each), sent, audiences: sentToAudiences };
+}
+
+function addTo(groups: Map<string, Shares>, name: string, priority: number, index: number): void {
+  let shares = groups.get(name);
+  if (shares === undefined) {
+    shares = new Map();
+    groups.set(name, shares);
   }
-  for (const [name, indices] of audiences) add(name, undefined, indices);
-  return { keys, args, sent, audiences: [...audiences.values()] };
+  const indices = shares.get(priority);
+  if (indices === undefined) shares.set(priority, [index]);
+  else indices.push(index);
+}
+
+function prioritiesOf(shares: Shares): string {
+  let text = "";
+  for (const [priority, { length }] of shares) text += `${priority} ${-priority} ${length} `;
+  return text;
 }
 
 function rememberedIn(items: readonly NewItem[], sent: readonly number[]): string {
@@ -139,8 +162,8 @@ function addItem(
   isTimed: boolean,
   indexed: KnownQueue["indexed"],
 ): void {
-  const { id, priority, delayMs, ttlMs } = item;
-  args.push(toStoredId(id), toRecord(item, index, recipient), ticketTail(index, priority), String(-priority));
+  const { id, delayMs, ttlMs } = item;
+  args.push(toStoredId(id), toRecord(item, index, recipient));
   if (isTimed) args.push(String(delayMs), ttlMs === undefined ? "" : String(ttlMs));
   if (indexed !== undefined) args.push(fieldsOf(item, indexed));
 }

@@ -27,7 +27,6 @@ const LINE_FROM = 0x80;
 const LINE_TO = 0xbf;
 const LINE_FEED = 10;
 
-/** Places within a batch, as text that sorts. */
 function digitsOf(index: number): string {
   return index.toString(BASE).padStart(3, "0");
 }
@@ -35,9 +34,14 @@ function digitsOf(index: number): string {
 /** The first of them, ready-made: as many as a facade sends at a time. */
 const DIGITS: readonly string[] = Array.from({ length: 256 }, (_, index) => digitsOf(index));
 
+/** A place within a batch, as text that sorts. */
+export function placeDigits(index: number): string {
+  return DIGITS[index] ?? digitsOf(index);
+}
+
 /** What a script is given of a new item to make its ticket of: all but its place in line and its expiry. */
 export function ticketTail(index: number, priority: number): string {
-  return `${DIGITS[index] ?? digitsOf(index)}|${priority}|`;
+  return `${placeDigits(index)}|${priority}|`;
 }
 
 /**

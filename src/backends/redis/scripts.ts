@@ -21,10 +21,10 @@ export function loadScript(name: string): LuaScript {
   const sha = createHash("sha1").update(source).digest("hex");
 
   function through<R>(send: Send<R>, keys: readonly string[], args: readonly Arg[]): Promise<R> {
-    const words = [String(keys.length), ...keys, ...args];
-    return send(["EVALSHA", sha, ...words]).catch((error: unknown) => {
+    const commandOf = (call: string, script: string): Arg[] => [call, script, String(keys.length), ...keys, ...args];
+    return send(commandOf("EVALSHA", sha)).catch((error: unknown) => {
       if (!isReply(error, "NOSCRIPT")) throw error;
-      return send(["EVAL", source, ...words]);
+      return send(commandOf("EVAL", source));
     });
   }
 

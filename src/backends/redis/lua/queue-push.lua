@@ -9,9 +9,11 @@
 --       8 which of the items have ids to be remembered: their numbers with spaces between, or ""
 --       9 how many ids a generation holds  10 how long it lasts, in ms  11 how many items  12 1 when any is for an audience
 --       13 what the publisher wants kept of items, as JSON, or "": stored where nothing is, and the queue holds nothing
---       then for each recipient its name as in keys, or "*registered" or "*online", and how many items it gets,
---       and for each of those its id, its record without the line, "<place in the batch>|<priority>|", minus its priority;
---       with "t" its delay in ms, and its time to live in ms or ""; with "f" its fields and values as in lib/recording.lua
+--       14 "new" when no other item can have any of the ids  15 the items' places in the batch, three digits each
+--       then for each recipient its name as in keys, or "*registered" or "*online", how many items it gets, and of these
+--       "<priority> <minus the priority> <how many have it> " for each priority; and for each of those items, in this order,
+--       its id and its record without the line; with "t" its delay in ms, and its time to live in ms or ""; with "f" its
+--       fields and values as in lib/recording.lua
 -- Reply "OK", or "OK+" where something is left for others to look after: recipients that have lapsed, or items that are not
 --         handed out to all; and the numbers of the duplicates. Behind a "|" for each audience how many recipients it has
 --         been so far, and where these are not all, the name of the intent for the rest, and between which numbers they are.
@@ -26,8 +28,8 @@
 --@ answers
 local now = nowMs()
 local count, isTimed = tonumber(ARGV[11]), string.byte(ARGV[7]) == 116
-local FIRST = 14
-local stride = 4 + (isTimed and 2 or 0) + (string.byte(ARGV[7], -1) == 102 and 1 or 0)
+local areNew, PLACES, FIRST = ARGV[14] == 'new', ARGV[15], 16
+local stride = 2 + (isTimed and 2 or 0) + (string.byte(ARGV[7], -1) == 102 and 1 or 0)
 
 local earlier, putOffMs = earlierResult(KEYS[4], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3])
 if earlier then
@@ -57,7 +59,7 @@ local groups, names, ids, hasAnswers = {}, {}, {}, false
 local at, nextKey, item = FIRST, 6, 0
 while at < #ARGV do
   local name, items = ARGV[at], tonumber(ARGV[at + 1])
-  local group = { name = name, first = item + 1, at = at + 2, items = items, key = nextKey }
+  local group = { name = name, first = item + 1, at = at + 3, items = items, priorities = ARGV[at + 2], key = nextKey }
   groups[#groups + 1] = group
   if string.byte(name) == 42 then
     group.audience = string.sub(name, 2)
@@ -69,11 +71,11 @@ while at < #ARGV do
       hasAnswers = hasAnswers or group.areAnswers
     end
   end
-  for i = at + 2, at + 1 + items * stride, stride do
+  for i = group.at, group.at + (items - 1) * stride, stride do
     item = item + 1
     ids[item] = ARGV[i]
   end
-  at = at + 2 + items * stride
+  at = group.at + items * stride
 end
 
 -- What is pushed to one that has lapsed is for whoever comes by that name later: first it has to be forgotten.
@@ -92,7 +94,7 @@ end
 
 -- Numbers of the items whose ids the queue holds.
 local isDuplicate, hasDuplicates = {}, false
-for from = 1, count, SLICE do
+for from = 1, areNew and 0 or count, SLICE do
   local to = math.min(from + SLICE - 1, count)
   local found = redis.call('HMGET', KEYS[1], unpack(ids, from, to))
   for i = 1, #found do
@@ -113,33 +115,37 @@ end
 -- The tickets of a group's new items; their records are stored later.
 local function batchOf(group)
   local waiting, due, expiry, waits = {}, {}, {}, 0
-  local item, mark = group.first - 1, group.audience and '*' or ''
-  for i = group.at, group.at + (group.items - 1) * stride, stride do
-    item = item + 1
-    if not isDuplicate[item] then
-      local id, tail, ttl = ARGV[i], ARGV[i + 2], isTimed and ARGV[i + 5] or ''
-      local ticket, record
-      if ttl == '' and mark == '' then
-        ticket = lineText .. tail .. id
-        record = lineStart .. ARGV[i + 1]
-      else
-        local expiresAt = ttl ~= '' and string.format('%.0f', now + ttl) or ''
-        ticket = lineText .. string.sub(tail, 1, 3) .. mark .. expiresAt .. string.sub(tail, 4) .. id
-        record = (ttl ~= '' and '\1' .. expiresAt or '') .. lineStart .. ARGV[i + 1]
-        if ttl ~= '' then
-          expiry[#expiry + 1] = expiresAt
-          expiry[#expiry + 1] = ticket
+  local item, i, mark = group.first - 1, group.at - stride, group.audience and '*' or ''
+  for priority, score, size in string.gmatch(group.priorities, '(%S+) (%S+) (%d+)') do
+    local middle = '|' .. priority .. '|'
+    for _ = 1, size do
+      item, i = item + 1, i + stride
+      if not isDuplicate[item] then
+        local id, ttl = ARGV[i], isTimed and ARGV[i + 3] or ''
+        local place = string.sub(PLACES, 3 * item - 2, 3 * item)
+        local ticket, record
+        if ttl == '' and mark == '' then
+          ticket = lineText .. place .. middle .. id
+          record = lineStart .. ARGV[i + 1]
+        else
+          local expiresAt = ttl ~= '' and string.format('%.0f', now + ttl) or ''
+          ticket = lineText .. place .. mark .. expiresAt .. middle .. id
+          record = (ttl ~= '' and '\1' .. expiresAt or '') .. lineStart .. ARGV[i + 1]
+          if ttl ~= '' then
+            expiry[#expiry + 1] = expiresAt
+            expiry[#expiry + 1] = ticket
+          end
         end
-      end
-      toStore[words + 1], toStore[words + 2] = id, record
-      words = words + 2
-      local delay = isTimed and tonumber(ARGV[i + 4]) or 0
-      if delay > 0 then
-        due[#due + 1] = string.format('%.0f', now + delay)
-        due[#due + 1] = ticket
-      else
-        waiting[waits + 1], waiting[waits + 2] = ARGV[i + 3], ticket
-        waits = waits + 2
+        toStore[words + 1], toStore[words + 2] = id, record
+        words = words + 2
+        local delay = isTimed and tonumber(ARGV[i + 2]) or 0
+        if delay > 0 then
+          due[#due + 1] = string.format('%.0f', now + delay)
+          due[#due + 1] = ticket
+        else
+          waiting[waits + 1], waiting[waits + 2] = score, ticket
+          waits = waits + 2
+        end
       end
     end
   end
@@ -163,7 +169,7 @@ end
 
 -- The usual case needs nothing of what follows.
 local excess = held + count - tonumber(ARGV[4])
-local isUsual = stored == '' and ARGV[8] == '' and ARGV[12] == '0' and not state[3]
+local isUsual = stored == '' and ARGV[8] == '' and ARGV[12] == '0' and (areNew or not state[3])
 if isUsual and not hasAnswers and not hasDuplicates and excess <= 0 then
   getInLine()
   for _, group in ipairs(groups) do
@@ -186,12 +192,12 @@ local settings = stored ~= '' and cjson.decode(stored)
 --@ dropping
 
 local generations = { PREFIX .. 'ids:0', PREFIX .. 'ids:1' }
-for i, value in ipairs(state[3] and lookUpIds(generations, ids) or {}) do
+for i, value in ipairs(state[3] and not areNew and lookUpIds(generations, ids) or {}) do
   isDuplicate[i] = isDuplicate[i] or value and true
 end
 if records and records.keepsThem then
   records.trim()
-  for from = 1, count, SLICE do
+  for from = 1, areNew and 0 or count, SLICE do
     for i, isHeld in ipairs(records.areHeld({ unpack(ids, from, math.min(from + SLICE - 1, count)) })) do
       isDuplicate[from + i - 1] = isDuplicate[from + i - 1] or isHeld
     end
