@@ -4,7 +4,7 @@ import type { Bytes } from "./backend.js";
 import { bytesOf, textOf } from "./bytes.js";
 import { BYTES_CONTENT, type Codec, decodeJson, jsonCodec } from "./codec.js";
 import { CodecError, toError } from "./errors.js";
-import { type Envelope, type HeaderFields, JSON_CONTENT } from "./message.js";
+import { type HeaderFields, type HeaderRead, JSON_CONTENT } from "./message.js";
 import { anObjectWith, type Check, show } from "./options.js";
 
 /** What is known of a payload besides its bytes: all of it is the same on the way back. */
@@ -97,13 +97,13 @@ export class Codecs {
    * @param envelope undefined for a bare header, which says that it is JSON and nothing else
    * @throws {CodecError}
    */
-  decode(data: Bytes, envelope: Envelope | undefined): unknown {
+  decode(data: Bytes, envelope: HeaderRead | undefined): unknown {
     if (this.isTransforming) return this.#restore(bytesOf(data), envelope);
     const contentType = envelope === undefined ? JSON_CONTENT : envelope.contentType;
     return this.#decodeAs(contentType, data);
   }
 
-  #restore(data: Uint8Array, envelope: Envelope | undefined): unknown {
+  #restore(data: Uint8Array, envelope: HeaderRead | undefined): unknown {
     let bytes = data;
     let content = envelope?.contentType ?? JSON_CONTENT;
     const left = new Set(this.#transforms);

@@ -5,7 +5,7 @@ import type { Clock } from "./clock.js";
 import type { Codecs } from "./codecs.js";
 import { type Judging, verdictOnFailure } from "./error-policy.js";
 import { CodecError, LeaseLostError, type TimeoutError, toError } from "./errors.js";
-import { decodeHeader, isBareHeader, type Message } from "./message.js";
+import { decodeHeader, isBareHeader, type Message, readHeader } from "./message.js";
 import { LEFT_TO_OTHERS, PASSED_BY, type Verdict, verdictOnReturn } from "./outcome.js";
 import type { Read } from "./payload.js";
 import type { Handed, Run, Watcher } from "./run.js";
@@ -262,7 +262,7 @@ export function createDecoder<T>(decoding: Decoding): Decoder<T> {
       if (readOwnType === undefined) return foreign(channel);
       return readOwnType(codecs.decode(data, undefined), undefined) as T | PromiseLike<T>;
     }
-    const envelope = decodeHeader(header, channel, position);
+    const envelope = readHeader(header, channel, position);
     const { type } = envelope;
     const read = readerFor(type);
     // The schema vouches for T; without one T is unknown.

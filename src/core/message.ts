@@ -118,27 +118,33 @@ export function isBareHeader(header: string): boolean {
  * @throws {CodecError} for a layout this version does not know, or text that is no header
  */
 export function decodeHeader(header: string, channel: string, position: string): Envelope {
+  const fields = readHeader(header, channel, position);
+  return Object.assign(fields, { time: fields.time ?? timeOfId(fields.id) ?? 0 });
+}
+
+/**
+ * The same without the time, unless the header has it: handling goes by the rest, and reading it from the id takes as long
+ * as all of that.
+ */
+export function readHeader(header: string, channel: string, position: string): HeaderRead {
   const [layout, written, ...fields] = header.split(SEPARATOR);
   const id = written === "" ? position : written;
   if (layout !== LAYOUT || id === undefined) {
     throw new CodecError(`not a message header of layout ${LAYOUT}: ${JSON.stringify(header.slice(0, 64))}`);
   }
-  const envelope: Writable<Envelope> = {
+  const read: Writable<HeaderRead> = {
     id,
     type: channel,
     source: DEFAULT_SOURCE,
     channel,
-    time: 0,
+    time: undefined,
     contentType: JSON_CONTENT,
   };
-  let hasTime = false;
-  for (const field of fields) {
-    hasTime ||= field.startsWith("t");
-    readField(envelope, field.charAt(0), field.slice(1));
-  }
-  if (!hasTime) envelope.time = timeOfId(id) ?? 0;
-  return envelope;
+  for (const field of fields) readField(read, field.charAt(0), field.slice(1));
+  return read;
 }
+
+export type HeaderRead = Omit<Envelope, "time"> & { readonly time: number | undefined };
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -154,7 +160,7 @@ const TEXT_FIELDS = {
   f: "contentType",
 } as const;
 
-function readField(envelope: Writable<Envelope>, letter: string, value: string): void {
+function readField(envelope: Writable<HeaderRead>, letter: string, value: string): void {
   switch (letter) {
     case "t":
       envelope.time = Number.parseInt(value, 36);
