@@ -118,8 +118,8 @@ export function isBareHeader(header: string): boolean {
  * @throws {CodecError} for a layout this version does not know, or text that is no header
  */
 export function decodeHeader(header: string, channel: string, position: string): Envelope {
-  const fields = readHeader(header, channel, position);
-  return Object.assign(fields, { time: fields.time ?? timeOfId(fields.id) ?? 0 });
+  const read = readHeader(header, channel, position);
+  return Object.assign(read, { time: read.time ?? timeOfId(read.id) ?? 0 });
 }
 
 /**

@@ -104,7 +104,10 @@ export interface NewItem {
   readonly id: string;
   /** Given by the caller: it is remembered for ten minutes, or 100,000 other such ids, also once the item is finished. */
   readonly dedupe?: boolean;
-  /** The caller has just made the id, and no other item can have it: nothing like it needs to be looked for. */
+  /**
+   * The caller has just made the id, and gives it to nobody else before the push is decided on. Where all items of a push
+   * are so, a backend need not look for each: should they come again, they all do.
+   */
   readonly isNew?: boolean;
   readonly recipient: string | Audience;
   readonly header: string;

@@ -57,8 +57,45 @@ export const queueDedupeCases: readonly ContractCase[] = [
       const pushed = await work.push(made("a"), item("held"), made("b"), once("other"), once("chosen"), once("other"));
       deepEqual(duplicatesIn(pushed), [false, true, false, false, true, true]);
       deepEqual(duplicatesIn(await work.push(made("c"), made("d"))), [false, false]);
+      // What is sent again is all that was.
+      deepEqual(duplicatesIn(await work.push(made("c"), made("d"))), [true, true]);
       const feed = await work.open();
       deepEqual(attemptsOf(await collect(store, feed, 7)), ["held", "chosen", "a", "b", "other", "c", "d"]);
+      await quiet(store, feed);
+    },
+  },
+  {
+    title: "queue: what was just made an id for is found among those that callers gave again",
+    run: async (store) => {
+      const work = startQueue(store);
+      const made = (id: string): NewItem => item(id, { isNew: true });
+      await work.push(once("b"));
+      const feed = await work.open();
+      await settled(feed, ack(await collectOne(store, feed)));
+      deepEqual(duplicatesIn(await work.push(made("a"), made("b"))), [false, true]);
+      deepEqual(attemptsOf(await collect(store, feed, 1)), ["a"]);
+      await quiet(store, feed);
+    },
+  },
+  {
+    title: "queue: items of one push keep their places, whatever their priorities, and whoever of them is a duplicate",
+    run: async (store) => {
+      const work = startQueue(store);
+      const ttlMs = 60_000;
+      const mixed = (prefix: string, more: Partial<NewItem>): NewItem[] => [
+        item(`${prefix}1`, { ...more, priority: 5 }),
+        item(`${prefix}2`, { ...more, ttlMs }),
+        item(`${prefix}3`, { ...more, priority: -7 }),
+        item(`${prefix}4`, { ...more, priority: 5, ttlMs }),
+        item(`${prefix}5`, { ...more }),
+        item(`${prefix}6`, { ...more, priority: 5 }),
+      ];
+      deepEqual(duplicatesIn(await work.push(item("a4", { priority: 9 }))), [false]);
+      deepEqual(duplicatesIn(await work.push(...mixed("a", {}))), [false, false, false, true, false, false]);
+      deepEqual(duplicatesIn(await work.push(...mixed("b", { isNew: true }))), Array(6).fill(false));
+      const feed = await work.open();
+      const order = ["a4", "a1", "a6", "b1", "b4", "b6", "a2", "a5", "b2", "b5", "a3", "b3"];
+      deepEqual(attemptsOf(await collect(store, feed, order.length)), order);
       await quiet(store, feed);
     },
   },

@@ -85,9 +85,19 @@ interface Batch {
 /** Indices of the items that are for the same recipient, by priority. */
 type Shares = Map<number, number[]>;
 
+interface Group {
+  /** As the script is told. */
+  readonly name: string;
+  /** As in keys; undefined for an audience. */
+  readonly recipient: string | undefined;
+  readonly shares: Shares;
+  readonly indices: readonly number[];
+}
+
 /** Items grouped by recipient and priority; an id that comes twice is sent the first time. */
 function pushArgs(queue: KnownQueue, items: readonly NewItem[], limits: QueueLimits): Batch {
   const { maxItems, overflow = "reject", records } = limits;
+  const areNew = items.every(({ isNew }) => isNew === true);
   const seen = new Set<string>();
   const named = new Map<string, Shares>();
   const audiences = new Map<string, Shares>();
@@ -96,41 +106,34 @@ function pushArgs(queue: KnownQueue, items: readonly NewItem[], limits: QueueLim
   for (let index = 0; index < items.length; index += 1) {
     const item = items[index];
     if (item === undefined || seen.has(item.id)) continue;
-    if (item.isNew !== true) seen.add(item.id);
+    if (!areNew) seen.add(item.id);
     isRemembered ||= item.dedupe === true;
     isTimed ||= item.delayMs > 0 || item.ttlMs !== undefined;
     const { recipient } = item;
     if (typeof recipient === "string") addTo(named, recipient, item.priority, index);
     else addTo(audiences, audienceName(recipient.audience), item.priority, index);
   }
-  const sent: number[] = [];
-  const keys: string[] = [];
-  const each: Arg[] = [];
-  const addAll = (name: string, recipient: string | undefined, shares: Shares): readonly number[] => {
-    const first = sent.length;
-    for (const indices of shares.values()) sent.push(...indices);
-    const indices = sent.slice(first);
-    each.push(name, String(indices.length), prioritiesOf(shares));
-    for (const index of indices) {
-      const item = items[index];
-      if (item !== undefined) addItem(each, item, index, recipient, isTimed, queue.indexed);
-    }
-    return indices;
-  };
-  for (const [recipient, shares] of named) {
-    const { waiting, due, bell, expiry } = queue.keys.recipient(recipient);
-    keys.push(waiting, due, bell, expiry);
-    const name = encodeName(recipient);
-    addAll(name, name, shares);
-  }
-  const sentToAudiences = [...audiences].map(([name, shares]) => addAll(name, undefined, shares));
+  const toAudiences = [...audiences].map(([name, shares]) => groupOf(name, undefined, shares));
+  const groups = [...named].map(([recipient, shares]) => groupOf(encodeName(recipient), encodeName(recipient), shares));
+  groups.push(...toAudiences);
+  const sent = groups.flatMap(({ indices }) => indices);
   const has = (isTimed ? "t" : "") + (queue.indexed === undefined ? "" : "f");
   const remembered = isRemembered ? rememberedIn(items, sent) : "";
   const args: Arg[] = [String(maxItems), overflow, queue.settings, has, remembered];
   args.push(String(DEDUPE_MAX_IDS), String(DEDUPE_WINDOW_MS), String(sent.length), audiences.size > 0 ? "1" : "0");
-  args.push(records === undefined ? "" : writeSettings(records));
-  args.push(seen.size === 0 ? "new" : "", sent.map(placeDigits).join(""));
-  return { keys, args: args.concat(each), sent, audiences: sentToAudiences };
+  args.push(records === undefined ? "" : writeSettings(records), areNew ? "new" : "", sent.map(placeDigits).join(""));
+  for (const { name, recipient, shares, indices } of groups) {
+    args.push(name, String(indices.length), prioritiesOf(shares));
+    for (const index of indices) {
+      const item = items[index];
+      if (item !== undefined) addItem(args, item, index, recipient, isTimed, queue.indexed);
+    }
+  }
+  const keys = [...named.keys()].flatMap((recipient) => {
+    const { waiting, due, bell, expiry } = queue.keys.recipient(recipient);
+    return [waiting, due, bell, expiry];
+  });
+  return { keys, args, sent, audiences: toAudiences.map(({ indices }) => indices) };
 }
 
 function addTo(groups: Map<string, Shares>, name: string, priority: number, index: number): void {
@@ -142,6 +145,12 @@ function addTo(groups: Map<string, Shares>, name: string, priority: number, inde
   const indices = shares.get(priority);
   if (indices === undefined) shares.set(priority, [index]);
   else indices.push(index);
+}
+
+function groupOf(name: string, recipient: string | undefined, shares: Shares): Group {
+  const indices: number[] = [];
+  for (const some of shares.values()) indices.push(...some);
+  return { name, recipient, shares, indices };
 }
 
 function prioritiesOf(shares: Shares): string {

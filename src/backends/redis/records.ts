@@ -31,7 +31,7 @@ function digitsOf(index: number): string {
   return index.toString(BASE).padStart(3, "0");
 }
 
-/** The first of them, ready-made: as many as a facade sends at a time. */
+/** Those of the first places, ready-made: as many as a facade sends at a time. */
 const DIGITS: readonly string[] = Array.from({ length: 256 }, (_, index) => digitsOf(index));
 
 /** A place within a batch, as text that sorts. */
@@ -39,7 +39,7 @@ export function placeDigits(index: number): string {
   return DIGITS[index] ?? digitsOf(index);
 }
 
-/** What a script is given of a new item to make its ticket of: all but its place in line and its expiry. */
+/** A ticket without its place in line, its expiry and its id. */
 export function ticketTail(index: number, priority: number): string {
   return `${placeDigits(index)}|${priority}|`;
 }

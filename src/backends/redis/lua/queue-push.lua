@@ -9,7 +9,7 @@
 --       8 which of the items have ids to be remembered: their numbers with spaces between, or ""
 --       9 how many ids a generation holds  10 how long it lasts, in ms  11 how many items  12 1 when any is for an audience
 --       13 what the publisher wants kept of items, as JSON, or "": stored where nothing is, and the queue holds nothing
---       14 "new" when no other item can have any of the ids  15 the items' places in the batch, three digits each
+--       14 "new" when all of the ids were just made  15 the items' places in the batch, three digits each
 --       then for each recipient its name as in keys, or "*registered" or "*online", how many items it gets, and of these
 --       "<priority> <minus the priority> <how many have it> " for each priority; and for each of those items, in this order,
 --       its id and its record without the line; with "t" its delay in ms, and its time to live in ms or ""; with "f" its
@@ -28,7 +28,7 @@
 --@ answers
 local now = nowMs()
 local count, isTimed = tonumber(ARGV[11]), string.byte(ARGV[7]) == 116
-local areNew, PLACES, FIRST = ARGV[14] == 'new', ARGV[15], 16
+local PLACES, FIRST = ARGV[15], 16
 local stride = 2 + (isTimed and 2 or 0) + (string.byte(ARGV[7], -1) == 102 and 1 or 0)
 
 local earlier, putOffMs = earlierResult(KEYS[4], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3])
@@ -54,7 +54,8 @@ if isWanted then
   redis.call('HSET', KEYS[2], 'records', stored)
 end
 
--- The recipients: name, number of the first item, where its words begin, how many items, and which keys are its own.
+-- The recipients: name, number of the first item, where its words begin, how many items of which priorities, and which
+-- keys are its own.
 local groups, names, ids, hasAnswers = {}, {}, {}, false
 local at, nextKey, item = FIRST, 6, 0
 while at < #ARGV do
@@ -92,6 +93,9 @@ if #names > 0 then
   end
 end
 
+-- Ids that were just made are the queue's only when all of them came before, in this same batch: the last tells. Where
+-- ids of callers are remembered, one of them may be one of these, given again by whoever did not hear of it.
+local areNew = ARGV[14] == 'new' and not state[3] and redis.call('HEXISTS', KEYS[1], ids[count]) == 0
 -- Numbers of the items whose ids the queue holds.
 local isDuplicate, hasDuplicates = {}, false
 for from = 1, areNew and 0 or count, SLICE do
@@ -118,7 +122,7 @@ local function batchOf(group)
   local item, i, mark = group.first - 1, group.at - stride, group.audience and '*' or ''
   for priority, score, size in string.gmatch(group.priorities, '(%S+) (%S+) (%d+)') do
     local middle = '|' .. priority .. '|'
-    for _ = 1, size do
+    for _ = 1, tonumber(size) do
       item, i = item + 1, i + stride
       if not isDuplicate[item] then
         local id, ttl = ARGV[i], isTimed and ARGV[i + 3] or ''
@@ -169,7 +173,7 @@ end
 
 -- The usual case needs nothing of what follows.
 local excess = held + count - tonumber(ARGV[4])
-local isUsual = stored == '' and ARGV[8] == '' and ARGV[12] == '0' and (areNew or not state[3])
+local isUsual = stored == '' and ARGV[8] == '' and ARGV[12] == '0' and not state[3]
 if isUsual and not hasAnswers and not hasDuplicates and excess <= 0 then
   getInLine()
   for _, group in ipairs(groups) do
@@ -192,12 +196,12 @@ local settings = stored ~= '' and cjson.decode(stored)
 --@ dropping
 
 local generations = { PREFIX .. 'ids:0', PREFIX .. 'ids:1' }
-for i, value in ipairs(state[3] and not areNew and lookUpIds(generations, ids) or {}) do
+for i, value in ipairs(state[3] and lookUpIds(generations, ids) or {}) do
   isDuplicate[i] = isDuplicate[i] or value and true
 end
 if records and records.keepsThem then
   records.trim()
-  for from = 1, areNew and 0 or count, SLICE do
+  for from = 1, count, SLICE do
     for i, isHeld in ipairs(records.areHeld({ unpack(ids, from, math.min(from + SLICE - 1, count)) })) do
       isDuplicate[from + i - 1] = isDuplicate[from + i - 1] or isHeld
     end
