@@ -1,5 +1,7 @@
 /** The server dies: what each level of durability keeps, and what it does not. */
 
+import { readdir, stat, truncate } from "node:fs/promises";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { connect } from "../../src/index.js";
 import { silentLogger } from "../facades/support/lanes.js";
@@ -34,6 +36,39 @@ test("[E26] fault 1: a Redis with appendfsync always that is killed under load l
     await system.stop();
   }
 });
+
+test("fault 1: what a kill leaves half written in the append-only file never comes back beside what was published again", async () => {
+  const { server, url, stop } = await startStandalone(ALWAYS);
+  try {
+    const broker = await connect(url, { logger: silentLogger, durability: "fsync" });
+    const written = async (): Promise<number> => (await stat(await newestFile(server.dir))).size;
+    await broker.events.publish("orders", 0);
+    const before = await written();
+    const lost = await broker.events.publishMany("orders", [1, 2, 3]);
+    const after = await written();
+    await server.kill();
+    // As if the kill had come in the middle of the write: behind the first of the three.
+    await truncate(await newestFile(server.dir), before + Math.ceil((after - before) / 2));
+    await server.restart();
+    expect((await broker.events.stats("orders")).length).toBe(1);
+    await broker.events.publishMany("orders", [1, 2, 3]);
+    await server.kill();
+    await server.restart();
+    expect((await broker.events.stats("orders")).length).toBe(1 + lost.length);
+    await broker.close();
+  } finally {
+    await stop();
+  }
+});
+
+async function newestFile(dir: string): Promise<string> {
+  const files = await readdir(join(dir, "appendonlydir"));
+  const file = files
+    .filter((name) => name.endsWith(".incr.aof"))
+    .sort()
+    .at(-1);
+  return join(dir, "appendonlydir", file ?? "none");
+}
 
 test("fault 2: with appendfsync everysec a kill may take what receipts called memory, and nothing may be called more", async () => {
   const disk = await createUnreliable();

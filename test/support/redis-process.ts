@@ -2,6 +2,7 @@
 
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { mendAppendOnlyFile } from "./append-only.js";
 import { type ManagedProcess, releasePort, removeDir, startProcess } from "./process.js";
 import { type Cli, type CliArgument, harnessUser, redisCli } from "./redis-cli.js";
 import { until } from "./wait.js";
@@ -13,6 +14,8 @@ export interface RestartOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** `"nothing"` resolves as soon as the process exists, to watch it load; default `"answer"`. */
   readonly awaiting?: "answer" | "nothing";
+  /** False leaves what a death has left half written in its append-only file to the server itself. Default: it is mended. */
+  readonly mends?: boolean;
 }
 
 export interface RedisServer extends AsyncDisposable {
@@ -110,6 +113,7 @@ export async function launchRedis(launch: Launch): Promise<RedisServer> {
     restart: async (options = {}) => {
       await end((running) => running.stop());
       history += daemon.output();
+      if (launch.mode === "server" && options.mends !== false) await mendAppendOnlyFile(launch.binary, dir);
       env = options.env ?? env;
       daemon = startProcess(launch.binary, args, { cwd: dir, env: { ...env } });
       state = "running";
