@@ -54,6 +54,8 @@ export const STREAM_KEY: string = logKeys("default", STREAM).stream;
 const PROBE_KEY = STREAM_KEY.replace(/\}.*$/, "}:probe");
 const PROBE_EVERY_MS = 10;
 const PROBE_ANSWER_MS = 500;
+/** Of each server's log, where it matters. */
+const LOG_TAIL = 1_000;
 
 export async function startSite(topology: Topology, seed: number): Promise<Site> {
   switch (topology) {
@@ -145,15 +147,20 @@ async function deposed(
 export async function awaitWritable(nodes: readonly RedisServer[], deadlineMs = 60_000): Promise<number> {
   const start = performance.now();
   let writtenAt: number | undefined;
+  let refusal: unknown = "nobody was asked";
+  const refused = (error: unknown): void => void (refusal = error);
   await Promise.all(
     nodes.map(async (node) => {
       while (writtenAt === undefined && performance.now() - start < deadlineMs) {
-        const ok = await withDeadline(() => node.cli("SET", PROBE_KEY, "1"), PROBE_ANSWER_MS).catch(() => undefined);
+        const ok = await withDeadline(() => node.cli("SET", PROBE_KEY, "1"), PROBE_ANSWER_MS).catch(refused);
         if (ok === "OK") writtenAt ??= now();
         else await pause(PROBE_EVERY_MS);
       }
     }),
   );
-  if (writtenAt === undefined) throw new Error(`no node accepted a write within ${deadlineMs} ms`);
+  if (writtenAt === undefined) {
+    const logs = nodes.map(({ port, log }) => `${port}: ${log().slice(-LOG_TAIL)}`).join("\n");
+    throw new Error(`no node accepted a write within ${deadlineMs} ms, the last answer was ${String(refusal)}\n${logs}`);
+  }
   return writtenAt;
 }
