@@ -160,7 +160,9 @@ export async function awaitWritable(nodes: readonly RedisServer[], deadlineMs = 
   );
   if (writtenAt === undefined) {
     const logs = nodes.map(({ port, log }) => `${port}: ${log().slice(-LOG_TAIL)}`).join("\n");
-    throw new Error(`no node accepted a write within ${deadlineMs} ms, the last answer was ${String(refusal)}\n${logs}`);
+    throw new Error(
+      `no node accepted a write within ${deadlineMs} ms, the last answer was ${String(refusal)}\n${logs}`,
+    );
   }
   return writtenAt;
 }
