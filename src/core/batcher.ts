@@ -53,7 +53,7 @@ class Batch<I, R> {
 
   resolve(results: readonly R[]): void {
     // The flush promises one result for each item; see BatcherOptions.
-    for (const [index, resolve] of this.#resolves.entries()) resolve(results[index] as R);
+    for (let index = 0; index < this.#resolves.length; index += 1) this.#resolves[index]?.(results[index] as R);
   }
 
   reject(toError: (item: I) => unknown): void {
