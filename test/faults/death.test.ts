@@ -47,7 +47,7 @@ test("fault 1: what a kill leaves half written in the append-only file never com
     const lost = await broker.events.publishMany("orders", [1, 2, 3]);
     const after = await written();
     await server.kill();
-    // As if the kill had come in the middle of the write: behind the first of the three.
+    // As if the kill had come in the middle of the write.
     await truncate(await newestFile(server.dir), before + Math.ceil((after - before) / 2));
     await server.restart();
     expect((await broker.events.stats("orders")).length).toBe(1);

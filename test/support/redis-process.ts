@@ -14,8 +14,6 @@ export interface RestartOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** `"nothing"` resolves as soon as the process exists, to watch it load; default `"answer"`. */
   readonly awaiting?: "answer" | "nothing";
-  /** False leaves what a death has left half written in its append-only file to the server itself. Default: it is mended. */
-  readonly mends?: boolean;
 }
 
 export interface RedisServer extends AsyncDisposable {
@@ -34,7 +32,7 @@ export interface RedisServer extends AsyncDisposable {
   log(): string;
   /** Resolves when the process is gone; SIGKILL by default. */
   kill(signal?: "SIGKILL" | "SIGTERM" | "SIGINT"): Promise<void>;
-  /** Starts it again on its port and directory; one that still runs is ended in an orderly way before. */
+  /** Starts it again on its port and directory, with its append-only file mended; one that still runs is ended in an orderly way before. */
   restart(options?: RestartOptions): Promise<void>;
   /** SIGSTOP: connections stay open and nothing answers. */
   pause(): void;
@@ -113,7 +111,7 @@ export async function launchRedis(launch: Launch): Promise<RedisServer> {
     restart: async (options = {}) => {
       await end((running) => running.stop());
       history += daemon.output();
-      if (launch.mode === "server" && options.mends !== false) await mendAppendOnlyFile(launch.binary, dir);
+      if (launch.mode === "server") await mendAppendOnlyFile(launch.binary, dir);
       env = options.env ?? env;
       daemon = startProcess(launch.binary, args, { cwd: dir, env: { ...env } });
       state = "running";

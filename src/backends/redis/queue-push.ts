@@ -114,7 +114,10 @@ function pushArgs(queue: KnownQueue, items: readonly NewItem[], limits: QueueLim
     else addTo(audiences, audienceName(recipient.audience), item.priority, index);
   }
   const toAudiences = [...audiences].map(([name, shares]) => groupOf(name, undefined, shares));
-  const groups = [...named].map(([recipient, shares]) => groupOf(encodeName(recipient), encodeName(recipient), shares));
+  const groups = [...named].map(([recipient, shares]) => {
+    const name = encodeName(recipient);
+    return groupOf(name, name, shares);
+  });
   groups.push(...toAudiences);
   const sent = groups.flatMap(({ indices }) => indices);
   const has = (isTimed ? "t" : "") + (queue.indexed === undefined ? "" : "f");
