@@ -8,6 +8,7 @@ import { atMost, nextTurn, wait } from "./clock.js";
 import type { ConsumerOptions } from "./consumer-options.js";
 import type { ConsumerStats } from "./consumer-stats.js";
 import { ClosedError, LeaseLostError, NotFoundError, toError } from "./errors.js";
+import { Fetcher } from "./fetcher.js";
 import { HeldFeed } from "./held-feed.js";
 import { GIVE_BACK, STOP, type Verdict } from "./outcome.js";
 import { Renewal } from "./renewal.js";
@@ -16,8 +17,6 @@ import { Run } from "./run.js";
 
 /** How long a fetch waits for messages before the loop comes round. */
 const WAIT_MS = 2_000;
-/** From this concurrency on half of the slots are fetched while the other half is handled. */
-const MIN_SPLIT = 32;
 /** What was fetched ahead waits for a slot at most this long, and a third of its lease. */
 const MAX_AHEAD_MS = 1_000;
 /** Outcomes that are known when draining ends get this long to be settled. */
@@ -38,17 +37,14 @@ export class Consumer {
   readonly #stopping = new AbortController();
   readonly #feed: HeldFeed;
   readonly #renewal: Renewal;
-  /** Deliveries asked for at a time. */
-  readonly #fetchSize: number;
+  readonly #fetcher: Fetcher;
   #settlements: Settlement[] = [];
-  /** Fetched, and started once the next fetch is on its way, as far as there are slots. */
-  #ready: Delivery[] = [];
-  /** Since when the oldest of them waits. */
-  #readySince = 0;
   #loop: Promise<void> = Promise.resolve();
   #settling: Promise<void> | undefined;
   #fetchWaits = false;
   #failures = 0;
+  /** The last call that had something to settle has failed. */
+  #isStuck = false;
   #settled = 0;
   #lost = 0;
   #lastFetchAt: number;
@@ -61,7 +57,7 @@ export class Consumer {
 
   constructor(options: ConsumerOptions) {
     this.#options = options;
-    const { open, clock, events, leaseMs, currentLeaseMs } = options;
+    const { open, clock, events, concurrency, fetchAhead = false, leaseMs, currentLeaseMs } = options;
     const report = (error: unknown): void => events.failing(error, this.#failures);
     this.#feed = new HeldFeed({ open, clock, abandoned: () => this.#loseAll(), report });
     this.#renewal = new Renewal({
@@ -71,7 +67,13 @@ export class Consumer {
       renew: () => this.#renew(),
       failed: (error) => this.#failToRenew(error),
     });
-    this.#fetchSize = options.concurrency < MIN_SPLIT ? options.concurrency : Math.ceil(options.concurrency / 2);
+    this.#fetcher = new Fetcher({
+      concurrency,
+      fetchAhead,
+      maxAheadMs: Math.min(MAX_AHEAD_MS, leaseMs / 3),
+      clock,
+      fetch: (max, mayWait) => this.#fetch(max, mayWait),
+    });
     this.#lastFetchAt = options.clock.now();
     this.#roomSince = this.#lastFetchAt;
   }
@@ -122,61 +124,57 @@ export class Consumer {
   }
 
   async #consume(): Promise<void> {
-    while (!this.#stopping.signal.aborted) {
+    const stopping = this.#stopping.signal;
+    while (!stopping.aborted) {
       // Handlers that need no more than a few microtasks settle together, and leave their slots to this fetch.
       await nextTurn();
-      const room = this.#room();
-      if (room === 0 && this.#settlements.length === 0) {
+      const hasFetched = this.#fetcher.fetch({
+        running: this.#running.size,
+        settling: this.#settlements.length,
+        isStuck: this.#isStuck,
+      });
+      if (hasFetched && this.#fetcher.mayGoOn) {
+        // A client writes when the turn ends in which it was called: only then the fetch is really on its way, and the
+        // backend busy with it while the next deliveries are handled.
+        await nextTurn();
+        await nextTurn();
+      } else if (this.#fetcher.isUnderWay) {
+        await this.#fetcher.receive();
+      } else {
         await this.#nextSlot();
-        this.#startReady();
-        continue;
       }
-      const isIdle = this.#ready.length === 0;
-      const fetching = this.#fetch(room, isIdle);
-      if (!isIdle) {
-        // A client writes when the turn ends in which it was called: only then the fetch is really on its way.
-        await nextTurn();
-        await nextTurn();
-        if (!this.#stopping.signal.aborted) this.#startReady();
-      }
-      const taken = await fetching;
-      if (this.#stopping.signal.aborted) return;
-      if (this.#ready.length === 0) this.#readySince = this.#options.clock.now();
-      this.#ready.push(...taken);
-      // A full answer means that there is more to come; otherwise nothing may wait.
-      if (taken.length < this.#fetchSize || this.#fetchSize === this.#options.concurrency) this.#startReady();
+      if (!stopping.aborted) this.#startReady();
     }
-  }
-
-  /** How many to fetch. */
-  #room(): number {
-    const { concurrency, fetchAhead } = this.#options;
-    // All that was started has finished since: for such handlers as much again is fetched before these are started.
-    if (fetchAhead === true && this.#running.size === 0 && this.#settlements.length >= MIN_SPLIT) return concurrency;
-    return Math.max(0, Math.min(concurrency - this.#running.size - this.#ready.length, this.#fetchSize));
+    await this.#fetcher.over();
+    this.#giveBackReady();
   }
 
   #startReady(): void {
     const now = this.#options.clock.now();
     const free = this.#options.concurrency - this.#running.size;
-    for (const delivery of this.#ready.splice(0, free)) this.#start(delivery, now);
+    for (const delivery of this.#fetcher.take(free)) this.#start(delivery, now);
   }
 
-  /** Waits for a slot. When handlers have become slow, what was fetched ahead of them goes back: others may have slots. */
+  /** Waits for a slot. When handlers have become slow, what was fetched ahead of them goes back. */
   async #nextSlot(): Promise<void> {
-    const { concurrency, clock, leaseMs } = this.#options;
-    if (this.#ready.length === 0) return await this.#nextChange();
+    const { concurrency, clock } = this.#options;
+    const leftMs = this.#fetcher.leftMs;
+    if (leftMs === undefined) return await this.#nextChange();
     if (this.#running.size < concurrency) return;
-    const leftMs = (): number => this.#readySince + Math.min(MAX_AHEAD_MS, leaseMs / 3) - clock.now();
-    if (leftMs() > 0) await atMost(clock, leftMs(), this.#nextChange());
-    if (leftMs() > 0) return;
-    for (const delivery of this.#ready.splice(0)) {
+    if (leftMs > 0) await atMost(clock, leftMs, this.#nextChange());
+    if ((this.#fetcher.leftMs ?? 1) <= 0) this.#giveBackReady();
+  }
+
+  /** Uncounted: others may have slots. */
+  #giveBackReady(): void {
+    const now = this.#options.clock.now();
+    for (const delivery of this.#fetcher.take()) {
       const { receipt } = delivery;
-      this.#settlements.push({ outcome: { receipt, ...GIVE_BACK }, run: new Run(delivery, clock.now(), this) });
+      this.#settlements.push({ outcome: { receipt, ...GIVE_BACK }, run: new Run(delivery, now, this) });
     }
   }
 
-  /** @returns what is to be handled; what arrives after the stop goes back with the feed's close, uncounted */
+  /** @returns what is to be handled. Never rejects. */
   async #fetch(max: number, mayWait: boolean): Promise<readonly Delivery[]> {
     // While a settle-only call is under way its outcomes are spoken for; this one waits only if there are none.
     const settlements = this.#takeSettlements();
@@ -230,9 +228,11 @@ export class Consumer {
       if (taken.deliveries.length > 0) this.#renewal.taken();
       this.#conclude(settlements, taken.lost);
       this.#options.events.taken(taken);
-      this.#recover();
+      if (settlements.length > 0) this.#isStuck = false;
+      if (!this.#isStuck) this.#recover();
       return taken;
     } catch (error) {
+      this.#isStuck ||= settlements.length > 0;
       // Without its group nobody has a use for an outcome.
       const over = this.#closed ? closing() : error instanceof NotFoundError ? error : undefined;
       if (over === undefined) this.#settlements.unshift(...settlements);
@@ -307,6 +307,7 @@ export class Consumer {
   }
 
   #loseAll(): void {
+    this.#fetcher.forget();
     for (const run of this.#running.values()) this.#lose(run);
   }
 

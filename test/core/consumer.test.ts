@@ -31,7 +31,8 @@ function createStage(options: Partial<ConsumerOptions> = {}) {
       new Promise((resolve, reject) => {
         const answer = (taken: Partial<Taken> = {}): void => resolve({ ...EMPTY, ...taken });
         calls.push({ want, outcomes, answer, fail: reject });
-        want.signal?.addEventListener("abort", () => answer(), { once: true });
+        // It ends a wait, and nothing else.
+        if (want.waitMs > 0) want.signal?.addEventListener("abort", () => answer(), { once: true });
       }),
     async extend(receipts) {
       extended.push(receipts);
@@ -91,6 +92,9 @@ const delivery = (position: string): Delivery => ({
   data: new Uint8Array(),
 });
 
+const many = (from: number, count: number): Delivery[] =>
+  Array.from({ length: count }, (_, index) => delivery(`${from + index}`));
+
 describe("the consumer loop", () => {
   test("fetches as many as there are free slots, and settles together with the next fetch", async () => {
     const stage = createStage();
@@ -127,6 +131,135 @@ describe("the consumer loop", () => {
     await stage.consumer.close(0);
   });
 
+  test("has two fetches under way while much is waiting, never for more than there are slots, and one once there is less", async () => {
+    /** By position: how many calls there had been when its handler began. */
+    const callsBefore = new Map<string, number>();
+    const handle = async ({ position }: Delivery): Promise<Verdict> => {
+      callsBefore.set(position, stage.calls.length);
+      return ACK;
+    };
+    const stage = createStage({ concurrency: 64, handle });
+    await stage.consumer.start();
+    const first = await stage.next(0);
+    expect([first.want.max, first.want.waitMs > 0]).toEqual([32, true]);
+    first.answer({ deliveries: many(0, 32) });
+    const [one, two] = [await stage.next(1), await stage.next(2)];
+    expect([one, two].map(({ want, outcomes }) => [want, outcomes.length])).toMatchObject([
+      [{ max: 32, waitMs: 0 }, 32],
+      [{ max: 32, waitMs: 0 }, 0],
+    ]);
+    // In the order in which they were asked for; what comes together is asked for apart.
+    two.answer({ deliveries: many(64, 32) });
+    one.answer({ deliveries: many(32, 32) });
+    const [three, four] = [await stage.next(3), await stage.next(4)];
+    expect([three, four].map(({ want, outcomes }) => [want.max, outcomes.length])).toEqual([
+      [32, 32],
+      [32, 32],
+    ]);
+    expect(["32", "63", "64", "95"].map((position) => callsBefore.get(position))).toEqual([3, 3, 4, 4]);
+    three.answer({ deliveries: many(96, 5) });
+    four.answer();
+    // There is no more: one fetch, which waits.
+    const five = await stage.next(5);
+    expect([five.want, five.outcomes.length]).toMatchObject([{ max: 32, waitMs: 2_000 }, 5]);
+    five.answer();
+    const six = await stage.next(6);
+    expect([six.want.waitMs, stage.calls.length, stage.consumer.stats().settled]).toEqual([2_000, 7, 101]);
+    await stage.consumer.close(0);
+  });
+
+  test("fetches as many as there are free slots, and starts what comes at once, while handlers take their time", async () => {
+    const stage = createStage({ concurrency: 64 });
+    await stage.consumer.start();
+    (await stage.next(0)).answer({ deliveries: many(0, 32) });
+    const second = await stage.next(1);
+    expect(second.want.max).toBe(32);
+    for (const position of ["0", "1", "2"]) stage.running.get(position)?.finish();
+    second.answer({ deliveries: many(32, 32) });
+    const third = await stage.next(2);
+    expect([third.want.max, third.outcomes.length, stage.running.size]).toEqual([3, 3, 64]);
+    third.answer();
+    const closing = stage.consumer.close(0);
+    await stage.clock.advance(10_000);
+    await closing;
+  });
+
+  test("what a fetch brings after a stop is not started, and goes back at once", async () => {
+    const stage = createStage({ concurrency: 64 });
+    await stage.consumer.start();
+    (await stage.next(0)).answer({ deliveries: many(0, 32) });
+    const late = await stage.next(1);
+    const closing = stage.consumer.close(60_000);
+    late.answer({ deliveries: many(32, 32) });
+    const back = await stage.next(2);
+    expect([back.want.max, stage.running.size, stage.closed()]).toEqual([0, 32, 0]);
+    expect(back.outcomes).toEqual(
+      many(32, 32).map(({ receipt }) => ({ receipt, as: "retry", delayMs: 0, counted: false })),
+    );
+    back.answer();
+    for (const { finish } of stage.running.values()) finish();
+    (await stage.next(3)).answer();
+    await closing;
+    expect([stage.consumer.stats().settled, stage.closed()]).toEqual([64, 1]);
+  });
+
+  test("a stop waits for both fetches", async () => {
+    const stage = createStage({ concurrency: 64, handle: async () => ACK });
+    await stage.consumer.start();
+    (await stage.next(0)).answer({ deliveries: many(0, 32) });
+    const [one, two] = [await stage.next(1), await stage.next(2)];
+    const closing = stage.consumer.close(5_000);
+    two.answer({ deliveries: many(64, 32) });
+    one.answer({ deliveries: many(32, 32) });
+    const back = await stage.next(3);
+    expect(back.outcomes.map(({ receipt }) => receipt)).toEqual(many(32, 64).map(({ receipt }) => receipt));
+    back.answer();
+    await closing;
+    expect(stage.closed()).toBe(1);
+  });
+
+  test("while nothing can be settled nothing is taken beside it, and it counts as failing", async () => {
+    const stage = createStage({ concurrency: 64, handle: async () => ACK });
+    await stage.consumer.start();
+    (await stage.next(0)).answer({ deliveries: many(0, 32) });
+    const [settling, taking] = [await stage.next(1), await stage.next(2)];
+    settling.fail(new Error("no permission"));
+    taking.answer({ deliveries: many(32, 32) });
+    await until(() => stage.failures.length === 1);
+    for (let round = 0; round < 3; round += 1) {
+      await stage.clock.advance(1_000);
+      const again = await stage.next(3 + round);
+      expect([again.outcomes.length, stage.consumer.stats().state]).toEqual([64, "failing"]);
+      again.fail(new Error("no permission"));
+      await until(() => stage.failures.length === 2 + round);
+    }
+    await stage.clock.advance(1_000);
+    const last = await stage.next(6);
+    expect([last.want.max, last.outcomes.length, stage.calls.length]).toEqual([32, 64, 7]);
+    last.answer();
+    await until(() => stage.consumer.stats().state === "running");
+    const closing = stage.consumer.close(0);
+    await stage.clock.advance(60_000);
+    await closing;
+  });
+
+  test("what a feed had brought that is given up is not started", async () => {
+    const stage = createStage({ concurrency: 64, handle: async () => ACK });
+    await stage.consumer.start();
+    (await stage.next(0)).answer({ deliveries: many(0, 32) });
+    const [, second] = [await stage.next(1), await stage.next(2)];
+    second.answer({ deliveries: many(32, 32) });
+    await stage.clock.advance(16_000);
+    await until(() => stage.failures.length === 1);
+    await stage.clock.advance(1_000);
+    const again = await stage.next(3);
+    // Of the first answer alone.
+    expect([again.outcomes.length, again.want.max, stage.opened()]).toEqual([32, 32, 2]);
+    const closing = stage.consumer.close(0);
+    await stage.clock.advance(60_000);
+    await closing;
+  });
+
   test("fetches ahead of handlers that never wait, runs no more than there are slots, and gives back what would wait long", async () => {
     const slow = new Map<string, (verdict: Verdict) => void>();
     let isSlow = false;
@@ -137,28 +270,25 @@ describe("the consumer loop", () => {
       return ACK;
     };
     const stage = createStage({ concurrency: 64, fetchAhead: true, handle });
-    const many = (from: number, count: number): Delivery[] =>
-      Array.from({ length: count }, (_, index) => delivery(`${from + index}`));
     await stage.consumer.start();
     (await stage.next(0)).answer({ deliveries: many(0, 32) });
-    (await stage.next(1)).answer({ deliveries: many(32, 32) });
-    const ahead = await stage.next(2);
-    expect([ahead.want.max, ahead.outcomes.length]).toEqual([64, 32]);
-    await until(() => handled === 64);
+    // As many as there are slots, and as many again before an answer has come.
+    const [one, two] = [await stage.next(1), await stage.next(2)];
+    expect([one.want.max, one.outcomes.length, two.want.max, two.outcomes.length]).toEqual([64, 32, 64, 0]);
     isSlow = true;
-    ahead.answer({ deliveries: many(64, 64) });
-    (await stage.next(3)).answer({ deliveries: many(128, 64) });
+    one.answer({ deliveries: many(32, 64) });
     await until(() => slow.size === 64);
-    slow.get("64")?.(ACK);
-    const settling = await stage.next(4);
-    expect([settling.want.max, settling.outcomes]).toEqual([0, [{ receipt: "r64", as: "ack" }]]);
+    two.answer({ deliveries: many(96, 64) });
+    slow.get("32")?.(ACK);
+    const settling = await stage.next(3);
+    expect([settling.want.max, settling.outcomes]).toEqual([0, [{ receipt: "r32", as: "ack" }]]);
     settling.answer();
     await until(() => slow.size === 65);
-    expect(stage.consumer.stats().running).toBe(64);
+    expect([handled, stage.consumer.stats().running]).toEqual([32, 64]);
     await stage.clock.advance(1_000);
-    const back = await stage.next(5);
+    const back = await stage.next(4);
     expect(back.outcomes).toEqual(
-      many(129, 63).map(({ receipt }) => ({ receipt, as: "retry", delayMs: 0, counted: false })),
+      many(97, 63).map(({ receipt }) => ({ receipt, as: "retry", delayMs: 0, counted: false })),
     );
     back.answer();
     const closing = stage.consumer.close(0);

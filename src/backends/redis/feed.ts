@@ -40,7 +40,10 @@ class RedisFeed implements Feed {
   readonly #held = new Map<Receipt, Held>();
   /** Held, and not handed out yet. */
   readonly #stash: Delivery[] = [];
+  /** `close` waits for these. */
   readonly #underway = new Set<Promise<unknown>>();
+  /** Takes that are looking at what there is. Those that wait are not among them. */
+  readonly #looking = new Set<Promise<unknown>>();
   #calls = 0;
   #takers = 0;
   #sweepAt = 0;
@@ -80,10 +83,10 @@ class RedisFeed implements Feed {
     return this.#closed;
   }
 
-  /** Notes that `close` has to wait for it. Hands on the promise itself: each one around it would delay a lone message. */
-  #track<T>(work: Promise<T>): Promise<T> {
-    const over = (): void => void this.#underway.delete(work);
-    this.#underway.add(work);
+  /** Notes what has to be waited for. Hands on the promise itself: each one around it would delay a lone message. */
+  #track<T>(work: Promise<T>, among = this.#underway): Promise<T> {
+    const over = (): void => void among.delete(work);
+    among.add(work);
     work.then(over, over);
     return work;
   }
@@ -97,7 +100,7 @@ class RedisFeed implements Feed {
   }
 
   async #settleAndTake(want: TakeRequest, outcomes: readonly Outcome[]): Promise<Taken> {
-    while (this.#recovering !== undefined) await this.#recovering;
+    while (this.#hasToWait()) await (this.#recovering ?? Promise.allSettled(this.#looking));
     this.#takers += 1;
     try {
       if (this.#recoverFrom !== undefined) await this.#recoverAlone();
@@ -111,8 +114,17 @@ class RedisFeed implements Feed {
     }
   }
 
+  /** While something lost is being found, and when it has to be: until the others have come back. */
+  #hasToWait(): boolean {
+    return this.#recovering !== undefined || (this.#recoverFrom !== undefined && this.#looking.size > 0);
+  }
+
+  #takeNow(want: TakeRequest, outcomes: readonly Outcome[]): Promise<RoundResult> {
+    return this.#track(this.#look(want, outcomes), this.#looking);
+  }
+
   /** What is at hand, then what the store has. */
-  async #takeNow(want: TakeRequest, outcomes: readonly Outcome[]): Promise<RoundResult> {
+  async #look(want: TakeRequest, outcomes: readonly Outcome[]): Promise<RoundResult> {
     const { max } = want;
     const onlyNew = this.#onlyNewIsReady(max, outcomes);
     if (onlyNew && isWilling(want) && this.#waiting.isFree) return await this.#settleAndWait(want, outcomes);

@@ -132,8 +132,8 @@ export interface RecipientKeys {
   readonly bell: string;
   /** Zset of open feeds, scored by until when they are believed to be. */
   readonly listeners: string;
-  /** String: what one consumer took last, in case it never heard of it. */
-  taken(consumer: string): string;
+  /** String: what one consumer took last, in case it never heard of it; a copy for each take that it may have under way. */
+  taken(consumer: string, copy: number): string;
 }
 
 /** Keys of a group of members, all in one Cluster slot. */
@@ -257,7 +257,7 @@ export function queueKeys(namespace: string, queue: string): QueueKeys {
         counters: `${own}counters`,
         bell: `${own}bell`,
         listeners: `${own}listeners`,
-        taken: (consumer) => `${own}taken:${encodeName(consumer)}`,
+        taken: (consumer, copy) => `${own}taken:${encodeName(consumer)}:${copy}`,
       };
     },
   };

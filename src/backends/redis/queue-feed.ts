@@ -14,7 +14,7 @@ import type { Connections, OwnConnection } from "./connection.js";
 import type { Port } from "./port.js";
 import type { KnownQueue } from "./queue-known.js";
 import type { Recipients } from "./queue-recipients.js";
-import { createTaker, parseReceipt } from "./queue-taker.js";
+import { createTaker, type ReplyCopy, parseReceipt } from "./queue-taker.js";
 import type { Tending } from "./queue-tending.js";
 import { loadScript } from "./scripts.js";
 import { BLOCK_GRACE_MS, type Round, type RoundResult, type Source } from "./source.js";
@@ -49,19 +49,34 @@ export function createQueueSource(options: QueueFeedOptions): QueueSource {
   const own = keys.recipient(recipient);
   const reader = createReader(options);
   const taker = createTaker(options, reader);
-  /** The server keeps what the last call took, so only one at a time may take. */
-  let taking: Promise<unknown> = Promise.resolve();
+  const turns = taker.copies.map((copy): Turn => ({ copy, takes: 0, last: Promise.resolve() }));
 
-  async function take(request: Round): Promise<RoundResult> {
+  async function take(request: Round, copy: ReplyCopy): Promise<RoundResult> {
     if (taker.hasOrphans()) await tending.takeOver(queue);
-    return taker.run(request, "take", true);
+    const result = await taker.run(request, "take", copy);
+    // What another copy has lost is for the next take, and that must not wait.
+    const hasLost = !result.paused && taker.copies.some(({ firstLost }) => firstLost > 0);
+    return hasLost ? { ...result, readyInMs: 0 } : result;
+  }
+
+  /** Takes with the copy that is free; with one where something was lost rather than with another. */
+  async function takeInTurn(request: Round): Promise<RoundResult> {
+    const best = turns.reduce((one, other) => (isBetter(other, one) ? other : one));
+    // Between several calls another take would get what is more urgent, and be answered later.
+    const others = taker.needsSeveral(request.outcomes) ? turns : [best];
+    const taking = Promise.all(others.map(({ last }) => last)).then(() => take(request, best.copy));
+    const last = taking.catch(() => undefined);
+    for (const other of others) other.last = last;
+    best.takes += 1;
+    try {
+      return await taking;
+    } finally {
+      best.takes -= 1;
+    }
   }
 
   function round(request: Round): Promise<RoundResult> {
-    if (request.max === 0) return taker.run(request, "settle", false);
-    const turn = taking.then(() => take(request));
-    taking = turn.catch(() => undefined);
-    return turn;
+    return request.max === 0 ? taker.run(request, "settle") : takeInTurn(request);
   }
 
   async function block(connection: OwnConnection, _max: number, ms: number): Promise<readonly Delivery[]> {
@@ -89,11 +104,29 @@ export function createQueueSource(options: QueueFeedOptions): QueueSource {
     },
     async release(held) {
       await reader.end();
-      const { deliveries } = await taker.run(giveBack(held), "release", true);
-      const lost = deliveries.map(({ receipt }) => receipt);
-      if (lost.length > 0) await taker.run(giveBack(lost), "release", false);
+      // What one copy had lost is given back by the next call.
+      let receipts = held;
+      for (const copy of taker.copies) {
+        if (receipts.length === 0 && copy.firstLost === 0) continue;
+        const { deliveries } = await taker.run(giveBack(receipts), "release", copy);
+        receipts = deliveries.map(({ receipt }) => receipt);
+      }
+      if (receipts.length > 0) await taker.run(giveBack(receipts), "release");
     },
   };
+}
+
+/** Takes with the same copy go one after the other. */
+interface Turn {
+  readonly copy: ReplyCopy;
+  /** That have not ended. */
+  takes: number;
+  last: Promise<unknown>;
+}
+
+function isBetter(one: Turn, other: Turn): boolean {
+  if (one.takes !== other.takes) return one.takes < other.takes;
+  return one.copy.firstLost > 0 && other.copy.firstLost === 0;
 }
 
 interface Reader {

@@ -32,11 +32,21 @@ export function parseReceipt(receipt: Receipt): {
   };
 }
 
-/** @param outcomes what `max` more are taken behind; a `release` lets go of what is held, and registers nobody for that */
+/** Where a server keeps what one call took, should its reply be lost. The next one overwrites it: one call at a time. */
+export interface ReplyCopy {
+  readonly key: string;
+  /** The first of the calls whose replies were lost, since the last that was heard. 0: none. */
+  firstLost: number;
+}
+
+/**
+ * @param outcomes what `max` more are taken behind; a `release` lets go of what is held, and registers nobody for that
+ * @param copy absent: takes nothing
+ */
 export type Run = (
   request: Pick<Round, "max" | "outcomes">,
   purpose: "take" | "settle" | "release",
-  takesAgain: boolean,
+  copy?: ReplyCopy,
 ) => Promise<RoundResult>;
 
 export interface TakerOptions {
@@ -47,34 +57,47 @@ export interface TakerOptions {
   readonly port: Pick<Port, "repeating">;
 }
 
+export interface Taker {
+  readonly run: Run;
+  /** As many as the consumer loop has fetches under way. */
+  readonly copies: readonly ReplyCopy[];
+  /** Items are waiting to be handed out whose publisher is gone. */
+  hasOrphans(): boolean;
+  /** Whether so much is settled in more than one call. */
+  needsSeveral(outcomes: readonly Outcome[]): boolean;
+}
+
+const COPIES = 2;
+
 /** @param reader names the feed, and makes its recipient known where it is not */
 export function createTaker(
   { queue: { keys }, recipient, consumer, connections, port }: TakerOptions,
   reader: { readonly feedId: string; note(): Promise<void> },
-): { readonly run: Run; hasOrphans(): boolean } {
+): Taker {
   const own = keys.recipient(recipient);
   const shared = connections.shared(keys.records);
   const repeating = port.repeating(keys.records);
-  const takeKeys = [...inboxKeys(keys, own), own.dead, own.bell, own.taken(consumer.consumer)];
+  const consumerKeys = [...inboxKeys(keys, own), own.dead, own.bell];
   const { leaseMs, maxAttempts, maxDeadLetters, priorities = "strict", registration } = consumer;
   const rules = [encodeName(recipient), consumer.consumer, ...[leaseMs, maxAttempts, maxDeadLetters].map(String)];
   const order = registration === undefined ? priorities : `${priorities}!`;
-  /** Items are waiting to be handed out whose publisher is gone. */
   let hasOrphans = false;
   let calls = 0;
-  /** The first of the calls whose replies were lost, since the last that was heard. 0: none. */
-  let firstLost = 0;
+  const copies = Array.from({ length: COPIES }, (_, copy) => ({
+    key: own.taken(consumer.consumer, copy),
+    firstLost: 0,
+  }));
   /** Each outcome is noted as well, which takes its time. */
   let keepsRecords = false;
 
-  const runOnce: Run = async ({ max, outcomes }, purpose, takesAgain) => {
+  const runOnce: Run = async ({ max, outcomes }, purpose, copy) => {
     calls += 1;
     const call = calls;
     const isReleasing = purpose === "release";
     const { settled, receipts, answers } = settleArgs(outcomes, isReleasing ? "back" : "retry");
-    const names = [reader.feedId, String(call), takesAgain ? String(firstLost) : "0", isReleasing ? priorities : order];
+    const names = [reader.feedId, String(call), String(copy?.firstLost ?? 0), isReleasing ? priorities : order];
     const args = [...rules, String(max), ...names, ...settled];
-    const scriptKeys = answers.length === 0 ? takeKeys : [...takeKeys, ...answerKeys(keys, answers)];
+    const scriptKeys = [...consumerKeys, copy?.key ?? keys.none, ...answerKeys(keys, answers)];
     try {
       const send = (): Promise<Reply> => takeScript.run(isReleasing ? repeating : shared, scriptKeys, args);
       let reply = await send();
@@ -88,24 +111,26 @@ export function createTaker(
       hasOrphans = rest.hasOrphans;
       keepsRecords = rest.keepsRecords;
       // Nothing of a paused inbox is handed out, not even what was lost.
-      if (takesAgain && !result.paused) firstLost = 0;
+      if (copy !== undefined && !result.paused) copy.firstLost = 0;
       return result;
     } catch (error) {
-      if (takesAgain && firstLost === 0 && error instanceof ConnectionError && error.interrupted) firstLost = call;
+      if (copy?.firstLost === 0 && error instanceof ConnectionError && error.interrupted) copy.firstLost = call;
       throw error;
     }
   };
 
   return {
+    copies,
     hasOrphans: () => hasOrphans,
-    async run(request, purpose, takesAgain) {
+    needsSeveral: (outcomes) => inShortCalls(outcomes, keepsRecords).length > 1,
+    async run(request, purpose, copy) {
       const parts = inShortCalls(request.outcomes, keepsRecords);
-      if (parts.length <= 1) return runOnce(request, purpose, takesAgain);
+      if (parts.length <= 1) return runOnce(request, purpose, copy);
       const results: RoundResult[] = [];
       for (const outcomes of parts.slice(0, -1)) {
-        results.push(await runOnce({ max: 0, outcomes }, purpose === "take" ? "settle" : purpose, false));
+        results.push(await runOnce({ max: 0, outcomes }, purpose === "take" ? "settle" : purpose));
       }
-      results.push(await runOnce({ max: request.max, outcomes: parts.at(-1) ?? [] }, purpose, takesAgain));
+      results.push(await runOnce({ max: request.max, outcomes: parts.at(-1) ?? [] }, purpose, copy));
       return results.reduce(together);
     },
   };

@@ -34,7 +34,15 @@ function allQueueKeys(namespace: string, queue: string, recipient: string): stri
   const { publisher, index, recipient: keysOf, ids, ...keys } = queueKeys(namespace, queue);
   const { taken, ...own } = keysOf(recipient);
   const indexes = [index("all"), index("dead"), index(indexedValue(queue, recipient))];
-  return [...Object.values(keys), ...ids, publisher("p"), ...indexes, ...Object.values(own), taken("c")];
+  return [
+    ...Object.values(keys),
+    ...ids,
+    publisher("p"),
+    ...indexes,
+    ...Object.values(own),
+    taken("c", 0),
+    taken("c", 1),
+  ];
 }
 
 function allMemberKeys(namespace: string, group: string, holder: string): string[] {

@@ -50,6 +50,34 @@ describe("lost replies", () => {
     expect((await feed.take({ max: 0, waitMs: 0 }, acks(taken))).lost).toEqual([]);
   });
 
+  test("what one of two takes has lost is found while takes go on overlapping", async () => {
+    const ports = await openPorts(server);
+    const texts = Array.from({ length: 400 }, (_, index) => `${index}`);
+    const { open } = await start(ports, texts);
+    const feed = await open("taker");
+    await feed.take({ max: 0, waitMs: 0 }, acks(await collect(feed, 5)));
+    let takes = 0;
+    // Each call takes its time, so that each take begins while the other is under way.
+    ports.judge((args) => {
+      if (!isTake(args)) return "well";
+      takes += 1;
+      return takes === 5 ? "unanswered" : { answered: pause(6) };
+    });
+    const seen: string[] = [];
+    const takeAll = async (): Promise<void> => {
+      while (seen.length < 395) {
+        const taken = await feed.take({ max: 5, waitMs: 0 }, []).catch(() => undefined);
+        if (taken === undefined) continue;
+        seen.push(...textsOf(taken));
+      }
+    };
+    await Promise.all([takeAll(), pause(3).then(takeAll)]);
+    expect(new Set(seen)).toEqual(new Set(texts.slice(5)));
+    // Behind what was under way with it, and little else.
+    const latest = Math.max(...seen.map((text, index) => index - Number(text)));
+    expect(latest).toBeLessThan(50);
+  });
+
   test("what a blocking read brought is not lost with its reply", async () => {
     const ports = await openPorts(server);
     const { stream, open } = await start(ports, []);

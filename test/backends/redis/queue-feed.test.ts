@@ -1,7 +1,7 @@
 /** Consuming a queue when something goes wrong: replies are lost, memory is full, others meddle. */
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { QueueConsumer, QueueStats } from "../../../src/core/backend.js";
+import type { Feed, QueueConsumer, QueueStats } from "../../../src/core/backend.js";
 import { type RedisServer, startRedis } from "../../support/redis-servers.js";
 import { pause, until } from "../../support/wait.js";
 import {
@@ -86,6 +86,65 @@ describe("lost replies", () => {
     expect(textsOf(await collect(feed, 4)).toSorted()).toEqual(["a", "b", "c", "d"]);
   });
 
+  test.each([
+    ["both", [true, true]],
+    ["the first", [true, false]],
+    ["the second", [false, true]],
+  ] as const)(
+    "of two takes under way at once, %s lost: each is made up for, and nothing comes twice",
+    async (_, fates) => {
+      const ports = await openPorts(server);
+      const { open, stats } = await start(ports, ["a", "b", "c", "d", "e"]);
+      const feed = await open("taker");
+      let takes = 0;
+      ports.judge((args) => {
+        if (!isTake(args)) return "well";
+        takes += 1;
+        return fates[takes - 1] === true ? "unanswered" : "well";
+      });
+      const both = await Promise.allSettled([1, 2].map(() => feed.take({ max: 2, waitMs: 0 }, [])));
+      expect(both.map(({ status }) => status === "rejected")).toEqual(fates);
+      const heard = both.flatMap((taking) => (taking.status === "fulfilled" ? textsOf(taking.value) : []));
+      // Both again at once, and once more: whichever asks for what was lost, the other brings what is new.
+      const again = await Promise.all([1, 2].map(() => feed.take({ max: 2, waitMs: 0 }, [])));
+      const last = await feed.take({ max: 2, waitMs: 0 }, []);
+      const texts = [...heard, ...[...again, last].flatMap(textsOf)];
+      expect(texts.toSorted()).toEqual(["a", "b", "c", "d", "e"]);
+      await feed.close();
+      expect(await stats()).toMatchObject({ waiting: 5, leased: 0 });
+    },
+  );
+
+  test("what one of two takes has lost comes with the next that looks, also where nothing else is left", async () => {
+    const ports = await openPorts(server);
+    const { open } = await start(ports, ["a"]);
+    const feed = await open("taker");
+    let takes = 0;
+    ports.judge((args) => {
+      if (!isTake(args)) return "well";
+      takes += 1;
+      return takes === 1 ? "unsent" : takes === 2 ? "unanswered" : "well";
+    });
+    const both = await Promise.allSettled([1, 2].map(() => feed.take({ max: 2, waitMs: 0 }, [])));
+    expect(both.map(({ status }) => status)).toEqual(["rejected", "rejected"]);
+    const startedAt = performance.now();
+    expect(textsOf(await feed.take({ max: 2, waitMs: 10_000 }, []))).toEqual(["a"]);
+    // Well before the look that comes once a second.
+    expect(performance.now() - startedAt).toBeLessThan(500);
+  });
+
+  test("closing gives back what two takes brought without a reply", async () => {
+    const ports = await openPorts(server);
+    const { open } = await start(ports, ["a", "b", "c", "d"]);
+    const feed = await open("taker");
+    ports.judge((args) => (isTake(args) ? "unanswered" : "well"));
+    const both = await Promise.allSettled([1, 2].map(() => feed.take({ max: 2, waitMs: 0 }, [])));
+    expect(both.map(({ status }) => status)).toEqual(["rejected", "rejected"]);
+    ports.judge(() => "well");
+    await feed.close();
+    expect(textsOf(await collect(await open("other"), 4)).toSorted()).toEqual(["a", "b", "c", "d"]);
+  });
+
   test("what was lost and has passed to somebody else is not taken again", async () => {
     const ports = await openPorts(server);
     const { open } = await start(ports, ["a"]);
@@ -154,8 +213,12 @@ describe("lost replies", () => {
     })();
     const delivered = new Set<string>();
     const acknowledged = new Set<string>();
+    /** Two takes under way at once, as the consumer loop has them. */
     const consume = async (consumer: string): Promise<void> => {
       const feed = await open(consumer);
+      await Promise.all([takeFrom(feed), takeFrom(feed)]);
+    };
+    const takeFrom = async (feed: Feed): Promise<void> => {
       let outcomes: { receipt: string; as: "ack" }[] = [];
       while (acknowledged.size < count) {
         try {

@@ -1,10 +1,11 @@
 #!lua flags=allow-oom
 -- Settles outcomes, then takes deliveries for one consumer of a recipient: the most urgent first.
 -- KEYS  1 records  2 state  3 expiring  4 one that never exists  5 waiting  6 leased  7 due  8 attempts  9 expiry  10 counters
---       11 dead  12 bell  13 taken, then for each reply 14… waiting, bell, expiry of its recipient
+--       11 dead  12 bell  13 one copy of taken, or 4 again where nothing is taken
+--       14… for each reply waiting, bell, expiry of its recipient
 -- ARGV  1 recipient, as in keys  2 consumer  3 leaseMs  4 maxAttempts  5 maxDeadLetters
 --       6 how many deliveries to take, at most 1000; 0 only settles
---       7 name of the feed  8 number of this call  9 number of its first call whose reply was lost, or 0
+--       7 name of the feed  8 number of this call  9 number of its first call with this copy whose reply was lost, or 0
 --       10 "weighted", or "strict"; behind it a "!" where the recipient has to be registered
 --       11 how many first deliveries to acknowledge  12 how many replies there are
 --       13… the tickets of the former, then their ids, then the replies: lib/answering.lua,

@@ -88,7 +88,7 @@ end
 local function lease(popped)
   local tickets, ids, leases, ended, n = {}, {}, {}, {}, 0
   local leaseEnd = string.format('%.0f', now + leaseMs)
-  for i = 1, #popped, 2 do
+  for i = 1, #popped do
     local ticket = popped[i]
     local expiresAt = string.byte(ticket, PLACE + 1) ~= BAR and expiryOf(ticket)
     if expiresAt and expiresAt <= now then
@@ -110,8 +110,8 @@ local function lease(popped)
   end
 end
 
--- What an earlier call took whose reply never arrived, as far as this consumer still holds it. It is the last one that
--- took anything, and had what others before it lost.
+-- What an earlier call with this copy took whose reply never arrived, as far as this consumer still holds it. It is the last
+-- one that took anything with it, and had what others before it lost.
 local function takeAgain(firstLost)
   local feed, call, kept = string.match(redis.call('GET', taken) or '', '^(%S+) (%d+)\n(.*)$')
   local tickets, ids, states = {}, {}, {}
@@ -131,12 +131,21 @@ local function takeAgain(firstLost)
   end
 end
 
+-- Pops the most urgent tickets. ZPOPMIN would write each one's score as text as well, which takes longer than all else of it.
+local function popStrict(room)
+  local popped = redis.call('ZRANGE', inbox.waiting, 0, room - 1)
+  if #popped > 0 then
+    redis.call('ZREMRANGEBYRANK', inbox.waiting, 0, #popped - 1)
+  end
+  return popped
+end
+
 -- Fills the room there is.
 local function take(turn, level)
   if ARGV[9] ~= '0' then
     takeAgain(tonumber(ARGV[9]))
   end
-  local pop
+  local pop = popStrict
   if string.sub(ARGV[10], 1, 8) == 'weighted' then
     pop = function(room)
 --@ weighted
@@ -150,9 +159,9 @@ local function take(turn, level)
     if room <= 0 then
       break
     end
-    local popped = pop and pop(room) or redis.call('ZPOPMIN', inbox.waiting, room)
+    local popped = pop(room)
     lease(popped)
-    if #popped < 2 * room then
+    if #popped < room then
       break
     end
   end
