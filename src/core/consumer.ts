@@ -17,8 +17,6 @@ import { Run } from "./run.js";
 
 /** How long a fetch waits for messages before the loop comes round. */
 const WAIT_MS = 2_000;
-/** What was fetched ahead waits for a slot at most this long, and a third of its lease. */
-const MAX_AHEAD_MS = 1_000;
 /** Outcomes that are known when draining ends get this long to be settled. */
 const FINAL_SETTLE_MS = 2_000;
 /** Handlers that run while another one stops the consumer may finish. */
@@ -28,7 +26,8 @@ const MAX_BACKOFF_STEPS = 10;
 
 interface Settlement {
   readonly outcome: Outcome;
-  readonly run: Run;
+  /** Undefined: it was never started. */
+  readonly run: Run | undefined;
 }
 
 export class Consumer {
@@ -43,8 +42,10 @@ export class Consumer {
   #settling: Promise<void> | undefined;
   #fetchWaits = false;
   #failures = 0;
-  /** The last call that had something to settle has failed. */
+  /** A call that had something to settle has failed, and none that began afterwards has succeeded. */
   #isStuck = false;
+  /** Calls of that kind that have failed so far. */
+  #refusals = 0;
   #settled = 0;
   #lost = 0;
   #lastFetchAt: number;
@@ -67,13 +68,8 @@ export class Consumer {
       renew: () => this.#renew(),
       failed: (error) => this.#failToRenew(error),
     });
-    this.#fetcher = new Fetcher({
-      concurrency,
-      fetchAhead,
-      maxAheadMs: Math.min(MAX_AHEAD_MS, leaseMs / 3),
-      clock,
-      fetch: (max, mayWait) => this.#fetch(max, mayWait),
-    });
+    const fetch = (max: number, mayWait: boolean): Promise<readonly Delivery[]> => this.#fetch(max, mayWait);
+    this.#fetcher = new Fetcher({ concurrency, fetchAhead, leaseMs, clock, fetch });
     this.#lastFetchAt = options.clock.now();
     this.#roomSince = this.#lastFetchAt;
   }
@@ -128,11 +124,9 @@ export class Consumer {
     while (!stopping.aborted) {
       // Handlers that need no more than a few microtasks settle together, and leave their slots to this fetch.
       await nextTurn();
-      const hasFetched = this.#fetcher.fetch({
-        running: this.#running.size,
-        settling: this.#settlements.length,
-        isStuck: this.#isStuck,
-      });
+      if (stopping.aborted) break;
+      const settling = this.#settlements.length;
+      const hasFetched = this.#fetcher.fetch({ running: this.#running.size, settling, isStuck: this.#isStuck });
       if (hasFetched && this.#fetcher.mayGoOn) {
         // A client writes when the turn ends in which it was called: only then the fetch is really on its way, and the
         // backend busy with it while the next deliveries are handled.
@@ -167,11 +161,8 @@ export class Consumer {
 
   /** Uncounted: others may have slots. */
   #giveBackReady(): void {
-    const now = this.#options.clock.now();
-    for (const delivery of this.#fetcher.take()) {
-      const { receipt } = delivery;
-      this.#settlements.push({ outcome: { receipt, ...GIVE_BACK }, run: new Run(delivery, now, this) });
-    }
+    for (const { receipt } of this.#fetcher.take())
+      this.#settlements.push({ outcome: { receipt, ...GIVE_BACK }, run: undefined });
   }
 
   /** @returns what is to be handled. Never rejects. */
@@ -220,6 +211,7 @@ export class Consumer {
 
   /** One call of the feed, under the watchdog. Settlements whose call fails stay for the next. */
   async #call(want: { max: number; waitMs: number }, settlements: readonly Settlement[]): Promise<Taken> {
+    const refusals = this.#refusals;
     try {
       const request = { ...want, signal: this.#stopping.signal };
       const outcomes = settlements.map(({ outcome }) => outcome);
@@ -228,25 +220,30 @@ export class Consumer {
       if (taken.deliveries.length > 0) this.#renewal.taken();
       this.#conclude(settlements, taken.lost);
       this.#options.events.taken(taken);
-      if (settlements.length > 0) this.#isStuck = false;
+      if (settlements.length > 0 && refusals === this.#refusals) this.#isStuck = false;
       if (!this.#isStuck) this.#recover();
       return taken;
     } catch (error) {
-      this.#isStuck ||= settlements.length > 0;
+      if (settlements.length > 0) {
+        this.#isStuck = true;
+        this.#refusals += 1;
+      }
       // Without its group nobody has a use for an outcome.
       const over = this.#closed ? closing() : error instanceof NotFoundError ? error : undefined;
       if (over === undefined) this.#settlements.unshift(...settlements);
-      else for (const { run } of settlements) run.onSettled?.(over);
+      else for (const { run } of settlements) run?.onSettled?.(over);
       throw error;
     }
   }
 
   #conclude(settlements: readonly Settlement[], lost: readonly Receipt[]): void {
     const lostReceipts = new Set(lost);
+    let settled = 0;
     for (const { outcome, run } of settlements) {
-      run.onSettled?.(lostReceipts.has(outcome.receipt) ? leaseLost() : undefined);
+      const isLost = lostReceipts.has(outcome.receipt);
+      run?.onSettled?.(isLost ? leaseLost() : undefined);
+      if (run !== undefined && !isLost) settled += 1;
     }
-    const settled = settlements.length - lost.length;
     this.#settled += settled;
     if (settled > 0) this.#options.events.settled(settled);
     this.#countLost(lost.length);
@@ -366,7 +363,7 @@ export class Consumer {
     await atMost(this.#options.clock, FINAL_SETTLE_MS, this.#settleRest());
     this.#closed = true;
     this.#renewal.stop();
-    for (const { run } of this.#takeSettlements()) run.onSettled?.(closing());
+    for (const { run } of this.#takeSettlements()) run?.onSettled?.(closing());
     await this.#feed.close();
   }
 

@@ -11,8 +11,8 @@ export interface FetcherOptions {
   readonly concurrency: number;
   /** More than there are slots for is fetched while handlers end in the turn in which they begin. */
   readonly fetchAhead: boolean;
-  /** What was fetched ahead waits for a slot at most this long. */
-  readonly maxAheadMs: number;
+  /** What was fetched ahead waits for a slot at most a third of its lease, and a second. */
+  readonly leaseMs: number;
   readonly clock: Clock;
   /** Never rejects. */
   readonly fetch: (max: number, mayWait: boolean) => Promise<readonly Delivery[]>;
@@ -32,16 +32,20 @@ export interface Busy {
 const MIN_SPLIT = 32;
 /** Backends need not give more at once. */
 const MAX_AT_ONCE = 1_000;
+const MAX_AHEAD_MS = 1_000;
 
 interface Fetch {
   readonly max: number;
   readonly answer: Promise<readonly Delivery[]>;
+  /** When the answer came, by the clock. */
+  answeredAt: number;
   /** What it brings is no longer the consumer's. */
   isForgotten: boolean;
 }
 
 export class Fetcher {
   readonly #options: FetcherOptions;
+  readonly #maxAheadMs: number;
   readonly #maySplit: boolean;
   /** What is asked for at a time, and what makes a second fetch worth its while. */
   readonly #size: number;
@@ -58,9 +62,10 @@ export class Fetcher {
 
   constructor(options: FetcherOptions) {
     this.#options = options;
-    const { concurrency } = options;
+    const { concurrency, leaseMs } = options;
+    this.#maxAheadMs = Math.min(MAX_AHEAD_MS, leaseMs / 3);
     this.#maySplit = concurrency >= MIN_SPLIT;
-    this.#size = Math.min(this.#maySplit ? Math.ceil(concurrency / 2) : concurrency, MAX_AT_ONCE);
+    this.#size = Math.min(this.#maySplit ? Math.floor(concurrency / 2) : concurrency, MAX_AT_ONCE);
   }
 
   /** Fetches where there is room for more, or something to settle. @returns whether it does */
@@ -73,7 +78,13 @@ export class Fetcher {
     if (!isWorthwhile) return false;
     // Where another may follow before this one is answered, it must not wait.
     const mayWait = isFirst && this.#ready.length === 0 && !this.#isFlowing;
-    this.#fetches.push({ max, answer: this.#options.fetch(max, mayWait), isForgotten: false });
+    const answer = this.#options.fetch(max, mayWait);
+    const fetch: Fetch = { max, answer, answeredAt: 0, isForgotten: false };
+    this.#fetches.push(fetch);
+    // It may have to wait for the one before it, and its lease runs all the while.
+    void answer.then(() => {
+      fetch.answeredAt = this.#options.clock.now();
+    });
     return true;
   }
 
@@ -90,12 +101,12 @@ export class Fetcher {
   async receive(): Promise<void> {
     const [oldest] = this.#fetches;
     if (oldest === undefined) return;
-    const { max, answer } = oldest;
-    const deliveries = await answer;
+    const { max } = oldest;
+    const deliveries = await oldest.answer;
     this.#fetches.shift();
     if (max > 0) this.#isFlowing = this.#maySplit && max >= this.#size && deliveries.length === max;
     if (oldest.isForgotten) return;
-    if (this.#ready.length === 0) this.#readySince = this.#options.clock.now();
+    if (this.#ready.length === 0) this.#readySince = oldest.answeredAt;
     this.#ready.push(...deliveries);
   }
 
@@ -106,12 +117,12 @@ export class Fetcher {
 
   /** How long what is ready may wait for a slot; undefined when nothing is. */
   get leftMs(): number | undefined {
-    const { clock, maxAheadMs } = this.#options;
-    return this.#ready.length === 0 ? undefined : this.#readySince + maxAheadMs - clock.now();
+    if (this.#ready.length === 0) return undefined;
+    return this.#readySince + this.#maxAheadMs - this.#options.clock.now();
   }
 
   /** Hands out what is ready. */
-  take(max = this.#ready.length): readonly Delivery[] {
+  take(max: number = this.#ready.length): readonly Delivery[] {
     return this.#ready.splice(0, max);
   }
 

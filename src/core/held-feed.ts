@@ -1,7 +1,7 @@
 /** Keeps a consumer's feed: opened once however many ask, every call watched, and given up when one never answers. */
 
 import type { Feed } from "./backend.js";
-import type { Clock, Timer } from "./clock.js";
+import type { Clock } from "./clock.js";
 import { ClosedError, TimeoutError } from "./errors.js";
 
 export interface HeldFeedOptions {
@@ -20,6 +20,8 @@ export class HeldFeed {
   readonly #options: HeldFeedOptions;
   #feed: Feed | undefined;
   #opening: Promise<Feed> | undefined;
+  /** Ends the calls of the feed that is open. */
+  readonly #rejects = new Set<(reason: Error) => void>();
   #closed = false;
 
   constructor(options: HeldFeedOptions) {
@@ -40,18 +42,18 @@ export class HeldFeed {
   async call<T>(use: (feed: Feed) => Promise<T>, waitMs = 0): Promise<T> {
     const feed = await this.#current();
     const ms = waitMs + WATCHDOG_MS;
-    let timer: Timer | undefined;
-    const watchdog = new Promise<never>((_, reject) => {
-      timer = this.#options.clock.setTimer(() => {
-        const error = new TimeoutError(`the backend did not answer within ${ms} ms`);
-        this.#abandon(feed, error);
-        reject(error);
-      }, ms);
+    let end: (reason: Error) => void = () => undefined;
+    const ended = new Promise<never>((_, reject) => {
+      end = reject;
     });
+    const late = (): void => this.#abandon(feed, new TimeoutError(`the backend did not answer within ${ms} ms`));
+    const timer = this.#options.clock.setTimer(late, ms);
+    this.#rejects.add(end);
     try {
-      return await Promise.race([use(feed), watchdog]);
+      return await Promise.race([use(feed), ended]);
     } finally {
-      timer?.cancel();
+      timer.cancel();
+      this.#rejects.delete(end);
     }
   }
 
@@ -80,10 +82,11 @@ export class HeldFeed {
     return feed;
   }
 
+  /** All calls of the feed end with it. */
   #abandon(feed: Feed, reason: Error): void {
-    // Several calls may run into their deadline, one after the other.
     if (this.#feed !== feed) return;
     this.#feed = undefined;
+    for (const reject of this.#rejects) reject(reason);
     this.#options.abandoned(reason);
     feed.close().catch(this.#options.report);
   }

@@ -235,7 +235,7 @@ function shapeOf(key: string): string {
     .replace(/^g:[^:]*:/, "g:<group>:")
     .replace(/^h:.*$/, "h:<holder>")
     .replace(/^r:[^:]*:/, "r:<recipient>:")
-    .replace(/:taken:.*$/, ":taken:<consumer>")
+    .replace(/:taken:[^:]*:[01]$/, ":taken:<consumer>:<copy>")
     .replace(/^index:(?:acked|dead|expired)$/, "index:<outcome>")
     .replace(/^index:[^:]*:.*$/, "index:<field>:<value>")}`;
 }

@@ -1,6 +1,7 @@
 /** Consuming, the same for the log and the queue: when to look, how to wait, what is held, and what a lost reply means. */
 
 import type { BackendContext, Delivery, Feed, Outcome, Receipt, Taken, TakeRequest } from "../../core/backend.js";
+import { nextTurn } from "../../core/clock.js";
 import { ClosedError } from "../../core/errors.js";
 import type { Connection, Connections } from "./connection.js";
 import { isInterrupted } from "./errors.js";
@@ -100,7 +101,8 @@ class RedisFeed implements Feed {
   }
 
   async #settleAndTake(want: TakeRequest, outcomes: readonly Outcome[]): Promise<Taken> {
-    while (this.#hasToWait()) await (this.#recovering ?? Promise.allSettled(this.#looking));
+    // Whoever has recovered was called before, and goes on first.
+    while (this.#hasToWait()) await Promise.allSettled([this.#recovering, ...this.#looking]).then(nextTurn);
     this.#takers += 1;
     try {
       if (this.#recoverFrom !== undefined) await this.#recoverAlone();
@@ -249,17 +251,16 @@ class RedisFeed implements Feed {
     this.#calls += 1;
     const call = this.#calls;
     const startedAt = uptime();
-    const claimed = this.#claim(outcomes, call, startedAt);
+    const { repeated, ...claimed } = this.#claim(outcomes, call, startedAt);
     const sweep = max > 0 ? this.#dueSweep(startedAt) : "no";
     try {
-      const round = { max, outcomes: claimed.outcomes, doubtful: claimed.doubtful, sweep };
-      const result = await this.#source.round(round, own);
+      const result = await this.#source.round({ ...claimed, max, sweep }, own);
       for (const { receipt } of claimed.outcomes) this.#held.delete(receipt);
       this.#hold(result.deliveries, startedAt);
       this.#readyAt = startedAt + (result.readyInMs ?? Number.POSITIVE_INFINITY);
       if (result.moreAbandoned) this.#sweepAt = 0;
       if (result.restarted) this.#recoverFrom ??= "";
-      return claimed.repeated.length === 0 ? result : { ...result, lost: [...result.lost, ...claimed.repeated] };
+      return repeated.length === 0 ? result : { ...result, lost: [...result.lost, ...repeated] };
     } catch (error) {
       // What was taken, if the call came through after all, is ours and unknown to us.
       if (max > 0 && isInterrupted(error)) this.#recoverFrom ??= "";

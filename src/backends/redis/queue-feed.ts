@@ -51,12 +51,20 @@ export function createQueueSource(options: QueueFeedOptions): QueueSource {
   const taker = createTaker(options, reader);
   const turns = taker.copies.map((copy): Turn => ({ copy, takes: 0, last: Promise.resolve() }));
 
+  let takingOver: Promise<void> | undefined;
+
   async function take(request: Round, copy: ReplyCopy): Promise<RoundResult> {
-    if (taker.hasOrphans()) await tending.takeOver(queue);
-    const result = await taker.run(request, "take", copy);
-    // What another copy has lost is for the next take, and that must not wait.
-    const hasLost = !result.paused && taker.copies.some(({ firstLost }) => firstLost > 0);
-    return hasLost ? { ...result, readyInMs: 0 } : result;
+    // Together, so that they go on in the order in which they came.
+    if (taker.hasOrphans()) await (takingOver ??= takeOver());
+    return taker.run(request, "take", copy);
+  }
+
+  async function takeOver(): Promise<void> {
+    try {
+      await tending.takeOver(queue);
+    } finally {
+      takingOver = undefined;
+    }
   }
 
   /** Takes with the copy that is free; with one where something was lost rather than with another. */
@@ -75,8 +83,11 @@ export function createQueueSource(options: QueueFeedOptions): QueueSource {
     }
   }
 
-  function round(request: Round): Promise<RoundResult> {
-    return request.max === 0 ? taker.run(request, "settle") : takeInTurn(request);
+  async function round(request: Round): Promise<RoundResult> {
+    const result = await (request.max === 0 ? taker.run(request, "settle") : takeInTurn(request));
+    // What was lost is for the next take, and that must not wait.
+    const hasLost = !result.paused && taker.copies.some(({ firstLost }) => firstLost > 0);
+    return hasLost ? { ...result, readyInMs: 0 } : result;
   }
 
   async function block(connection: OwnConnection, _max: number, ms: number): Promise<readonly Delivery[]> {
