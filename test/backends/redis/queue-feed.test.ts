@@ -43,6 +43,20 @@ async function start(ports: Ports, ids: readonly string[]) {
 }
 
 const isTake = isScriptWith("taker");
+
+/** A feed whose script the server knows, so that losing a reply is losing its reply; then the items. */
+async function startKnown(ports: Ports, ids: readonly string[]) {
+  const { name, open, stats } = await start(ports, []);
+  const feed = await open("taker");
+  await feed.take({ max: 1, waitMs: 0 }, []);
+  await ports.queue.push(
+    name,
+    ids.map((id) => item(id)),
+    LIMITS,
+  );
+  return { feed, open, stats };
+}
+
 const NONE: QueueStats = {
   waiting: 0,
   leased: 0,
@@ -94,8 +108,7 @@ describe("lost replies", () => {
     "of two takes under way at once, %s lost: each is made up for, and nothing comes twice",
     async (_, fates) => {
       const ports = await openPorts(server);
-      const { open, stats } = await start(ports, ["a", "b", "c", "d", "e"]);
-      const feed = await open("taker");
+      const { feed, stats } = await startKnown(ports, ["a", "b", "c", "d", "e"]);
       let takes = 0;
       ports.judge((args) => {
         if (!isTake(args)) return "well";
@@ -117,8 +130,7 @@ describe("lost replies", () => {
 
   test("what one of two takes has lost comes with the next that looks, also where nothing else is left", async () => {
     const ports = await openPorts(server);
-    const { open } = await start(ports, ["a"]);
-    const feed = await open("taker");
+    const { feed } = await startKnown(ports, ["a"]);
     let takes = 0;
     /** How long it was ready to wait for the bell, in seconds. */
     const waits: number[] = [];
@@ -137,8 +149,7 @@ describe("lost replies", () => {
 
   test("closing gives back what two takes brought without a reply", async () => {
     const ports = await openPorts(server);
-    const { open } = await start(ports, ["a", "b", "c", "d"]);
-    const feed = await open("taker");
+    const { feed, open } = await startKnown(ports, ["a", "b", "c", "d"]);
     ports.judge((args) => (isTake(args) ? "unanswered" : "well"));
     const both = await Promise.allSettled([1, 2].map(() => feed.take({ max: 2, waitMs: 0 }, [])));
     expect(both.map(({ status }) => status)).toEqual(["rejected", "rejected"]);
