@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 import type { Delivery, Feed, Outcome, Receipt, Taken, TakeRequest } from "../../src/core/backend.js";
+import { nextTurn } from "../../src/core/clock.js";
 import { Consumer } from "../../src/core/consumer.js";
 import type { ConsumerOptions } from "../../src/core/consumer-options.js";
 import type { Run } from "../../src/core/run.js";
@@ -80,6 +81,12 @@ function createStage(options: Partial<ConsumerOptions> = {}) {
     },
     opened: () => opened,
     closed: () => closed,
+    /** Closes the consumer, whatever runs and whoever does not answer. */
+    end: async () => {
+      const closing = consumer.close(0);
+      await clock.advance(60_000);
+      await closing;
+    },
     next: (index: number) => until(() => calls[index], { what: `call ${index} of the feed` }),
   };
 }
@@ -179,9 +186,7 @@ describe("the consumer loop", () => {
     const third = await stage.next(2);
     expect([third.want.max, third.outcomes.length, stage.running.size]).toEqual([3, 3, 64]);
     third.answer();
-    const closing = stage.consumer.close(0);
-    await stage.clock.advance(10_000);
-    await closing;
+    await stage.end();
   });
 
   test("what a fetch brings after a stop is not started, and goes back at once", async () => {
@@ -239,9 +244,37 @@ describe("the consumer loop", () => {
     expect([last.want.max, last.outcomes.length, stage.calls.length]).toEqual([32, 64, 7]);
     last.answer();
     await until(() => stage.consumer.stats().state === "running");
-    const closing = stage.consumer.close(0);
-    await stage.clock.advance(60_000);
-    await closing;
+    await stage.end();
+  });
+
+  test("settling that fails is not forgotten because another call, made before, comes through", async () => {
+    // The first 32 end when the test says so, the others after two turns: so two calls at once have outcomes.
+    const first: ((verdict: Verdict) => void)[] = [];
+    const handle = async ({ position }: Delivery): Promise<Verdict> => {
+      if (Number(position) < 32) return await new Promise((resolve) => first.push(resolve));
+      await nextTurn();
+      await nextTurn();
+      return ACK;
+    };
+    const stage = createStage({ concurrency: 64, handle });
+    await stage.consumer.start();
+    (await stage.next(0)).answer({ deliveries: many(0, 32) });
+    const second = await stage.next(1);
+    for (const finish of first) finish(ACK);
+    second.answer({ deliveries: many(32, 32) });
+    const [refused, well] = [await stage.next(2), await stage.next(3)];
+    expect([refused.outcomes.length, well.outcomes.length]).toEqual([32, 32]);
+    refused.fail(new Error("no permission"));
+    await until(() => stage.failures.length === 1);
+    well.answer({ deliveries: many(64, 32) });
+    await until(() => stage.consumer.stats().settled === 32);
+    expect(stage.consumer.stats().state).toBe("failing");
+    await stage.clock.advance(1_000);
+    const again = await stage.next(4);
+    expect(again.outcomes[0]).toEqual({ receipt: "r0", as: "ack" });
+    again.answer();
+    await until(() => stage.consumer.stats().state === "running");
+    await stage.end();
   });
 
   test("what a feed had brought that is given up is not started", async () => {
@@ -256,9 +289,7 @@ describe("the consumer loop", () => {
     const again = await stage.next(3);
     // Of the first answer alone.
     expect([again.outcomes.length, again.want.max, stage.opened()]).toEqual([32, 32, 2]);
-    const closing = stage.consumer.close(0);
-    await stage.clock.advance(60_000);
-    await closing;
+    await stage.end();
   });
 
   test("has two fetches under way with an odd number of slots as well", async () => {
@@ -285,9 +316,7 @@ describe("the consumer loop", () => {
     await stage.clock.advance(1_000);
     const again = await stage.next(4);
     expect([again.outcomes.length, stage.opened(), stage.closed()]).toEqual([32, 2, 1]);
-    const closing = stage.consumer.close(0);
-    await stage.clock.advance(60_000);
-    await closing;
+    await stage.end();
   });
 
   test("fetches ahead of handlers that never wait, runs no more than there are slots, and gives back what would wait long", async () => {
@@ -321,9 +350,7 @@ describe("the consumer loop", () => {
       many(97, 63).map(({ receipt }) => ({ receipt, as: "retry", delayMs: 0, counted: false })),
     );
     back.answer();
-    const closing = stage.consumer.close(0);
-    await stage.clock.advance(10_000);
-    await closing;
+    await stage.end();
   });
 
   test("renews the leases of all running handlers in one call, and aborts the handler whose lease is lost", async () => {
@@ -467,9 +494,7 @@ describe("the consumer loop", () => {
     expect(stage.extended).toHaveLength(1);
     await stage.clock.advance(3_000);
     expect(stage.extended).toHaveLength(4);
-    const closing = stage.consumer.close(0);
-    await stage.clock.advance(10_000);
-    await closing;
+    await stage.end();
   });
 
   test("learns of another lease with what it takes, and asks once a second at most", async () => {
@@ -494,9 +519,7 @@ describe("the consumer loop", () => {
     expect(asked).toBe(2);
     await stage.clock.advance(500);
     expect(stage.extended).toEqual([["ra", "rb"]]);
-    const closing = stage.consumer.close(0);
-    await stage.clock.advance(10_000);
-    await closing;
+    await stage.end();
     expect(stage.clock.pending()).toBe(0);
   });
 
@@ -507,9 +530,7 @@ describe("the consumer loop", () => {
     await until(() => stage.running.size === 1);
     await stage.clock.advance(9_000);
     expect(stage.extended).toHaveLength(3);
-    const closing = stage.consumer.close(0);
-    await stage.clock.advance(10_000);
-    await closing;
+    await stage.end();
   });
 
   test("where no lease is stored it goes by the one that it had: whether the group is lost or deleted, a fetch tells", async () => {
@@ -519,8 +540,6 @@ describe("the consumer loop", () => {
     await until(() => stage.running.size === 1);
     await stage.clock.advance(9_000);
     expect([stage.extended.length, stage.ended, stage.consumer.stats().state]).toEqual([3, [], "running"]);
-    const closing = stage.consumer.close(0);
-    await stage.clock.advance(10_000);
-    await closing;
+    await stage.end();
   });
 });

@@ -13,12 +13,12 @@ local function popWeighted(inbox, room, turn, level)
       turn = turn + #some
     else
       local from = level and '(' .. level or '-inf'
-      local next = redis.call('ZRANGEBYSCORE', inbox.waiting, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-      next = #next > 0 and next or redis.call('ZRANGE', inbox.waiting, 0, 0, 'WITHSCORES')
-      some = { next[1] }
-      if #next > 0 then
-        redis.call('ZREM', inbox.waiting, next[1])
-        turn, level = 0, next[2]
+      local found = redis.call('ZRANGEBYSCORE', inbox.waiting, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+      found = #found > 0 and found or redis.call('ZRANGE', inbox.waiting, 0, 0, 'WITHSCORES')
+      some = { found[1] }
+      if #found > 0 then
+        redis.call('ZREM', inbox.waiting, found[1])
+        turn, level = 0, found[2]
       end
     end
     if #some == 0 then
