@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 import { type BatchContext, type BatchHandler, type Batching, createBatchRunner } from "../../src/core/batches.js";
+import { nextTurn } from "../../src/core/clock.js";
 import { Codecs } from "../../src/core/codecs.js";
 import type { Delivery as Held } from "../../src/core/delivery.js";
 import { createRunner, type Decoding, type Handle, type Handler } from "../../src/core/handler.js";
@@ -297,7 +298,7 @@ describe("a batch", () => {
     stage.give(3);
     run.fail(new LeaseLostError("gone"));
     await clock.advance(20);
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await nextTurn();
     process.off("unhandledRejection", record);
     expect(unhandled).toEqual([]);
   });

@@ -9,6 +9,7 @@ import { until } from "signalbox/testing";
 import { expect, test } from "vitest";
 import { loadDriver } from "../../src/backends/sqlite/driver.js";
 import { startRedis } from "../support/redis-servers.js";
+import { pause } from "../support/wait.js";
 import { codeRowsOf, readPage, root } from "./support/pages.js";
 
 /** Limits that are stored, so that they are asked for and looked at. */
@@ -24,7 +25,7 @@ async function exercise(broker: Broker): Promise<void> {
   const options = { group: "bank", from: "beginning", leaseMs: 300, retry: { maxAttempts: 2, initialMs: 1 } } as const;
   const subscription = await events.subscribe("order", options, async (order, { attempt }) => {
     // Longer than a third of the lease, so that it is renewed.
-    if (order === "good") await new Promise((resolve) => setTimeout(resolve, 150));
+    if (order === "good") await pause(150);
     if (order === "bad" || (order === "flaky" && attempt === 1)) throw new Error("no");
   });
   await events.subscribe("order", { group: "later", from: new Date(0) }, () => undefined);
@@ -54,7 +55,7 @@ async function exercise(broker: Broker): Promise<void> {
     const consumer = as === undefined ? {} : { as };
     await tasks.subscribe({ ...consumer, leaseMs: 300, retry: { maxAttempts: 2 } }, async (task, { attempt }) => {
       if (task === "sign") throw new Error("no");
-      await new Promise((resolve) => setTimeout(resolve, 150));
+      await pause(150);
       return attempt === 1 ? retry({ delayMs: 1 }) : undefined;
     });
   }
@@ -114,7 +115,7 @@ async function exercisePresence(broker: Broker): Promise<void> {
   await ada.leave();
   await watching;
   // Long enough for a look at those that have died, and for a comparison.
-  await new Promise((resolve) => setTimeout(resolve, 1_600));
+  await pause(1_600);
   expect([await lobby.count(), await lobby.isPresent("ada")]).toEqual([1, false]);
 }
 

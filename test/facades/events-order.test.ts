@@ -1,7 +1,7 @@
 /** Order by key and strict order as their users see them, the same on every backend. */
 
 import { expect, test } from "vitest";
-import { until } from "../support/wait.js";
+import { pause, until } from "../support/wait.js";
 import { onEveryBackend } from "./support/lanes.js";
 
 const FAST = { initialMs: 20, maxMs: 20, jitter: 0 };
@@ -24,7 +24,7 @@ onEveryBackend("the order of events", (lane) => {
         overlaps += running.get(key) ?? 0;
         running.set(key, (running.get(key) ?? 0) + 1);
         most = Math.max(most, running.size);
-        await new Promise((resolve) => setTimeout(resolve, 1));
+        await pause(1);
         running.delete(key);
         if (number % 10 === 3 && attempt === 1) throw new Error("not yet");
         seen.set(key, [...(seen.get(key) ?? []), number]);
@@ -52,7 +52,7 @@ onEveryBackend("the order of events", (lane) => {
       await broker.events.subscribe(type, options, async (data, { attempt }) => {
         running += 1;
         expect(running).toBe(1);
-        await new Promise((resolve) => setTimeout(resolve, 1));
+        await pause(1);
         running -= 1;
         if (data === 5 && attempt === 1) throw new Error("not yet");
         seen.push(data);

@@ -2,7 +2,7 @@
 
 import { expect, test } from "vitest";
 import { type Context, deadLetter, defer, LeaseLostError, retry, skip } from "../../src/index.js";
-import { until } from "../support/wait.js";
+import { pause, until } from "../support/wait.js";
 import { collect, onEveryBackend, recordingLogger } from "./support/lanes.js";
 
 const FAST = { initialMs: 1, maxMs: 2 };
@@ -209,7 +209,7 @@ onEveryBackend("events", (lane) => {
     let finished = 0;
     await broker.events.subscribe(type, { group: "g", from: "beginning" }, async (_, { signal }) => {
       started += 1;
-      await new Promise((resolve) => setTimeout(resolve, 50));
+      await pause(50);
       if (!signal.aborted) finished += 1;
     });
     await broker.events.publishMany(type, [1, 2, 3]);
@@ -232,7 +232,7 @@ onEveryBackend("events", (lane) => {
     for (let consumer = 0; consumer < 2; consumer += 1) {
       await broker.events.subscribe(type, options, async (_, { attempt }) => {
         attempts.push(attempt);
-        await new Promise((resolve) => setTimeout(resolve, 2_500));
+        await pause(2_500);
         done = true;
       });
     }

@@ -3,6 +3,7 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import type { DeadLetter, DeadLetters, Feed, Outcome } from "../../../src/core/backend.js";
 import { type RedisServer, startRedis } from "../../support/redis-servers.js";
+import { pause } from "../../support/wait.js";
 import {
   collect,
   CONSUMER,
@@ -172,7 +173,7 @@ describe("of the queue alone", () => {
     const letters = queue.deadLetters("expired", "");
     const ids = (await all(letters)).map(({ id }) => id);
     await queue.push("expired", [item("a", { ttlMs: 1, recipient: "nobody" })], LIMITS);
-    await new Promise((resolve) => setTimeout(resolve, 10));
+    await pause(10);
     expect(await letters.redrive(ids)).toBe(1);
     expect(textsOf(await collect(feed, 1))).toEqual(["a"]);
   });

@@ -16,6 +16,7 @@ import {
   type Ports,
   ROOMY,
   textsOf,
+  untilBlocked,
 } from "./log-queue-support.js";
 
 let server: RedisServer;
@@ -88,7 +89,7 @@ describe("lost replies", () => {
     const feed = await open("taker");
     ports.judge(losing(isRead, "unanswered"));
     const taking = feed.take({ max: 5, waitMs: 5_000 }, []);
-    await pause(50);
+    await untilBlocked(server, "xreadgroup");
     await ports.log.append(stream, [entry("a")], ROOMY);
     expect(textsOf(await taking)).toEqual(["a"]);
   });
@@ -194,7 +195,7 @@ describe("groups that vanish", () => {
     const feed = await open("taker");
     const before = await collect(feed, 1);
     const taking = feed.take({ max: 5, waitMs: 10_000 }, []);
-    await pause(30);
+    await untilBlocked(server, "xreadgroup");
     await destroy(key);
     const left = Number(await server.cli("XLEN", key));
     await ports.log.append(stream, [entry("after")], ROOMY);
@@ -342,7 +343,7 @@ describe("many and large", () => {
     const stop = new AbortController();
     const first = one.take({ max: 1, waitMs: 20_000, signal: stop.signal }, []);
     const second = two.take({ max: 1, waitMs: 20_000, signal: stop.signal }, []);
-    await pause(50);
+    await untilBlocked(server, "xreadgroup");
     await ports.log.append(stream, ["a", "b"].map(entry), ROOMY);
     expect((await Promise.all([first, second])).flatMap(textsOf).toSorted()).toEqual(["a", "b"]);
   });
@@ -356,7 +357,7 @@ describe("others who meddle", () => {
     await server.cli("XADD", key, "*", "type", "order", "source", "elsewhere");
     const [delivery] = (await collect(feed, 1)).deliveries;
     const waiting = feed.take({ max: 1, waitMs: 5_000 }, []);
-    await pause(30);
+    await untilBlocked(server, "xreadgroup");
     await server.cli("XADD", key, "*", "type", "order", "source", "elsewhere");
     const [read] = await ports.log.read(stream, { max: 1 });
     for (const one of [delivery, (await waiting).deliveries[0], read]) {

@@ -6,6 +6,7 @@ import { type RedisServer, startRedis } from "../../support/redis-servers.js";
 import { pause, until } from "../../support/wait.js";
 import {
   acks,
+  blockedIn,
   collect,
   GROUP,
   isScriptWith,
@@ -14,6 +15,7 @@ import {
   type Ports,
   ROOMY,
   textsOf,
+  untilBlocked,
 } from "./log-queue-support.js";
 
 let server: RedisServer;
@@ -50,12 +52,6 @@ async function settle(feed: Feed, ...outcomes: readonly Outcome[]): Promise<void
 }
 
 const isTake = isScriptWith("taker");
-
-/** What each client that waits for a stream is blocked in. */
-async function blockedIn(): Promise<string[]> {
-  const clients = String(await server.cli("CLIENT", "LIST")).split("\n");
-  return clients.flatMap((line) => / flags=[A-Za-z]*b.* cmd=(xread\w*)/.exec(line)?.[1] ?? []);
-}
 
 describe("connections that die", () => {
   test("two processes' consumers: of each key one is out at a time, all come in order, and none comes twice", async () => {
@@ -139,7 +135,7 @@ describe("connections that die", () => {
     const before = await collect(feed, 1);
     expect(textsOf(await feed.take({ max: 5, waitMs: 0 }, []))).toEqual([]);
     const waiting = feed.take({ max: 5, waitMs: 10_000 }, []);
-    await pause(30);
+    await untilBlocked(server, "xread");
     await server.cli("FLUSHALL");
     await append("a:4", "a:5", "b:1");
     const taken = await waiting;
@@ -161,8 +157,8 @@ describe("waiting", () => {
     const { append, open, key } = await start(ports, []);
     const feed = await open("taker");
     const waiting = feed.take({ max: 10, waitMs: 20_000 }, []);
-    await until(async () => (await blockedIn()).includes("xread"), { what: "the consumer to block" });
-    expect(await blockedIn()).not.toContain("xreadgroup");
+    await untilBlocked(server, "xread");
+    expect(await blockedIn(server)).not.toContain("xreadgroup");
     const appendedAt = performance.now();
     await append("a:1", "a:2");
     expect(textsOf(await waiting)).toEqual(["a:1"]);
@@ -177,7 +173,7 @@ describe("waiting", () => {
     const feed = await open("taker");
     const taken = await collect(feed, 1);
     const waiting = feed.take({ max: 10, waitMs: 20_000 }, []);
-    await until(async () => (await blockedIn()).includes("xread"), { what: "the consumer to block" });
+    await untilBlocked(server, "xread");
     const calls = async (): Promise<number> =>
       Number(/cmdstat_evalsha:calls=(\d+)/.exec(String(await server.cli("INFO", "commandstats")))?.[1]);
     const before = await calls();
@@ -193,9 +189,7 @@ describe("waiting", () => {
     const { append, open, stream, counts } = await start(ports[0], [], { order: "none" });
     const feeds = [await open("one"), await open("two", ports[1])];
     const waiting = feeds.map((feed) => feed.take({ max: 10, waitMs: 20_000 }, []));
-    await until(async () => (await blockedIn()).filter((command) => command === "xreadgroup").length === 2, {
-      what: "both to block",
-    });
+    await untilBlocked(server, "xreadgroup", 2);
     await ports[0].log.configureGroup(stream, "group", { order: "key" });
     await append("a:1", "a:2", "a:3", "b:1");
     const [taken, feed] = await Promise.race(waiting.map(async (one, index) => [await one, feeds[index]] as const));
@@ -225,9 +219,7 @@ describe("an order that is new", () => {
       const { append, open, stream } = await start(ports[0], [], { order: "none" });
       const feeds = [await open("one"), await open("two", ports[1])];
       const waiting = feeds.map((feed) => feed.take({ max: 2, waitMs: 2_000 }, []));
-      await until(async () => (await blockedIn()).filter((command) => command === "xreadgroup").length === 2, {
-        what: "both to block",
-      });
+      await untilBlocked(server, "xreadgroup", 2);
       const { log } = ports[0];
       await log.pause(stream, "group");
       const texts = ["a:1", "a:2", "a:3", "a:4", "a:5", "a:6"];
@@ -264,7 +256,7 @@ describe("settling beside a take that waits", () => {
       seen.push(...textsOf(taken));
       if (seen.length === texts.length) break;
       const waiting = feed.take({ max: 5, waitMs: 10_000 }, []);
-      await until(async () => (await blockedIn()).length > 0, { what: "the take waits" });
+      await until(async () => (await blockedIn(server)).length > 0, { what: "the take waits" });
       await settle(feed, ...acks(taken));
       taken = await waiting;
     }

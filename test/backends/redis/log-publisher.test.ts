@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 import { createPublisher, type Stamp } from "../../../src/backends/redis/publisher.js";
-import { systemClock } from "../../../src/core/clock.js";
+import { nextTurn, systemClock } from "../../../src/core/clock.js";
 import { ConnectionError, OutOfMemoryError } from "../../../src/core/errors.js";
 import { failureOf } from "./connection-support.js";
 
@@ -102,8 +102,10 @@ describe("several batches", () => {
     const publisher = createPublisher(systemClock);
     const log: string[] = [];
     let failFirst = true;
+    let overtake = (): void => {};
+    const overtaken = new Promise<void>((resolve) => (overtake = resolve));
     const first = publisher.publish("stream", async ({ behind }) => {
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      await overtaken;
       log.push(`first behind ${behind}`);
       if (failFirst) {
         failFirst = false;
@@ -113,6 +115,7 @@ describe("several batches", () => {
     });
     const second = publisher.publish("stream", async ({ behind }) => {
       log.push(`second behind ${behind}`);
+      overtake();
       return behind === 0 ? "2-0" : "GAP";
     });
     expect(await Promise.all([first, second])).toEqual(["1-0", "2-0"]);
@@ -123,15 +126,18 @@ describe("several batches", () => {
     const publisher = createPublisher(systemClock);
     let tries = 0;
     const behinds: number[] = [];
+    let overtake = (): void => {};
+    const overtaken = new Promise<void>((resolve) => (overtake = resolve));
     const first = publisher.publish("stream", async () => {
       tries += 1;
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      await overtaken;
       return tries === 1 ? interrupted() : "1-0";
     });
     const second = publisher.publish("stream", () => Promise.reject(new OutOfMemoryError("full")));
     await expect(second).rejects.toMatchObject({ code: "OUT_OF_MEMORY" });
     const third = publisher.publish("stream", async ({ behind }) => {
       behinds.push(behind);
+      overtake();
       return behind === 0 ? "3-0" : "GAP";
     });
     expect(await Promise.all([first, third])).toEqual(["1-0", "3-0"]);
@@ -150,7 +156,7 @@ describe("several batches", () => {
       }),
     );
     await Promise.all(others.slice(0, 7));
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await nextTurn();
     expect(answered).toEqual([2, 3, 4, 5, 6, 7, 8]);
     letGo("1-0");
     expect(await slow).toBe("1-0");

@@ -64,6 +64,23 @@ export async function openPorts(
   };
 }
 
+/** What each of a server's clients that wait is blocked in. */
+export async function blockedIn(server: RedisServer): Promise<string[]> {
+  const clients = String(await server.cli("CLIENT", "LIST")).split("\n");
+  return clients.flatMap((line) => / flags=[A-Za-z]*b.* cmd=(\w+)/.exec(line)?.[1] ?? []);
+}
+
+/** Resolves once so many of a server's clients are blocked in a command. */
+export async function untilBlocked(server: RedisServer, command: string, count = 1): Promise<void> {
+  const areBlocked = async (): Promise<boolean> =>
+    (await blockedIn(server)).filter((one) => one === command).length >= count;
+  await until(areBlocked, { what: `${count} to be blocked in ${command}` });
+}
+
+export async function untilNoneIsBlocked(server: RedisServer): Promise<void> {
+  await until(async () => (await blockedIn(server)).length === 0, { what: "nobody to be blocked" });
+}
+
 /** The queue port alone, on whatever connections there are, in the namespace `test`. */
 export function queueOn(connections: Connections): Queue {
   const context = { namespace: "test", clock: systemClock, report: () => {} };

@@ -16,6 +16,7 @@ import {
   type Ports,
   ROOMY,
   textsOf,
+  untilBlocked,
 } from "./log-queue-support.js";
 
 let server: RedisServer;
@@ -42,11 +43,6 @@ async function start({ log }: Ports, texts: readonly string[], settings: Partial
 
 function numbered(prefix: string, count: number): string[] {
   return Array.from({ length: count }, (_, index) => `${prefix}${index + 1}`);
-}
-
-async function blocked(): Promise<number> {
-  const clients = String(await server.cli("CLIENT", "LIST")).split("\n");
-  return clients.filter((line) => / flags=[A-Za-z]*b.* cmd=xreadgroup/.test(line)).length;
 }
 
 const isTake = isScriptWith("taker");
@@ -111,7 +107,7 @@ describe("seeking", () => {
     const feed = await open("taker");
     await feed.take({ max: 0, waitMs: 0 }, acks(await collect(feed, 2)));
     const waiting = feed.take({ max: 5, waitMs: 20_000 }, []);
-    await until(async () => (await blocked()) > 0, { what: "the consumer to block" });
+    await untilBlocked(server, "xreadgroup");
     const soughtAt = performance.now();
     await (await openPorts(server)).log.seek(stream, "group", "beginning");
     const taken = await waiting;
@@ -177,13 +173,13 @@ describe("pausing", () => {
     const { stream, key, append, open } = await start(ports, []);
     const feed = await open("taker");
     const waiting = feed.take({ max: 5, waitMs: 20_000 }, []);
-    await until(async () => (await blocked()) > 0, { what: "the consumer to block" });
+    await untilBlocked(server, "xreadgroup");
     await (await openPorts(server)).log.pause(stream, "group");
     await append("a", "b");
     expect(await server.cli("XREADGROUP", "GROUP", "group", "stranger", "STREAMS", key, ">")).toBeNull();
     await pause(1_300);
     expect(((await server.cli("XPENDING", key, "group")) as unknown[])[0]).toBe(0);
-    await until(async () => (await blocked()) > 0, { what: "the consumer to block again" });
+    await untilBlocked(server, "xreadgroup");
     const resumedAt = performance.now();
     await (await openPorts(server)).log.resume(stream, "group");
     expect(textsOf(await waiting)).toEqual(["a", "b"]);
@@ -236,7 +232,7 @@ describe("deleting", () => {
     const { stream, open } = await start(ports, []);
     const waiting = (await open("taker")).take({ max: 5, waitMs: 20_000 }, []);
     const ended = waiting.catch((error: unknown) => error);
-    await until(async () => (await blocked()) > 0, { what: "the consumer to block" });
+    await untilBlocked(server, "xreadgroup");
     const deletedAt = performance.now();
     await (await openPorts(server)).log.deleteGroup(stream, "group");
     expect(await ended).toMatchObject({ code: "NOT_FOUND" });

@@ -4,7 +4,19 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Arg } from "../../../src/backends/redis/connection.js";
 import { type RedisServer, startRedis } from "../../support/redis-servers.js";
 import { pause } from "../../support/wait.js";
-import { acks, collect, entry, GROUP, isScriptWith, losing, openPorts, ROOMY, textsOf } from "./log-queue-support.js";
+import {
+  acks,
+  collect,
+  entry,
+  GROUP,
+  isScriptWith,
+  losing,
+  openPorts,
+  ROOMY,
+  textsOf,
+  untilBlocked,
+  untilNoneIsBlocked,
+} from "./log-queue-support.js";
 
 let server: RedisServer;
 beforeAll(async () => {
@@ -72,8 +84,9 @@ describe("the wait that a settlement begins", () => {
     const { stream, ports, feed, held, open, append } = await warm(["a"]);
     const stop = new AbortController();
     await feed.take({ ...willing, signal: stop.signal }, acks(held));
+    await untilBlocked(server, "xreadgroup");
     stop.abort();
-    await pause(50);
+    await untilNoneIsBlocked(server);
     await append("b");
     expect(textsOf(await collect(await open("other"), 1))).toEqual(["b"]);
     expect((await ports.log.stats(stream)).groups).toMatchObject([{ lag: 0, pending: 1 }]);
@@ -93,6 +106,7 @@ describe("the wait that a settlement begins", () => {
     const { ports, stream, feed, held, append } = await warm(["a"]);
     await feed.take(willing, acks(held));
     await append("b");
+    // So long that what has come is no longer as good as new.
     await pause(50);
     await ports.log.pause(stream, "group");
     expect(textsOf(await feed.take({ max: 5, waitMs: 50 }, []))).toEqual([]);

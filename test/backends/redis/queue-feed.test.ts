@@ -15,6 +15,7 @@ import {
   openPorts,
   type Ports,
   textsOf,
+  untilBlocked,
 } from "./log-queue-support.js";
 
 let server: RedisServer;
@@ -296,7 +297,7 @@ describe("waiting", () => {
     const latencies: number[] = [];
     for (let round = 0; round < 30; round += 1) {
       const taking = feed.take({ max: 1, waitMs: 5_000 }, []);
-      await pause(5);
+      await untilBlocked(server, "bzpopmin");
       const startedAt = performance.now();
       await ports.queue.push(name, [item(`i${round}`)], LIMITS);
       await taking;
@@ -311,10 +312,11 @@ describe("waiting", () => {
     const { name, key, open } = await start(ports, []);
     const feed = await open("taker");
     // Whoever waits first is woken first.
-    const rival = server.cli("BZPOPMIN", key("r::bell"), 10);
-    await pause(30);
+    const other = (await openPorts(server)).redis.connections.blocking("other");
+    const rival = other?.command(["BZPOPMIN", key("r::bell"), "10"], { deadlineMs: 20_000 });
+    await untilBlocked(server, "bzpopmin");
     const taking = feed.take({ max: 1, waitMs: 10_000 }, []);
-    await pause(30);
+    await untilBlocked(server, "bzpopmin", 2);
     const startedAt = performance.now();
     await ports.queue.push(name, [item("a")], LIMITS);
     await rival;
@@ -357,7 +359,7 @@ describe("others who meddle", () => {
     const feed = await open("taker");
     const held = await collect(feed, 1);
     const taking = feed.take({ max: 1, waitMs: 10_000 }, []);
-    await pause(30);
+    await untilBlocked(server, "bzpopmin");
     await server.cli("FLUSHALL");
     await server.cli("SCRIPT", "FLUSH");
     await ports.queue.push(name, [item("b")], LIMITS);
