@@ -45,7 +45,7 @@ export interface Child extends AsyncDisposable {
 /** Where nothing was compiled: for what runs outside of the tests. */
 const tsx = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href;
 
-/** Starts the script at `script`; it takes 200 ms until its first line runs, and more than twice as long outside of the tests. */
+/** Starts the script at `script`; it takes a good 300 ms until it works, and twice as long outside of the tests. */
 export function runChild(script: string | URL, options: ChildOptions = {}): Child {
   const file = typeof script === "string" && !script.startsWith("file:") ? script : fileURLToPath(script);
   const compiled = compiledFile(file);

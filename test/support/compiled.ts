@@ -24,7 +24,7 @@ export async function compileForChildren(): Promise<void> {
   await removeCompiled();
   await mkdir(ours, { recursive: true });
   const tsc = join(root, "node_modules/typescript/bin/tsc");
-  const options = ["--noEmit", "false", "--noCheck", "--sourceMap", "--outDir", ours];
+  const options = ["--noEmit", "false", "--noCheck", "--outDir", ours];
   await promisify(execFile)(process.execPath, [tsc, "-p", join(root, "tsconfig.json"), ...options], { cwd: root });
   await Promise.all(
     (await readdir(ours, { recursive: true }))

@@ -9,8 +9,9 @@ import { createFakeClock } from "../../../src/testing/fake-clock.js";
 import { type LaneStore, laneStore } from "./lane-store.js";
 import type { RemoteHost } from "./remote-backend.js";
 
-/** In memory, where the system has room for files there: no case cuts the power, and thousands of syncs take their time. */
+/** More than all the files of a run. */
 const ROOM_BYTES = 2 ** 30;
+/** In memory, where the system has room for files there: no case cuts the power, and thousands of syncs take their time. */
 const DIRECTORY = hasRoom("/dev/shm") ? "/dev/shm" : tmpdir();
 
 let opened = 0;
